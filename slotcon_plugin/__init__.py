@@ -1,0 +1,29 @@
+"""SlotCon for MMEngine and detectron2: self-supervised pretraining on scene pictures by semantic
+grouping.
+
+Importing the package registers its parts with MMEngine (`slotcon_plugin.registry`), which is all
+that a config needs: `custom_imports = dict(imports=['slotcon_plugin'])`.
+
+Names of tensors end in their axes:
+
+======  ======================================================
+`b`     pictures of a batch, on this process
+`v`     views of a picture: two
+`k`     prototypes
+`d`     channels of the projected features
+`c`     channels of the encoder's features
+`h w`   rows and columns of a feature map; `y x` before and
+        `i j` after resampling; `p` the two flattened
+`m`     candidates for active slots of one picture
+`q n`   queries; keys, or gathered rows
+digits  themselves, as in `boxes_b4`
+======  ======================================================
+
+The floors: `functional` (0) computes; `models`, `optim` and `data` (1) hold state and call it;
+`models/slotcon.py`, `engine` and `registry` (2) speak MMEngine; `tools` and `configs` are the
+doors.
+"""
+
+__version__ = "0.1.0"
+
+from . import registry as registry

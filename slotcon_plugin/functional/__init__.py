@@ -1,0 +1,15 @@
+"""Floor 0: pure tensor functions. They import torch, numpy and scipy, and hold every line of
+SlotCon that computes.
+
+==============  =======================================================================
+`grouping`      cosine scores, active slots, attention pooling
+`alignment`     inverse augmentation: RoIAlign as two interpolation matrices
+`losses`        grouping loss, its centre, slot loss
+`schedules`     learning rate and teacher momentum, in closed form
+`collectives`   what processes exchange; the identity on one process
+`diagnostics`   what is logged beside the losses
+`crops`         geometry of the two views
+`shapes`        the check at the door of the functions above
+`precision`     keeps the functions above out of mixed precision
+==============  =======================================================================
+"""

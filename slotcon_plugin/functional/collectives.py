@@ -1,0 +1,62 @@
+"""What processes exchange. On one process every function here is the identity."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes: 1 when torch.distributed is not initialised."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """Mean of a tensor of the same shape on every process; no gradient."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def share_counts(counts_c: Tensor) -> list[list[int]]:
+    """Bring a few integers of every process to the host: the one wait for the device in a step.
+
+    Args:
+        counts_c: (c,) int64, this process's counts.
+
+    Returns:
+        One list of c integers per process, in the order of ranks.
+    """
+    if world_size() == 1:
+        return [counts_c.tolist()]
+    everyone = counts_c.new_empty(world_size() * len(counts_c))
+    dist.all_gather_into_tensor(everyone, counts_c)
+    return everyone.view(world_size(), -1).tolist()
+
+
+def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:
+    """Concatenate the rows of all processes, in the order of ranks; no gradient.
+
+    Args:
+        rows_nd: (n, d) this process's rows, n = `rows_per_rank[rank()]`; n may differ and may be 0.
+        rows_per_rank: the number of rows of each process.
+
+    Returns:
+        (sum of n, d). Rows travel padded to the largest n, so that one collective carries them.
+    """
+    if world_size() == 1:
+        return rows_nd
+    widest = max(rows_per_rank)
+    padded = rows_nd.new_zeros((widest, rows_nd.shape[1]))
+    padded[: len(rows_nd)] = rows_nd.detach()
+    everyone = rows_nd.new_empty((world_size() * widest, rows_nd.shape[1]))
+    dist.all_gather_into_tensor(everyone, padded)
+    return torch.cat(
+        [block[:n] for block, n in zip(everyone.split(widest), rows_per_rank, strict=True)]
+    )

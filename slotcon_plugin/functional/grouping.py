@@ -1,0 +1,98 @@
+"""Semantic grouping: which prototype a pixel belongs to, and what a prototype gathers in a picture.
+
+Wen et al., NeurIPS 2022 (arXiv 2205.15288), section 3.1.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .precision import full_precision
+from .shapes import check_shapes
+
+ATTENTION_FLOOR = 1e-6  # added to every attention weight before it is normalised over the pixels
+
+
+class Grouping(NamedTuple):
+    """One view, grouped."""
+
+    features: Tensor  # (b, d, h, w) projected pixels, not normalised
+    directions: Tensor  # (b, d, h, w) the same pixels with unit length
+    scores: Tensor  # (b, k, h, w) cosine of pixel and prototype, in [-1, 1], before any temperature
+
+
+class ActiveSlots(NamedTuple):
+    """The prototypes that win a pixel of a picture: at most m = h · w, however large k is."""
+
+    index: Tensor  # (b, m) int64, the winner of each pixel, ascending in each picture, with repeats
+    valid: Tensor  # (b, m) bool, true at the first occurrence only
+
+
+@full_precision
+def unit_directions(features_bdhw: Tensor) -> Tensor:
+    """Scale every pixel's feature to length 1. Returns (b, d, h, w)."""
+    check_shapes(features_bdhw=features_bdhw)
+    return F.normalize(features_bdhw, dim=1)
+
+
+@full_precision
+def prototype_scores(directions_bdhw: Tensor, prototypes_kd: Tensor) -> Tensor:
+    """Scores `<P_k / |P_k|, direction>` of every pixel and prototype.
+
+    Args:
+        directions_bdhw: (b, d, h, w) pixels of unit length, or a linear resampling of such.
+        prototypes_kd: (k, d) prototypes of any length.
+
+    Returns:
+        (b, k, h, w) scores; cosines in [-1, 1] where the pixels have unit length.
+    """
+    check_shapes(directions_bdhw=directions_bdhw, prototypes_kd=prototypes_kd)
+    return torch.einsum("bdhw,kd->bkhw", directions_bdhw, F.normalize(prototypes_kd, dim=1))
+
+
+def active_slots(scores_bkhw: Tensor) -> ActiveSlots:
+    """Find the prototypes that are the arg-max of at least one pixel of each picture.
+
+    All shapes are fixed by the input's, so that nothing waits for the device.
+    """
+    check_shapes(scores_bkhw=scores_bkhw)
+    index_bm = scores_bkhw.argmax(dim=1).flatten(1).sort(dim=1).values
+    valid_bm = torch.ones_like(index_bm, dtype=torch.bool)
+    valid_bm[:, 1:] = index_bm[:, 1:] != index_bm[:, :-1]
+    return ActiveSlots(index_bm, valid_bm)
+
+
+def slot_mask(active: ActiveSlots, num_prototypes: int) -> Tensor:
+    """Spread active slots over all prototypes. Returns (b, k) bool."""
+    mask_bk = active.index.new_zeros((len(active.index), num_prototypes), dtype=torch.bool)
+    return mask_bk.scatter_(1, active.index, True)
+
+
+@full_precision
+def pool_slots(
+    features_bdhw: Tensor, scores_bkhw: Tensor, index_bm: Tensor, temperature: float
+) -> Tensor:
+    """Pool the chosen slots of each picture by attention.
+
+    Attention is a softmax over *prototypes* at each pixel, `exp(s / τ - logsumexp_k(s / τ)) +
+    1e-6`, normalised over the pixels. It is formed for the chosen pairs alone, m of k (METHOD fact
+    c); the floor keeps a slot defined that wins nothing.
+
+    Args:
+        features_bdhw: (b, d, h, w) projected pixels, not normalised.
+        scores_bkhw: (b, k, h, w) cosine scores of the same pixels.
+        index_bm: (b, m) int64, the prototypes to pool in each picture, in [0, k).
+        temperature: τ, positive.
+
+    Returns:
+        (b, m, d) slots: weighted means of the pixels.
+    """
+    check_shapes(features_bdhw=features_bdhw, scores_bkhw=scores_bkhw, index_bm=index_bm)
+    logits_bkp = scores_bkhw.flatten(2) / temperature
+    normaliser_b1p = torch.logsumexp(logits_bkp, dim=1, keepdim=True)
+    chosen_bmp = logits_bkp.gather(1, index_bm[:, :, None].expand(-1, -1, logits_bkp.shape[2]))
+    attention_bmp = (chosen_bmp - normaliser_b1p).exp() + ATTENTION_FLOOR
+    attention_bmp = attention_bmp / attention_bmp.sum(dim=2, keepdim=True)
+    return torch.einsum("bmp,bdp->bmd", attention_bmp, features_bdhw.flatten(2))

@@ -1,0 +1,2 @@
+"""The model and its parts. `slotcon.py` tells the algorithm; the other files hold what it is made
+of."""

@@ -1,0 +1,164 @@
+"""The two losses as modules: they hold state (a centre, a temperature) and call `functional`."""
+
+import torch
+from torch import Tensor, nn
+
+from ..functional import losses
+from ..functional.collectives import gather_rows, mean_over_processes, rank, share_counts
+from ..functional.grouping import ActiveSlots, Grouping, active_slots, pool_slots, slot_mask
+
+DIRECTIONS = ((0, 1), (1, 0))  # (the student's view, the teacher's view)
+
+
+class GroupingLoss(nn.Module):
+    """Both views should be grouped alike. Holds the centre of the teacher's scores.
+
+    Args:
+        num_prototypes: k.
+        student_temperature, teacher_temperature: softmax temperatures of the two assignments.
+        center_momentum: the share of the centre that a step keeps.
+    """
+
+    def __init__(
+        self,
+        num_prototypes: int,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.07,
+        center_momentum: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.center_momentum = center_momentum
+        self.register_buffer("center", torch.zeros(1, num_prototypes))
+
+    def forward(self, student_scores: list[Tensor], teacher_scores: list[Tensor]) -> Tensor:
+        """Compare the views' aligned scores, (b, k, h, w) each. Returns (2,): one per direction."""
+        return torch.stack(
+            [
+                losses.grouping_loss(
+                    student_scores[s],
+                    teacher_scores[t],
+                    self.center,
+                    self.student_temperature,
+                    self.teacher_temperature,
+                )
+                for s, t in DIRECTIONS
+            ]
+        )
+
+    @torch.no_grad()
+    def move_center(self, teacher_scores: list[Tensor]) -> None:
+        """Move the centre towards the mean of *unaligned* scores, (b, k, h, w) of each view.
+
+        The mean runs over views, pictures, pixels and processes.
+        """
+        means_vk = torch.stack([scores_bkhw.mean(dim=(0, 2, 3)) for scores_bkhw in teacher_scores])
+        mean_1k = mean_over_processes(means_vk.mean(dim=0, keepdim=True))
+        self.center.copy_(losses.moved_center(self.center, mean_1k, self.center_momentum))
+
+
+class SlotLoss(nn.Module):
+    """A slot should be recognised in the other view, among the slots of all pictures and processes.
+
+    Only active slots are pooled, predicted and exchanged; the host waits for the device once, for
+    their number.
+
+    Args:
+        temperature: τ_c of the contrast.
+        pooling_temperature: τ of the attention that pools slots, the student's and the teacher's.
+    """
+
+    def __init__(self, temperature: float = 0.2, pooling_temperature: float = 0.07) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.pooling_temperature = pooling_temperature
+
+    def forward(
+        self, student: list[Grouping], teacher: list[Grouping], predictor: nn.Module
+    ) -> Tensor:
+        """Contrast student slots with teacher slots.
+
+        Args:
+            student, teacher: the two views, grouped; the teacher's without gradient.
+            predictor: h, from (q, d) to (q, d).
+
+        Returns:
+            (2,): a loss per direction; 0 where no slot is active in both views.
+        """
+        num_prototypes = student[0].scores.shape[1]
+        seen = [active_slots(view.scores) for view in student]
+        known = [active_slots(view.scores) for view in teacher]
+        known_bk = [slot_mask(active, num_prototypes) for active in known]
+
+        # Queries are active in the student's view and in the teacher's other view,
+        # keys are all that are active in the teacher's view.
+        is_query = [seen[s].valid & known_bk[t].gather(1, seen[s].index) for s, t in DIRECTIONS]
+        is_key = [known[t].valid for _, t in DIRECTIONS]
+        counts = share_counts(torch.stack([mask.sum() for mask in (*is_query, *is_key)]))
+        keys = self._gather_keys(teacher, known, counts)
+
+        per_direction = []
+        for direction, (s, t) in enumerate(DIRECTIONS):
+            queries_per_rank = [count[direction] for count in counts]
+            if not _enough_rows(predictor, queries_per_rank):
+                per_direction.append(_zero_for(predictor, student[s].scores))
+                continue
+            rows = _true_positions(is_query[direction], queries_per_rank[rank()])
+            slots_bmd = self._pool(student[s], seen[s].index)
+            predictions_qd = predictor(slots_bmd.flatten(0, 1)[rows])
+            first_row = sum(count[2 + direction] for count in counts[: rank()])
+            key_row_bm = _key_rows(known[t], num_prototypes).gather(1, seen[s].index)
+            target_q = first_row + key_row_bm.flatten()[rows]
+            per_direction.append(
+                losses.slot_loss(predictions_qd, keys[direction], target_q, self.temperature)
+            )
+        return torch.stack(per_direction)
+
+    def _pool(self, view: Grouping, index_bm: Tensor) -> Tensor:
+        return pool_slots(view.features, view.scores, index_bm, self.pooling_temperature)
+
+    @torch.no_grad()
+    def _gather_keys(
+        self, teacher: list[Grouping], known: list[ActiveSlots], counts: list[list[int]]
+    ) -> list[Tensor]:
+        """The teacher's active slots of all processes, (n, d) per direction, in one exchange."""
+        own = []
+        for direction, (_, t) in enumerate(DIRECTIONS):
+            rows = _true_positions(known[t].valid, counts[rank()][2 + direction])
+            own.append(self._pool(teacher[t], known[t].index).flatten(0, 1)[rows])
+        everyone = gather_rows(torch.cat(own), [sum(count[2:]) for count in counts])
+        # Rank 0's two directions, rank 1's two, and so on.
+        blocks = everyone.split([rows for count in counts for rows in count[2:]])
+        return [
+            torch.cat(blocks[direction :: len(DIRECTIONS)]) for direction in range(len(DIRECTIONS))
+        ]
+
+
+def _true_positions(mask_bm: Tensor, count: int) -> Tensor:
+    """Flat positions of a mask's true entries, whose number the host knows: (count,) int64."""
+    return torch.nonzero_static(mask_bm.flatten(), size=count)[:, 0]
+
+
+def _key_rows(active: ActiveSlots, num_prototypes: int) -> Tensor:
+    """Each slot's row among this process's keys: (b, k) int64, meaningless where not active."""
+    row_bm = active.valid.flatten().cumsum(0).view_as(active.index) - 1  # repeats share a row
+    row_bk = row_bm.new_zeros((len(row_bm), num_prototypes))
+    return row_bk.scatter_(1, active.index, row_bm)
+
+
+def _enough_rows(predictor: nn.Module, rows_per_rank: list[int]) -> bool:
+    """Whether the predictor's batch norms get a batch: two rows here, or anywhere if synchronised.
+
+    A process without queries still takes part in synchronised batch norm, with zero rows; all
+    processes decide alike.
+    """
+    norms = [m for m in predictor.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    needed = 2 if any(norm.training for norm in norms) else 1
+    synchronised = any(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    return (sum(rows_per_rank) if synchronised else rows_per_rank[rank()]) >= needed
+
+
+def _zero_for(predictor: nn.Module, like: Tensor) -> Tensor:
+    """A loss of 0 that gives the predictor's parameters gradients of 0: other processes wait."""
+    return sum((p.sum() * 0 for p in predictor.parameters()), like.new_zeros(()))

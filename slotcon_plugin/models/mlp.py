@@ -1,0 +1,64 @@
+"""The two MLPs: the projector on pixels, the predictor on slots."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+
+def _mlp(linear: Callable, norm: Callable, sizes: tuple[int, int, int]) -> nn.Sequential:
+    """Linear, batch norm, GELU, twice, and linear; weights truncated normal, std 0.02, biases 0."""
+    inside, hidden, outside = sizes
+    layers = nn.Sequential(
+        linear(inside, hidden),
+        norm(hidden),
+        nn.GELU(),
+        linear(hidden, hidden),
+        norm(hidden),
+        nn.GELU(),
+        linear(hidden, outside),
+    )
+    for layer in layers[::3]:
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        nn.init.zeros_(layer.bias)
+    return layers
+
+
+class PixelProjector(nn.Module):
+    """g: an MLP on every pixel, as 1×1 convolutions.
+
+    Args:
+        in_channels: channels of the backbone's last feature map.
+        hidden_channels: width of the two hidden layers.
+        out_channels: d, channels of the features that are grouped.
+    """
+
+    def __init__(
+        self, in_channels: int = 2048, hidden_channels: int = 4096, out_channels: int = 256
+    ) -> None:
+        super().__init__()
+        self.mlp = _mlp(
+            lambda i, o: nn.Conv2d(i, o, 1),
+            nn.BatchNorm2d,
+            (in_channels, hidden_channels, out_channels),
+        )
+
+    def forward(self, maps_bchw: tuple[Tensor, ...] | Tensor) -> Tensor:
+        """Project the last of the backbone's feature maps. Returns (b, d, h, w), not normalised."""
+        return self.mlp(maps_bchw if isinstance(maps_bchw, Tensor) else maps_bchw[-1])
+
+
+class SlotPredictor(nn.Module):
+    """h: an MLP on slots, student only.
+
+    Args:
+        channels: d, channels of a slot and of its prediction.
+        hidden_channels: width of the two hidden layers.
+    """
+
+    def __init__(self, channels: int = 256, hidden_channels: int = 4096) -> None:
+        super().__init__()
+        self.mlp = _mlp(nn.Linear, nn.BatchNorm1d, (channels, hidden_channels, channels))
+
+    def forward(self, slots_qd: Tensor) -> Tensor:
+        """Predict the teacher's slots from the student's. (q, d) to (q, d)."""
+        return self.mlp(slots_qd)

@@ -1,0 +1,30 @@
+"""The prototypes: the weights that pixels are compared with."""
+
+import torch
+from torch import Tensor, nn
+
+from ..functional.grouping import Grouping, prototype_scores, unit_directions
+
+
+class Prototypes(nn.Module):
+    """K learnable directions in feature space, started from a standard normal.
+
+    Args:
+        num_prototypes: K; 256 on COCO and COCO+, 2048 on ImageNet-1K.
+        channels: d.
+    """
+
+    def __init__(self, num_prototypes: int = 256, channels: int = 256) -> None:
+        super().__init__()
+        if num_prototypes < 2:
+            raise ValueError(f"num_prototypes is {num_prototypes}, expected at least 2.")
+        self.weight = nn.Parameter(torch.randn(num_prototypes, channels))
+
+    def forward(self, features_bdhw: Tensor) -> Grouping:
+        """Group the projected pixels (b, d, h, w) of one view."""
+        directions_bdhw = unit_directions(features_bdhw)
+        return Grouping(features_bdhw, directions_bdhw, self.score(directions_bdhw))
+
+    def score(self, directions_bdhw: Tensor) -> Tensor:
+        """Scores (b, k, h, w) of directions, resampled or not."""
+        return prototype_scores(directions_bdhw, self.weight)

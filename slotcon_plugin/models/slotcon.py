@@ -1,0 +1,192 @@
+"""SlotCon as an MMEngine model (Wen et al., NeurIPS 2022, arXiv 2205.15288)."""
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from ..functional import diagnostics
+from ..functional.alignment import ViewGeometry, align
+from ..functional.grouping import Grouping, active_slots, pool_slots, slot_mask
+from ..functional.schedules import teacher_momentum
+from .teacher import Teacher
+
+RECENT_STEPS = 100  # a prototype counts as used if it won a pixel within this many steps
+
+
+class SlotCon(BaseModel):
+    """Self-supervised pretraining by semantic grouping.
+
+    Args:
+        backbone, neck, head: configs of encoder, projector and prototype head.
+        teacher_momentum: momentum of the teacher at step 0.
+        compile: run encoder and projector, student's and teacher's, through torch.compile.
+        data_preprocessor: config of the device part of the data pipeline.
+        init_cfg: MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        teacher_momentum: float = 0.99,
+        compile: bool = False,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.head = MODELS.build(head)
+        if getattr(self.backbone, "norm_eval", False):
+            raise ValueError(
+                f"backbone {backbone['type']} has norm_eval=True, which freezes its batch-norm "
+                "statistics; pretraining moves them: set norm_eval=False."
+            )
+        self.teacher = Teacher(*self.student)
+        self.base_momentum = teacher_momentum
+        self.teacher_moves = False
+        self.register_buffer("idle_steps", torch.full((self.num_prototypes,), RECENT_STEPS))
+        if compile:
+            for part in (self.backbone, self.neck, self.teacher.backbone, self.teacher.neck):
+                part.compile()
+
+    @property
+    def student(self) -> tuple:
+        """The parts that have a twin in the teacher: encoder, projector, prototypes."""
+        return self.backbone, self.neck, self.head.prototypes
+
+    @property
+    def num_prototypes(self) -> int:
+        return len(self.head.prototypes.weight)
+
+    def init_weights(self) -> None:
+        """Initialise the student, then start the teacher equal to it."""
+        super().init_weights()
+        self.teacher.start_equal(*self.student)
+
+    def update_teacher(self, step: int, total_steps: int) -> float:
+        """Move the teacher; once per optimisation step, before its first forward pass.
+
+        Args:
+            step: k, optimisation steps taken so far.
+            total_steps: K, optimisation steps of the whole training.
+
+        Returns:
+            The momentum that was used.
+        """
+        momentum = teacher_momentum(step, total_steps, self.base_momentum)
+        self.teacher.follow(*self.student, momentum=momentum)
+        self.teacher_moves = True
+        return momentum
+
+    def forward(self, inputs, data_samples: ViewGeometry | None = None, mode: str = "tensor"):
+        """Run the model the MMEngine way.
+
+        Args:
+            inputs: for 'loss', the two views, (b, 3, h, w) each; else pictures (b, 3, h, w).
+                Normalised.
+            data_samples: for 'loss', where the two views lie; not used otherwise.
+            mode: 'loss' gives a dict of the two weighted losses and of diagnostics; 'tensor' the
+                teacher's last encoder map (b, c, h, w); 'predict' one BaseDataElement a picture,
+                with the teacher's `scores` (k, h, w), `assignment` (h, w) and `slots` (k, d).
+
+        Raises:
+            ValueError: another mode.
+        """
+        if mode == "loss":
+            return self.loss(inputs, data_samples)
+        if mode == "tensor":
+            return self.encode(inputs)
+        if mode == "predict":
+            return self.predict(inputs)
+        raise ValueError(f"mode is {mode!r}, expected 'loss', 'tensor' or 'predict'.")
+
+    def group(self, images: Tensor) -> Grouping:
+        """The student's grouping of one view."""
+        return self.head.prototypes(self.neck(self.backbone(images)))
+
+    def loss(self, views: list[Tensor], geometry: ViewGeometry) -> dict[str, Tensor]:
+        """One step of SlotCon, after the teacher moved."""
+        self._check_teacher_moves()
+        head, teacher = self.head, self.teacher
+
+        # 1. Grouping: each view on its own, through student and teacher.
+        student_views = [self.group(view) for view in views]
+        teacher_views = [teacher(view) for view in views]
+
+        # 2. Inverse augmentation: pixel (i, j) of both views shows the same place.
+        places = list(zip(geometry.boxes, geometry.flips, strict=True))
+        student_aligned = [
+            head.prototypes.score(align(view.directions, *place))
+            for view, place in zip(student_views, places, strict=True)
+        ]
+        teacher_aligned = [
+            teacher.prototypes.score(align(view.directions, *place))
+            for view, place in zip(teacher_views, places, strict=True)
+        ]
+
+        # 3. Both views are grouped alike; 4. the centre follows.
+        loss_group = head.group_loss(student_aligned, teacher_aligned)
+        head.group_loss.move_center([view.scores for view in teacher_views])
+
+        # 5. A slot is recognised in the other view.
+        loss_slot = head.slot_loss(student_views, teacher_views, head.predictor)
+
+        # 6. Total: MMEngine adds up what has "loss" in its name.
+        weight = head.group_loss_weight
+        return dict(
+            loss_group=weight * loss_group.sum(),
+            loss_slot=(1 - weight) * loss_slot.sum(),
+            **self._diagnose(teacher_views),
+        )
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """The teacher's last encoder map (b, c, h, w): what is transferred."""
+        maps = self.teacher.backbone(images)
+        return maps if isinstance(maps, Tensor) else maps[-1]
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> list[BaseDataElement]:
+        """The teacher's grouping of whole pictures, one element a picture; see `forward`."""
+        view = self.teacher(images)
+        every_k = torch.arange(self.num_prototypes, device=images.device).expand(len(images), -1)
+        temperature = self.head.group_loss.teacher_temperature
+        slots_bkd = pool_slots(view.features, view.scores, every_k, temperature)
+        return [
+            BaseDataElement(scores=scores_khw, assignment=scores_khw.argmax(dim=0), slots=slots_kd)
+            for scores_khw, slots_kd in zip(view.scores, slots_bkd, strict=True)
+        ]
+
+    def _check_teacher_moves(self) -> None:
+        if self.training and not self.teacher_moves:
+            raise RuntimeError(
+                "The teacher was not moved before the first step. Train with custom_hooks="
+                "[dict(type='TeacherHook')], or call update_teacher(step, total_steps) before "
+                "each step of a loop of your own."
+            )
+
+    @torch.no_grad()
+    def _diagnose(self, teacher_views: list[Grouping]) -> dict[str, Tensor]:
+        """What is logged beside the losses, of the teacher's views on this process."""
+        active = [slot_mask(active_slots(v.scores), self.num_prototypes) for v in teacher_views]
+        active_bk = torch.cat(active)
+        used_k = active_bk.any(dim=0)
+        self.idle_steps.copy_(torch.where(used_k, 0, self.idle_steps + 1))
+
+        group_loss = self.head.group_loss
+        scores_bkhw = torch.cat([view.scores for view in teacher_views])
+        directions_bdhw = torch.cat([view.directions for view in teacher_views])
+        return dict(
+            prototypes_used=diagnostics.share(used_k),
+            prototypes_used_running=diagnostics.share(self.idle_steps < RECENT_STEPS),
+            active_slots=active_bk.sum(dim=1, dtype=torch.float32).mean(),
+            assignment_entropy=diagnostics.assignment_entropy(
+                scores_bkhw, group_loss.teacher_temperature
+            ),
+            feature_std=diagnostics.feature_std(directions_bdhw),
+            center_norm=group_loss.center.norm(),
+        )

@@ -1,0 +1,45 @@
+"""The teacher: a slowly moving copy of the student that is never trained."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..functional.grouping import Grouping
+
+
+class Teacher(nn.Module):
+    """Copies of encoder, projector and prototypes, with batch-norm statistics of their own.
+
+    It runs in training mode while the student trains, so that its statistics are those of its own
+    features; they are never copied from the student, and they are what is exported.
+
+    Args:
+        backbone, neck, prototypes: the student's parts.
+    """
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, prototypes: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.neck, self.prototypes = copy.deepcopy((backbone, neck, prototypes))
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images_b3hw: Tensor) -> Grouping:
+        """Group one view, without gradient."""
+        return self.prototypes(self.neck(self.backbone(images_b3hw)))
+
+    def start_equal(self, *student: nn.Module) -> None:
+        """Take over the student's weights and buffers, once, after the student was initialised."""
+        for mine, theirs in zip(self.children(), student, strict=True):
+            mine.load_state_dict(theirs.state_dict())
+
+    @torch.no_grad()
+    def follow(self, *student: nn.Module, momentum: float) -> None:
+        """Move every parameter: `θ_t ← m θ_t + (1 − m) θ_s`. Buffers stay.
+
+        Args:
+            student: backbone, neck and prototypes, in this order.
+            momentum: m in [0, 1]; 0.99 keeps 99 % of the teacher.
+        """
+        theirs = [p for part in student for p in part.parameters()]
+        torch._foreach_lerp_(list(self.parameters()), theirs, 1 - momentum)

@@ -1,0 +1,1 @@
+"""LARS as SlotCon uses it, and its learning-rate schedule."""

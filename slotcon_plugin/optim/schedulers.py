@@ -1,0 +1,64 @@
+"""The learning-rate schedule as MMEngine sees it; the formula is in `functional.schedules`."""
+
+from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
+
+from ..functional.schedules import learning_rate
+
+
+class WarmupCosineLR(_ParamScheduler):
+    """Linear warm-up and cosine decay over the whole training, per iteration, in closed form.
+
+    In a config, in epochs: `dict(type='WarmupCosineLR', warmup=5, by_epoch=True,
+    convert_to_iter_based=True)`; in
+    iterations: `dict(type='WarmupCosineLR', warmup=1000, by_epoch=False)`. The peak is the
+        optimiser's `lr`; the end is the training's unless `end` is given.
+
+    Args:
+        optimizer: optimiser or optimiser wrapper.
+        warmup: length of the warm-up, in iterations (in epochs where the config says so).
+        final: learning rate at the end.
+        start_divisor: the first step has peak / start_divisor.
+        end: last step of the schedule, exclusive.
+        last_step, by_epoch, verbose: as in MMEngine's schedulers.
+
+    Raises:
+        ValueError: the warm-up is longer than the training.
+    """
+
+    def __init__(
+        self,
+        optimizer,
+        warmup: int,
+        final: float = 1e-6,
+        start_divisor: float = 100,
+        end: int = INF,
+        last_step: int = -1,
+        by_epoch: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        if not 0 <= warmup <= end:
+            raise ValueError(
+                f"warmup is {warmup}, expected a length between 0 and the schedule's end, {end}."
+            )
+        self.warmup = warmup
+        self.final = final
+        self.start_divisor = start_divisor
+        super().__init__(
+            optimizer, "lr", end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose
+        )
+
+    @classmethod
+    def build_iter_from_epoch(
+        cls, *args, warmup: int, epoch_length: int, end: int = INF, by_epoch=True, **options
+    ):
+        """Build the per-iteration schedule from lengths in epochs."""
+        end = end if end == INF else end * epoch_length
+        return cls(*args, warmup=warmup * epoch_length, end=end, by_epoch=False, **options)
+
+    def _get_value(self) -> list[float]:
+        return [
+            learning_rate(
+                self.last_step, self.end, self.warmup, peak, self.final, self.start_divisor
+            )
+            for peak in self.base_values
+        ]
