@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv by itself; `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-full demo test lint format lock clean
+
+# The first Python >= 3.10 on the PATH; another: make test PYTHON=python3.12
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+NO_PYTHON = $(error No Python >= 3.10 on the PATH; install one or name it: make PYTHON=/path/to/python3)
+SETUP = $(or $(PYTHON),$(NO_PYTHON)) tools/setup_env.py
+RUN := .venv/bin/python
+# Test processes at a time; 0: all in one process (as a debugger wants it)
+WORKERS ?= 2
+
+# Without its byte code every start of Python compiles torch and mmdet again.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONPATH
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+setup: ## .venv for pretraining and the demo
+	@$(SETUP) core
+
+setup-full: ## .venv with the transfer libraries and the tests' tools
+	@$(SETUP) full
+
+demo: ## pretrain a small ResNet on photographs and draw its groups (DATA=path: your own folder)
+	@$(SETUP) core
+	@$(RUN) tools/demo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+test: ## the whole test suite (ARGS="-k lars": some of it; WORKERS=0: in one process)
+	@$(SETUP) full
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: ## check format and style
+	@$(SETUP) lint
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
+
+format: ## put the code into the format that lint checks
+	@$(SETUP) lint
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+lock: ## resolve constraints/pinned.txt anew around constraints/chosen.txt
+	@$(SETUP) core
+	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv pip compile setup.py --all-extras \
+		--constraints constraints/chosen.txt --universal --python-version 3.10 \
+		--no-annotate --custom-compile-command "make lock" --output-file constraints/pinned.txt
+
+clean: ## remove .venv and caches (not work_dirs, not the compiled mmcv)
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,53 @@
+"""Installation: version ranges here, the exact versions tested in constraints/pinned.txt.
+
+MMEngine comes from `onedl-mmengine`, the maintained continuation of OpenMMLab's package. Both
+install the import package `mmengine` and must never be installed side by side. In an environment
+that holds the upstream packages (mmengine, mmcv, mmdet, mmsegmentation), keep them:
+`pip install --no-deps -e .`
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+INIT = (ROOT / "slotcon_plugin" / "__init__.py").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+
+# mmcv must be compiled with its ops, against the torch that is installed: see tools/build_mmcv.py.
+DET = ["onedl-mmcv>=2.3", "onedl-mmdetection>=3.5", "pycocotools>=2.0.7"]
+SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
+DEMO = ["matplotlib>=3.7", "rich", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", *DEMO]
+LINT = ["ruff"]
+DEV = [*TEST, *LINT, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
+
+setup(
+    name="slotcon_plugin",
+    version=re.search(r'^__version__ = "(.+)"$', INIT, re.MULTILINE).group(1),
+    description="SlotCon self-supervised pretraining for the OpenMMLab libraries",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["slotcon_plugin", "slotcon_plugin.*"]),
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "onedl-mmengine>=0.10.10",
+        "opencv-python-headless>=4.8,<5",  # onedl-mmengine imports cv2 without asking for it
+        "numpy>=1.26",
+        "pillow>=10",
+        "tensorboard>=2.14",
+    ],
+    extras_require={
+        "det": DET,
+        "seg": SEG,
+        "demo": DEMO,
+        "test": TEST,
+        "lint": LINT,
+        "dev": DEV,
+        "all": sorted({*DET, *SEG, *DEV}),
+    },
+)
