@@ -1,7 +1,8 @@
 """The errors that a user can cause and repair.
 
-The command-line tools print them as one message without a traceback, so each message says what came, what was
-expected and what to do next. Anything else that is raised is a mistake of the code and keeps its traceback.
+The command-line tools print them as one message without a traceback, so each message says what
+came, what was expected and what to do next. Anything else that is raised is a mistake of the code
+and keeps its traceback.
 """
 
 
@@ -22,4 +23,5 @@ class CheckpointError(SlotConError):
 
 
 class TrainingStopped(SlotConError):
-    """Training was stopped on purpose, because going on would waste time or spoil a good checkpoint."""
+    """Training was stopped on purpose, because going on would waste time or spoil a good
+    checkpoint."""

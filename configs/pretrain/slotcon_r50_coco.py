@@ -1,0 +1,20 @@
+"""SlotCon, ResNet-50, COCO, 800 epochs: the paper's main pretraining.
+
+Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
+Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
+Data:     every picture of train2017 (118,287), no labels. COCO_ROOT, or
+          --cfg-options train_dataloader.dataset.source=PATH, names the folder of train2017/.
+Cost:     8 GPUs x 64 pictures. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
+          94.6 million pictures seen (two views of each).
+Expected: Mask R-CNN R50-FPN 1x on COCO, teacher's encoder: 41.0 box AP, 37.0 mask AP; Cityscapes
+          76.2, VOC 71.6, ADE20K 39.0 mIoU (paper's summary; AP also in its README). Published
+          numbers, not measured with this code yet.
+"""
+
+_base_ = ["_base_/slotcon_r50.py"]
+
+train_dataloader = dict(
+    dataset=dict(type="UnlabelledPictures", source="{{$COCO_ROOT:data/coco}}", preset="coco")
+)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=800)
+work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/slotcon_r50_coco}}"

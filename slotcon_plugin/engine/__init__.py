@@ -1,0 +1,1 @@
+"""Training under MMEngine: hooks, safe checkpoints, processes and precision. Floor 2."""

@@ -1,0 +1,1 @@
+"""Hooks decide when; the model knows what."""

@@ -1,0 +1,30 @@
+"""When the teacher moves."""
+
+from math import ceil
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+
+class TeacherHook(Hook):
+    """Moves the teacher once per optimiser step, before its first forward pass, with this step's
+    student.
+
+    MMEngine's `EMAHook` moves after the step, which is another method. The step and the total come
+    from the runner's own counters, so they are right after a resume. With gradient accumulation a
+    step is `accumulative_counts` iterations, and the teacher stays where it is within one.
+    """
+
+    priority = "NORMAL"
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Move the teacher if this iteration begins an optimiser step; log its momentum."""
+        accumulation = (
+            runner.optim_wrapper._accumulative_counts
+        )  # MMEngine has no public name for it
+        if runner.iter % accumulation:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        step, total_steps = runner.iter // accumulation, ceil(runner.max_iters / accumulation)
+        momentum = model.update_teacher(step, total_steps)
+        runner.message_hub.update_scalar("train/teacher_momentum", momentum)
