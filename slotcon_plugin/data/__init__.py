@@ -1,0 +1,21 @@
+"""Pictures on their way from files to the model.
+
+==============  ============================================================================
+`sources`       finding the files
+`paths`         holding millions of paths in memory that workers share
+`decode`        one file into 8-bit RGB
+`views`         two random crops, their common region, the parameters of their colours
+`dataset`       all of the above for one draw, and what happens to broken files
+`seeding`       one seed a draw
+`sampler`       the order, and each process's share
+`photometric`   colour operations on a batch, on the device
+`preprocessor`  batch in, the model's arguments out (floor 2)
+==============  ============================================================================
+"""
+
+from .dataset import UnlabelledPictures
+from .sampler import PictureSampler
+from .seeding import Draw
+from .views import TwoViews
+
+__all__ = ["Draw", "PictureSampler", "TwoViews", "UnlabelledPictures"]

@@ -1,0 +1,78 @@
+"""Which pictures each process sees, in what order, and the seed of each one's views."""
+
+from collections.abc import Iterator, Sized
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.data import Sampler
+
+from ..functional.collectives import rank, world_size
+from .seeding import Draw, draw_seeds
+
+
+class PictureSampler(Sampler[Draw]):
+    """Walk over a data set in an order drawn anew each epoch; every process takes each n-th draw.
+
+    With n processes of batch b the pictures of one step are those that one process with batch n·b
+    would see. As with MMEngine's `DefaultSampler`, the order is continued from its beginning until
+    the processes share it evenly (`round_up`); or else the last n - 1 processes may see one
+    picture fewer. Incomplete batches are the DataLoader's affair (`drop_last`).
+
+    Args:
+        dataset: anything with a length.
+        shuffle: draw the order of each epoch; else the data set's own order.
+        seed: the run's seed, equal in all processes. None draws one and shares it.
+        round_up: give every process the same number of pictures.
+
+    Iterating gives `Draw(index, seed)`, both plain integers.
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        shuffle: bool = True,
+        seed: int | None = None,
+        round_up: bool = True,
+    ):
+        if len(dataset) == 0:
+            raise ValueError("the data set is empty: there is nothing to sample")
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.seed = _shared_seed() if seed is None else int(seed)
+        self.round_up = round_up
+        self.epoch = 0
+        self.rank, self.world_size = rank(), world_size()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0, whose order and views the next iteration gives."""
+        self.epoch = int(epoch)
+
+    def __len__(self) -> int:
+        """Number of pictures this process sees in an epoch."""
+        pictures = len(self.dataset)
+        if self.round_up:
+            return -(-pictures // self.world_size)
+        return len(range(self.rank, pictures, self.world_size))
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = self._order()
+        if self.round_up:
+            order = np.resize(order, len(self) * self.world_size)  # continues from the beginning
+        mine = order[self.rank :: self.world_size]
+        seeds = draw_seeds(self.seed, self.epoch, mine)
+        return (Draw(int(i), int(s)) for i, s in zip(mine, seeds, strict=True))
+
+    def _order(self) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(len(self.dataset))
+        generator = torch.Generator().manual_seed((self.seed + self.epoch) % 2**63)
+        return torch.randperm(len(self.dataset), generator=generator).numpy()
+
+
+def _shared_seed() -> int:
+    """A random seed, the first process's in all of them."""
+    seed = [int(torch.randint(2**31, ()))]
+    if world_size() > 1:
+        dist.broadcast_object_list(seed, src=0)
+    return seed[0]
