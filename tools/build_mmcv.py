@@ -71,14 +71,50 @@ def hold_lock(folder):
 
     The compilers inherit the lock: a build whose parent was killed is waited for, not disturbed.
     """
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say("build_mmcv: another process is compiling the same wheel; waiting for it.")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    meter = None
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if meter is None:
+                say("build_mmcv: another process compiles the same wheel; waiting for it.")
+                meter = Meter(folder / "build.log")
+            meter.wait()
     os.set_inheritable(lock, True)
+    for leftover in [*folder.glob("unpack-*"), *folder.glob("wheel-*")]:
+        shutil.rmtree(leftover)  # of a process that was killed
     return lock
+
+
+class Meter:
+    """Tells how far the compilation is: on a terminal each second, in a log each minute."""
+
+    def __init__(self, log):
+        self.log = log
+        self.terminal = sys.stderr.isatty()
+        self.started = self.told = time.monotonic()
+
+    def wait(self):
+        """One second."""
+        time.sleep(1)
+        if self.terminal:
+            print(f"\r{self.line()} ", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self.told > 60:
+            self.told = time.monotonic()
+            say(self.line())
+
+    def close(self):
+        say(("\r" if self.terminal else "") + self.line())
+
+    def line(self):
+        """`34 of 78 files, 2 m 10 s`, from the last [34/78] that ninja wrote."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        done = re.findall(r"^\s*\[(\d+)/(\d+)\]", text, re.MULTILINE)
+        seconds = int(time.monotonic() - self.started)
+        files = f"{done[-1][0]} of {done[-1][1]} files" if done else "starting"
+        return f"compiling mmcv's ops: {files}, {seconds // 60} m {seconds % 60:02d} s"
 
 
 def compile_jobs():
@@ -103,7 +139,7 @@ def unpack_source(version, folder):
         return source
     with tempfile.TemporaryDirectory(dir=folder, prefix="unpack-") as temp:
         say(f"build_mmcv: downloading the source of {PACKAGE} {version}")
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", temp]
+        command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--dest", temp]
         command += ["--no-binary", PACKAGE, "--no-build-isolation", f"{PACKAGE}=={version}"]
         if subprocess.run(command, stdout=sys.stderr).returncode:
             fail(f"could not download the source of {PACKAGE} {version}: see pip's message above")
@@ -118,14 +154,6 @@ def unpack_source(version, folder):
     return source
 
 
-def progress(log, started):
-    """`34 of 93 files, 2 m 10 s`, from the last [34/93] that ninja wrote."""
-    done = re.findall(r"^\[(\d+)/(\d+)\]", log.read_text(errors="replace"), re.MULTILINE)
-    seconds = int(time.monotonic() - started)
-    files = f"{done[-1][0]} of {done[-1][1]} files" if done else "starting"
-    return f"compiling mmcv's ops: {files}, {seconds // 60} m {seconds % 60:02d} s"
-
-
 def build(source, folder, cuda, lock):
     """Compile into a temporary folder, then move the wheel in: one that is there is whole."""
     environment = dict(os.environ, MMCV_WITH_OPS="1", MAX_JOBS=str(compile_jobs()))
@@ -138,22 +166,16 @@ def build(source, folder, cuda, lock):
     if not cuda:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     log = folder / "build.log"
-    terminal = sys.stderr.isatty()
     with tempfile.TemporaryDirectory(dir=folder, prefix="wheel-") as temp, log.open("w") as output:
         command = [sys.executable, "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation"]
         command += ["--wheel-dir", temp, str(source)]
-        started = told = time.monotonic()
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=environment, pass_fds=[lock]
         )
+        meter = Meter(log)
         while process.poll() is None:
-            time.sleep(1)
-            if terminal:
-                print(f"\r{progress(log, started)} ", end="", file=sys.stderr, flush=True)
-            elif time.monotonic() - told > 60:
-                told = time.monotonic()
-                say(progress(log, started))
-        say(("\r" if terminal else "") + progress(log, started))
+            meter.wait()
+        meter.close()
         if process.returncode:
             return None
         (wheel,) = Path(temp).glob("*.whl")

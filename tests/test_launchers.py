@@ -1,0 +1,141 @@
+"""The shell launchers: the commands they print and what they say to wrong arguments."""
+
+import os
+import shlex
+import subprocess
+
+import pytest
+
+CONFIG = "configs/pretrain/slotcon_r18_demo.py"
+SETTINGS = {
+    *("NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "PORT", "PYTHON", "OMP_NUM_THREADS"),
+    *("GPUS", "GPUS_PER_NODE", "CPUS_PER_TASK", "SRUN_ARGS", "CUDA_VISIBLE_DEVICES"),
+}
+
+
+@pytest.fixture
+def run(repo_root, tmp_path):
+    """Runs a launcher from a foreign folder, with none of its settings but those given."""
+
+    def run_script(name, *arguments, **settings):
+        environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
+        environment.update({"CUDA_VISIBLE_DEVICES": "", **settings})
+        command = ["bash", str(repo_root / "tools" / name), *arguments]
+        return subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+
+    return run_script
+
+
+def options(words):
+    """`--name value` and `--name=value` pairs of a printed command."""
+    found = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            found[name] = value if equals else following
+    return found
+
+
+@pytest.mark.parametrize("script", ["dist_train.sh", "slurm_train.sh"])
+def test_help_teaches(run, script):
+    asked = run(script, "--help")
+    assert asked.returncode == 0
+    assert f"usage: tools/{script}" in asked.stdout and "examples:" in asked.stdout
+    nothing = run(script)
+    assert nothing.returncode == 2
+    assert nothing.stderr == asked.stdout and nothing.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        ((CONFIG,), {}, "number of GPUs is missing"),
+        (("configs/none.py", "2"), {}, "no config file 'configs/none.py'"),
+        ((CONFIG, "two"), {}, "GPUS must be a whole number from 1, not 'two'"),
+        ((CONFIG, "0"), {}, "GPUS must be a whole number from 1, not '0'"),
+        ((CONFIG, "--resume"), {}, "not '--resume'"),
+        ((CONFIG, "2"), {"NNODES": "x"}, "NNODES must be a whole number from 1, not 'x'"),
+        ((CONFIG, "2"), {"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "a"}, "0 to 1"),
+        ((CONFIG, "2"), {"NNODES": "2"}, "needs MASTER_ADDR"),
+        ((CONFIG, "2"), {"PORT": "http"}, "PORT must be a whole number"),
+        ((CONFIG, "2"), {"PYTHON": "/nowhere/python"}, "no Python '/nowhere/python'"),
+    ],
+)
+def test_dist_train_refuses_in_one_line(run, arguments, settings, message):
+    result = run("dist_train.sh", *arguments, **settings)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1 and result.stdout == ""
+
+
+def test_dist_train_on_one_machine(run, repo_root):
+    result = run("dist_train.sh", "--dry-run", CONFIG, "2", "--cfg-options", "a.b=x y", "--resume")
+    assert result.returncode == 0, result.stderr
+    words = shlex.split(result.stdout)
+    assert words[1:3] == ["-m", "torch.distributed.run"]
+    launcher = options(words)
+    assert launcher["--nproc_per_node"] == "2" and launcher["--nnodes"] == "1"
+    assert launcher["--master_addr"] == "127.0.0.1"
+    assert 1024 <= int(launcher["--master_port"]) < 65536
+    start = words.index(str(repo_root / "tools" / "train.py"))
+    expected = [str(repo_root / CONFIG), "--launcher", "pytorch"]
+    assert words[start + 1 :] == [*expected, "--cfg-options", "a.b=x y", "--resume"]
+
+
+def test_dist_train_on_several_machines(run):
+    settings = {"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "host0", "PYTHON": "python3"}
+    launcher = options(
+        shlex.split(run("dist_train.sh", "--dry-run", CONFIG, "8", **settings).stdout)
+    )
+    assert launcher["--nnodes"] == "2" and launcher["--node_rank"] == "1"
+    assert launcher["--master_addr"] == "host0" and launcher["--master_port"] == "29500"
+    chosen = run("dist_train.sh", "--dry-run", CONFIG, "8", PORT="1234", **settings).stdout
+    assert options(shlex.split(chosen))["--master_port"] == "1234"
+
+
+def test_dist_train_takes_a_config_beside_the_user(run, tmp_path):
+    (tmp_path / "my config.py").write_text("")
+    result = run("dist_train.sh", "--dry-run", "my config.py", "1")
+    assert "my config.py" in shlex.split(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        (("gpu", "job"), {}, "2 given"),
+        (("gpu", "job", "configs/none.py"), {}, "no config file 'configs/none.py'"),
+        (("gpu", "job", CONFIG), {"GPUS": "many"}, "GPUS must be a whole number"),
+        (("gpu", "job", CONFIG), {"GPUS": "12", "GPUS_PER_NODE": "8"}, "no multiple"),
+        (("gpu", "job", CONFIG), {"GPUS": "2", "GPUS_PER_NODE": "4"}, "more than GPUS=2"),
+        (("gpu", "job", CONFIG), {"CPUS_PER_TASK": "0"}, "CPUS_PER_TASK must be"),
+    ],
+)
+def test_slurm_train_refuses_in_one_line(run, arguments, settings, message):
+    result = run("slurm_train.sh", "--dry-run", *arguments, **settings)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1 and result.stdout == ""
+
+
+def test_slurm_train_asks_for_one_task_a_gpu(run, repo_root):
+    settings = {"GPUS": "16", "CPUS_PER_TASK": "12", "SRUN_ARGS": "--time=2-00 --account=a"}
+    result = run("slurm_train.sh", "--dry-run", "gpu", "my job", CONFIG, "--resume", **settings)
+    assert result.returncode == 0, result.stderr
+    words = shlex.split(result.stdout)
+    assert words[0] == "srun"
+    asked = options(words)
+    assert (asked["--partition"], asked["--job-name"]) == ("gpu", "my job")
+    assert (asked["--nodes"], asked["--ntasks"], asked["--ntasks-per-node"]) == ("2", "16", "8")
+    assert (asked["--gres"], asked["--cpus-per-task"]) == ("gpu:8", "12")
+    assert (asked["--time"], asked["--account"]) == ("2-00", "a")
+    start = words.index(str(repo_root / "tools" / "train.py"))
+    assert words[start + 1 :] == [str(repo_root / CONFIG), "--launcher", "slurm", "--resume"]
+
+
+def test_slurm_train_fits_a_small_job(run):
+    asked = options(
+        shlex.split(run("slurm_train.sh", "--dry-run", "gpu", "job", CONFIG, GPUS="2").stdout)
+    )
+    assert (asked["--nodes"], asked["--ntasks"], asked["--gres"]) == ("1", "2", "gpu:2")
