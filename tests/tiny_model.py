@@ -1,0 +1,126 @@
+"""A SlotCon that is small enough to be compared with `plain`, and inputs for it."""
+
+import copy
+
+import plain
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+import slotcon_plugin  # noqa: F401  (registers the parts)
+from slotcon_plugin.functional.alignment import ViewGeometry
+
+
+class TinyEncoder(nn.Module):
+    """One strided convolution and a batch norm, of which `norm=False` leaves nothing: stride 8."""
+
+    def __init__(self, channels: int = 16, norm: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 8, stride=8)
+        self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
+
+    def forward(self, images):
+        return (self.norm(self.conv(images)),)
+
+
+class LastMap(nn.Module):
+    """A neck that changes nothing, for tests that choose the features themselves."""
+
+    def forward(self, maps):
+        return maps[-1]
+
+
+for _class in (TinyEncoder, LastMap):
+    MODELS.register_module(module=_class, force=True)
+
+
+def tiny_config(num_prototypes: int = 12, channels: int = 16, **changes) -> dict:
+    """A model's config: encoder and projector of 16 channels. `changes` replace its entries."""
+    head = dict(
+        type="PrototypeHead",
+        prototypes=dict(type="Prototypes", num_prototypes=num_prototypes, channels=channels),
+        group_loss=dict(type="GroupingLoss"),
+        slot_loss=dict(type="SlotLoss"),
+        predictor=dict(type="SlotPredictor", channels=channels, hidden_channels=24),
+    )
+    neck = dict(type="PixelProjector", in_channels=16, hidden_channels=24, out_channels=channels)
+    return dict(type="SlotCon", backbone=dict(type="TinyEncoder"), neck=neck, head=head) | changes
+
+
+def tiny_model(seed: int = 0, apart: float = 0.1, **options) -> nn.Module:
+    """The model of `tiny_config(**options)`, float64, in training mode.
+
+    Weights are lively, so that every part shows in the losses, and the teacher's differ from the
+    student's by noise of size `apart`.
+    """
+    torch.manual_seed(seed)
+    model = MODELS.build(tiny_config(**options)).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+        model.teacher.start_equal(*model.student)
+        for p in model.teacher.parameters():
+            p.add_(apart * torch.randn_like(p))
+        center = model.head.group_loss.center
+        center.copy_(0.1 * torch.randn_like(center))
+    model.teacher_moves = True
+    return model
+
+
+def random_geometry(batch: int, seed: int = 0) -> ViewGeometry:
+    """Random boxes of every size, and flips."""
+    g = torch.Generator().manual_seed(seed)
+    corners = torch.rand(2, batch, 2, 2, generator=g, dtype=torch.float64).sort(dim=2).values
+    return ViewGeometry(corners.flatten(2), torch.rand(2, batch, generator=g) < 0.5)
+
+
+def random_views(batch: int, size: int = 32, seed: int = 0) -> list[torch.Tensor]:
+    """Two views of blocks and noise, (batch, 3, size, size) float64."""
+    g = torch.Generator().manual_seed(1000 + seed)
+    coarse = torch.randn(2, batch, 3, 4, 4, generator=g, dtype=torch.float64)
+    fine = torch.randn(2, batch, 3, size, size, generator=g, dtype=torch.float64)
+    blocks = coarse.repeat_interleave(size // 4, 3).repeat_interleave(size // 4, 4)
+    return list(blocks + 0.3 * fine)
+
+
+def plain_losses(model: nn.Module, batches: list[tuple]) -> tuple:
+    """`plain.losses` of a model's own networks and settings.
+
+    Args:
+        model: its parameters receive the gradients, its buffers stay, except of batch norms.
+        batches: (views, geometry) of each process.
+    """
+    head, teacher = model.head, model.teacher
+    processes = [
+        plain.project(
+            lambda image: model.neck(model.backbone(image)),
+            lambda image: teacher.neck(teacher.backbone(image)),
+            views,
+            *geometry,
+        )
+        for views, geometry in batches
+    ]
+    settings = plain.Settings(
+        head.group_loss.student_temperature,
+        head.group_loss.teacher_temperature,
+        head.slot_loss.temperature,
+        head.group_loss.center_momentum,
+        head.group_loss_weight,
+    )
+    center = head.group_loss.center
+    prototypes = head.prototypes.weight, teacher.prototypes.weight
+    return plain.losses(processes, *prototypes, head.predictor, center, settings)
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """An independent copy, to be trained by other means."""
+    return copy.deepcopy(model)
+
+
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Gradients of the trained parameters; zeros where there is none."""
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
