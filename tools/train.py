@@ -141,7 +141,7 @@ def train(args: argparse.Namespace) -> None:
     """Train, or print the plan."""
     from mmengine.runner import Runner
 
-    from slotcon_plugin.engine.launch import processes
+    from slotcon_plugin.engine.launch import leave_processes, processes
     from slotcon_plugin.engine.options import explain_build_error
     from slotcon_plugin.engine.plan import describe_plan
 
@@ -165,6 +165,8 @@ def train(args: argparse.Namespace) -> None:
         if explained is None:
             raise
         raise explained from error
+    finally:
+        leave_processes()
     say(f"done; results are in {cfg.work_dir}")
 
 

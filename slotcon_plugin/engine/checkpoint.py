@@ -19,7 +19,7 @@ from mmengine.runner import CheckpointLoader
 
 from ..errors import CheckpointError
 
-TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer", "param_schedulers")
+TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
 
 # Every prefix that MMEngine 0.10 knows a loader for; some of those loaders unpickle in full.
 REMOTE_PREFIXES = [
@@ -35,21 +35,25 @@ REMOTE_PREFIXES += ["pavi://", r"(\S+\:)?s3://", r"(\S+\:)?petrel://"]
 
 
 def allowed_types() -> list:
-    """What a checkpoint may hold besides tensors and plain Python values: MMEngine's logged
-    histories, as numpy arrays.
+    """What a checkpoint may hold besides tensors and plain values: MMEngine's logged histories.
 
-    numpy moved its internals from `numpy.core` to `numpy._core` in 2.0. Files of either are
-    readable under either.
+    They are numpy arrays and the names of four methods. numpy moved its internals from `numpy.core`
+    to `numpy._core` in 2.0; files of either are readable under either.
     """
     core = np._core if hasattr(np, "_core") else np.core
-    allowed = [HistoryBuffer, np.ndarray, np.dtype]
-    allowed += [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    allowed = [HistoryBuffer, np.ndarray, np.dtype, (_history_method, "builtins.getattr")]
+    allowed += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     for function in (core.multiarray._reconstruct, core.multiarray.scalar):
-        allowed += [
-            (function, f"{where}.multiarray.{function.__name__}")
-            for where in ("numpy._core", "numpy.core")
-        ]
+        for where in ("numpy._core", "numpy.core"):
+            allowed.append((function, f"{where}.multiarray.{function.__name__}"))
     return allowed
+
+
+def _history_method(owner: type, name: str) -> Callable:
+    """All that a file may do with `getattr`, which at large would reach any function."""
+    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
+        raise pickle.UnpicklingError("GLOBAL builtins.getattr")
+    return getattr(owner, name)
 
 
 def load_checkpoint_safely(path: str | Path, map_location: str | torch.device = "cpu") -> dict:

@@ -70,10 +70,11 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
         type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
     )
     cfg.pop("sync_bn", None)
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    torch.set_num_threads(max(1, _cores() // local_processes))
+    torch.set_num_threads(_cores_each())
     if not dist.is_initialized():
-        if launcher != "pytorch":
+        if launcher != "pytorch":  # which has set both
+            if int(os.environ.get("SLURM_NNODES", 1)) > 1 and "MASTER_ADDR" not in os.environ:
+                raise ConfigError("Several machines without GPUs: set MASTER_ADDR to the first's.")
             os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
             os.environ.setdefault("MASTER_PORT", "29500")
         dist.init_process_group(
@@ -83,6 +84,12 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
         f"{world_size} processes on CPUs: gloo, batch norm per process, "
         f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} each"
     ]
+
+
+def leave_processes() -> None:
+    """Part from the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
@@ -169,20 +176,18 @@ def global_batch(cfg: Config, world_size: int) -> int:
 
 
 def fit_workers(cfg: Config) -> list[str]:
-    """No more loading workers than there are cores for each process; page-locked memory with a
-    GPU."""
+    """No more workers than cores for each process; page-locked memory where there is a GPU."""
     loader = cfg.train_dataloader
     configured = loader.get("num_workers", 0)
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    loader.num_workers = min(configured, max(1, _cores() // local_processes))
+    loader.num_workers = min(configured, _cores_each())
     if loader.num_workers == 0:  # torch refuses these two without workers
         loader.persistent_workers = False
         loader.pop("prefetch_factor", None)
     loader.pin_memory = torch.cuda.is_available()
     if loader.num_workers < configured:
         return [
-            f"{loader.num_workers} loading workers a process instead of {configured}: there are "
-            f"{_cores()} cores"
+            f"{loader.num_workers} loading workers a process instead of {configured}: "
+            "there are no more cores"
         ]
     return []
 
@@ -202,8 +207,14 @@ def fit_loggers(cfg: Config) -> list[str]:
     ]
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _cores_each() -> int:
+    """Cores for each process. Slurm has already given every task its own; torchrun and MPI have not."""
+    sharing = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // int(sharing or 1))
 
 
 def fit_to_machine(

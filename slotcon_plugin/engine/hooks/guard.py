@@ -126,17 +126,17 @@ class LossGuardHook(Hook):
             std = scalars["train/feature_std"].current()
             if std < self.min_feature_std:
                 runner.logger.warning(
-                    f"The features are collapsing: their standard deviation is {std:.2g}, below "
-                    f"{self.min_feature_std}. All pixels look alike to the model. Is the learning "
-                    "rate that of the global batch (1.0 x batch / 256)? Is a batch per process "
-                    "of 1 starving batch norm?"
+                    f"Epoch {runner.epoch + 1}: the features are collapsing: their standard "
+                    f"deviation is {std:.2g}, below {self.min_feature_std}. All pixels look alike "
+                    "to the model. Is the learning rate that of the global batch (1.0 x batch / "
+                    "256)? Is a batch per process of 1 starving batch norm?"
                 )
         if "train/prototypes_used_running" in scalars:
             used = scalars["train/prototypes_used_running"].current() * model.num_prototypes
             if used <= self.min_prototypes + 1e-3:
                 runner.logger.warning(
-                    f"The groups are collapsing: about {used:.0f} of {model.num_prototypes} "
-                    "prototypes get all pixels. Check the centre momentum and the teacher "
-                    "temperature against the recipe; with few pictures or a small model, use "
-                    "fewer prototypes and a longer warm-up."
+                    f"Epoch {runner.epoch + 1}: the groups are collapsing: about {used:.0f} of "
+                    f"{model.num_prototypes} prototypes get all pixels. Check the centre momentum "
+                    "and the teacher temperature against the recipe; with few pictures or a "
+                    "small model, use fewer prototypes and a longer warm-up."
                 )

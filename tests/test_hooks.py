@@ -1,0 +1,263 @@
+"""The hooks in real, small trainings under MMEngine's own runner."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+import slotcon_plugin  # noqa: F401  (registers the names)
+from slotcon_plugin.engine.checkpoint import load_training_state
+from slotcon_plugin.errors import DataError, TrainingStopped
+
+HOOKS = ("LossGuardHook", "OutputsWindowHook", "TeacherHook", "DiagnosticsHook")
+
+
+class Numbers(Dataset):
+    """0, 1, 2, …; one may be NaN, and reading may take time."""
+
+    def __init__(self, count: int, lost: tuple[int, ...] = (), pause: float = 0):
+        self.count, self.lost, self.pause = count, lost, pause
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        time.sleep(self.pause)
+        return {"inputs": torch.tensor(float("nan") if index in self.lost else float(index))}
+
+
+class Line(BaseModel):
+    """y = w·x with the loss y, so that the gradient of w is the mean of x."""
+
+    num_prototypes = 100
+
+    def __init__(self, feature_std: float = 1.0, used: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.moves: list[tuple[int, int]] = []
+        self.feature_std, self.used = feature_std, used
+
+    def update_teacher(self, step: int, total_steps: int) -> float:
+        self.moves.append((step, total_steps))
+        return 0.5
+
+    def forward(self, inputs, data_samples=None, mode="loss"):
+        return {
+            "loss_line": (self.weight * inputs).mean(),
+            "feature_std": torch.tensor(self.feature_std),
+            "prototypes_used_running": torch.tensor(self.used),
+            "mean_input": inputs.mean(),
+        }
+
+
+def make_runner(
+    work_dir: Path, numbers: Dataset, model: BaseModel | None = None, **options
+) -> Runner:
+    """One number a batch, in order; `options`: epochs, accumulation, interval, any of Runner's."""
+    optimizer = {"type": "SGD", "lr": 0.01}
+    accumulation, interval = options.pop("accumulation", 1), options.pop("interval", 1)
+    batch_size = options.pop("batch_size", 1)
+    model = model or Line()
+    settings = {
+        "train_cfg": {"by_epoch": True, "max_epochs": options.pop("epochs", 1)},
+        "custom_hooks": [{"type": name} for name in HOOKS],
+        "default_hooks": {
+            "logger": {"type": "LoggerHook", "interval": interval},
+            "checkpoint": {"type": "CheckpointHook", "backend_args": {"backend": "atomic"}},
+        },
+        "log_processor": {"window_size": 1},
+        "experiment_name": f"{work_dir.name}_{time.time_ns()}",
+        **options,
+    }
+    return Runner(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=DataLoader(
+            numbers, batch_size, sampler=DefaultSampler(numbers, shuffle=False)
+        ),
+        optim_wrapper={
+            "type": "OptimWrapper",
+            "optimizer": optimizer,
+            "accumulative_counts": accumulation,
+        },
+        **settings,
+    )
+
+
+def logged(runner: Runner) -> list[dict]:
+    """The lines that the logger wrote for machines."""
+    file = next(Path(runner.log_dir).rglob("scalars.json"))
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def warnings_of(runner: Runner) -> str:
+    text = next(Path(runner.log_dir).glob("*.log")).read_text()
+    return "\n".join(line for line in text.splitlines() if "collapsing" in line)
+
+
+def test_the_teacher_moves_once_a_step(tmp_path):
+    runner = make_runner(tmp_path, Numbers(4), epochs=2)
+    runner.train()
+    assert runner.model.moves == [(step, 8) for step in range(8)]
+    assert {line["teacher_momentum"] for line in logged(runner)} == {0.5}
+
+
+def test_the_teacher_moves_once_an_accumulated_step(tmp_path):
+    runner = make_runner(tmp_path, Numbers(5), epochs=1, accumulation=2)
+    runner.train()
+    assert runner.model.moves == [(0, 3), (1, 3), (2, 3)]  # the last step is of one iteration
+
+
+def test_the_teacher_counts_on_after_a_resume(tmp_path):
+    make_runner(tmp_path, Numbers(4), epochs=1).train()
+    runner = make_runner(
+        tmp_path, Numbers(4), epochs=3, resume=True, load_from=str(tmp_path / "epoch_1.pth")
+    )
+    runner.train()
+    assert runner.model.moves == [(step, 12) for step in range(4, 12)]
+
+
+def test_the_logged_losses_are_the_mean_since_the_last_line(tmp_path):
+    runner = make_runner(tmp_path, Numbers(7), interval=3)
+    runner.train()
+    assert [line["mean_input"] for line in logged(runner)] == [1.0, 4.0]  # of 0, 1, 2 and 3, 4, 5
+    assert [line["step"] for line in logged(runner)] == [3, 6]
+
+
+def test_the_rest_of_an_epoch_counts_in_the_next_line(tmp_path):
+    runner = make_runner(tmp_path, Numbers(4), interval=3, epochs=2)
+    runner.train()
+    assert [line["mean_input"] for line in logged(runner)] == [1.0, (3 + 0 + 1 + 2) / 4]
+
+
+def test_a_short_epoch_logs_its_end(tmp_path):
+    runner = make_runner(tmp_path, Numbers(2), interval=10, epochs=2)
+    runner.train()
+    assert [line["mean_input"] for line in logged(runner)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "interval", "norms"),
+    [(1, 1, [0, 1, 2, 3, 4, 5]), (1, 3, [2, 5]), (2, 2, [0.5, 2.5, 4.5]), (3, 2, [None, 1, 4])],
+)
+def test_the_gradient_norm_is_that_of_the_last_step(tmp_path, accumulation, interval, norms):
+    runner = make_runner(tmp_path, Numbers(6), accumulation=accumulation, interval=interval)
+    runner.train()
+    assert [line.get("grad_norm") for line in logged(runner)] == pytest.approx(norms)
+
+
+def test_the_norm_spans_all_tensors_and_leaves_the_optimiser_alone(tmp_path):
+    class Plane(Line):
+        def __init__(self):
+            super().__init__()
+            self.other = nn.Parameter(torch.zeros(2))
+
+        def forward(self, inputs, data_samples=None, mode="loss"):
+            return {"loss": 2 * self.weight + (self.other * torch.tensor([1.0, 2.0])).sum()}
+
+    runner = make_runner(tmp_path, Numbers(1), Plane())
+    runner.train()
+    assert logged(runner)[0]["grad_norm"] == pytest.approx(math.sqrt(4 + 1 + 4))
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+
+
+def test_waiting_for_data_is_seen(tmp_path):
+    slow = make_runner(tmp_path / "slow", Numbers(4, pause=0.05), interval=4)
+    slow.train()
+    assert 0.5 < logged(slow)[-1]["data_wait"] <= 1
+
+
+def test_the_guard_stops_at_its_patience_and_keeps_the_checkpoint(tmp_path):
+    runner = make_runner(tmp_path, Numbers(8), epochs=2)
+    runner.train()
+    before = (tmp_path / "epoch_2.pth").read_bytes()
+    runner = make_runner(
+        tmp_path,
+        Numbers(8, lost=(2,)),  # NaN in the gradient of one step, and so in every loss after it
+        epochs=3,
+        resume=True,
+        load_from=str(tmp_path / "epoch_2.pth"),
+    )
+    with pytest.raises(TrainingStopped) as stopped:
+        runner.train()
+    message = str(stopped.value)
+    assert runner.iter == 16 + 2 + 4  # steps 19, 20, 21, 22 and 23 counted from 1
+    assert "not finite for 5 steps at step 23" in message
+    assert "at step 18" in message
+    assert f"{tmp_path / 'epoch_2.pth'}, is intact" in message
+    assert (tmp_path / "epoch_2.pth").read_bytes() == before
+    assert not (tmp_path / "epoch_3.pth").exists()
+    assert load_training_state(tmp_path / "epoch_2.pth")["meta"]["iter"] == 16
+
+
+def test_a_streak_at_the_end_of_an_epoch_is_not_saved(tmp_path):
+    runner = make_runner(tmp_path, Numbers(4, lost=(3,)))
+    with pytest.raises(TrainingStopped, match=r"1 step at the end of the epoch.*no checkpoint yet"):
+        runner.train()
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_a_streak_is_not_saved_within_an_epoch_either(tmp_path):
+    hooks = {"checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 2}}
+    runner = make_runner(tmp_path, Numbers(6, lost=(2,)), default_hooks=hooks)
+    with pytest.raises(TrainingStopped, match=r"2 steps when a checkpoint was due"):
+        runner.train()
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["iter_2.pth"]
+
+
+def test_a_streak_that_ends_is_forgiven(tmp_path):
+    class Forgetful(Line):
+        def forward(self, inputs, data_samples=None, mode="loss"):
+            return {"loss": inputs.mean() + 0 * self.weight.nan_to_num()}
+
+    numbers = Numbers(9, lost=(0, 1, 2, 3, 5, 6, 7))
+    make_runner(tmp_path, numbers, Forgetful()).train()
+    assert (tmp_path / "epoch_1.pth").exists()
+
+
+def test_an_epoch_without_a_step_is_refused(tmp_path):
+    numbers = Numbers(3)
+    runner = make_runner(tmp_path, numbers)
+    runner._train_dataloader = DataLoader(numbers, batch_size=4, drop_last=True)
+    with pytest.raises(DataError, match="3 pictures, fewer than one batch of 4"):
+        runner.train()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Line(feature_std=0.01), "features are collapsing"),
+        (Line(used=0.02), "about 2 of 100 prototypes"),
+        (Line(used=0.03), ""),
+    ],
+)
+def test_collapse_is_warned_of_once_an_epoch_after_the_grace(tmp_path, model, said):
+    runner = make_runner(tmp_path, Numbers(3), model, epochs=3)
+    runner.train()
+    found = warnings_of(runner)
+    assert said in found
+    assert found.count("collapsing") == (2 if said else 0)
+
+
+def test_bfloat16_on_the_cpu():
+    from slotcon_plugin.engine.amp import CpuAmpOptimWrapper
+
+    layer = nn.Linear(4, 4)
+    wrapper = CpuAmpOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), lr=0.1))
+    assert isinstance(wrapper, OptimWrapper)
+    with wrapper.optim_context(layer):
+        out = layer(torch.ones(1, 4))
+    assert out.dtype is torch.bfloat16
+    before = layer.weight.clone()
+    wrapper.update_params(out.float().sum())
+    assert layer.weight.dtype is torch.float32
+    assert not torch.equal(layer.weight, before)
