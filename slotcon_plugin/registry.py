@@ -3,8 +3,26 @@
 The names go into MMEngine's root registries, where mmdet's and mmseg's configs find them too.
 """
 
-from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS
+from mmengine.fileio import register_backend
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+)
 
+from .data.dataset import UnlabelledPictures
+from .data.preprocessor import TwoViewPreprocessor
+from .data.sampler import PictureSampler
+from .engine.amp import CpuAmpOptimWrapper
+from .engine.checkpoint import AtomicLocalBackend
+from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
+from .engine.hooks.guard import LossGuardHook
+from .engine.hooks.pictures import PictureReportHook
+from .engine.hooks.teacher import TeacherHook
 from .models.backbones import TorchvisionResNet
 from .models.head import PrototypeHead
 from .models.losses import GroupingLoss, SlotLoss
@@ -24,11 +42,18 @@ NAMES = {
         GroupingLoss,
         SlotLoss,
         SlotPredictor,
+        TwoViewPreprocessor,
     ),
+    DATASETS: (UnlabelledPictures,),
+    DATA_SAMPLERS: (PictureSampler,),
     OPTIMIZERS: (SlotConLARS,),
+    OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
+    HOOKS: (TeacherHook, LossGuardHook, OutputsWindowHook, DiagnosticsHook, PictureReportHook),
 }
 
 for _registry, _classes in NAMES.items():
     for _class in _classes:
         _registry.register_module(module=_class)
+
+register_backend("atomic", AtomicLocalBackend)
