@@ -19,9 +19,7 @@ from .shapes import check_shapes
 class ViewGeometry(NamedTuple):
     """Where the two views of each picture lie relative to each other."""
 
-    boxes: (
-        Tensor  # (v, b, 4) x1, y1, x2, y2 of the common region: fractions of a view, after its flip
-    )
+    boxes: Tensor  # (v, b, 4) x1, y1, x2, y2 of the common region: fractions of the view as flipped
     flips: Tensor  # (v, b) bool: whether the view was flipped left to right
 
 
@@ -41,9 +39,7 @@ def interpolation_matrix(start_b: Tensor, stop_b: Tensor, size: int) -> Tensor:
     grid = torch.arange(size, device=start_b.device, dtype=start_b.dtype)
     step_b1 = (stop_b - start_b)[:, None]  # a bin's width, in pixels
     centre_bi = (size * start_b[:, None] - 0.5 + (grid + 0.5) * step_b1).clamp(0, size - 1)
-    weights_bij = (1 - (centre_bi[:, :, None] - grid).abs()).clamp(
-        min=0
-    )  # a hat around each centre
+    weights_bij = (1 - (centre_bi[:, :, None] - grid).abs()).clamp(min=0)  # hats round the centres
     return weights_bij * (step_b1 > 0)[:, :, None]
 
 
@@ -59,8 +55,7 @@ def align(maps_bdhw: Tensor, boxes_b4: Tensor, flips_b: Tensor) -> Tensor:
 
     Returns:
         (b, d, h, w) maps in which a pixel shows the same place in both views. Zeros for an empty
-        box, as RoIAlign
-        gives: scores that favour no prototype.
+        box, as RoIAlign gives: scores that favour no prototype.
     """
     check_shapes(maps_bdhw=maps_bdhw, boxes_b4=boxes_b4, flips_b=flips_b)
     height, width = maps_bdhw.shape[2:]

@@ -9,9 +9,9 @@ class WarmupCosineLR(_ParamScheduler):
     """Linear warm-up and cosine decay over the whole training, per iteration, in closed form.
 
     In a config, in epochs: `dict(type='WarmupCosineLR', warmup=5, by_epoch=True,
-    convert_to_iter_based=True)`; in
-    iterations: `dict(type='WarmupCosineLR', warmup=1000, by_epoch=False)`. The peak is the
-        optimiser's `lr`; the end is the training's unless `end` is given.
+    convert_to_iter_based=True)`; in iterations: `dict(type='WarmupCosineLR', warmup=1000,
+    by_epoch=False)`. The peak is the optimiser's `lr`; the end is the training's unless `end` is
+    given.
 
     Args:
         optimizer: optimiser or optimiser wrapper.
@@ -19,7 +19,8 @@ class WarmupCosineLR(_ParamScheduler):
         final: learning rate at the end.
         start_divisor: the first step has peak / start_divisor.
         end: last step of the schedule, exclusive.
-        last_step, by_epoch, verbose: as in MMEngine's schedulers.
+        last_step, by_epoch, verbose: as in MMEngine's schedulers. `by_epoch` has MMEngine's
+            default too, because its runner counts the `end` that it fills in by the same default.
 
     Raises:
         ValueError: the warm-up is longer than the training.
@@ -33,7 +34,7 @@ class WarmupCosineLR(_ParamScheduler):
         start_divisor: float = 100,
         end: int = INF,
         last_step: int = -1,
-        by_epoch: bool = False,
+        by_epoch: bool = True,
         verbose: bool = False,
     ) -> None:
         if not 0 <= warmup <= end:

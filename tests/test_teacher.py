@@ -1,0 +1,122 @@
+"""The teacher: where it starts, how it moves, and what it never takes from the student."""
+
+import plain
+import pytest
+import torch
+from tiny_model import random_geometry, random_views, tiny_config, tiny_model
+from torch import nn
+
+from slotcon_plugin.functional.schedules import teacher_momentum
+from slotcon_plugin.models.teacher import Teacher
+
+
+def parts(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), nn.Conv2d(4, 2, 1), nn.Linear(2, 5)
+
+
+def test_one_move_by_hand():
+    student = nn.Linear(1, 1), nn.Identity(), nn.Identity()
+    teacher = Teacher(*student)
+    with torch.no_grad():
+        for p in student[0].parameters():
+            p.fill_(2.0)
+        for p in teacher.parameters():
+            p.fill_(1.0)
+    teacher.follow(*student, momentum=0.75)
+    assert [p.item() for p in teacher.parameters()] == [1.25, 1.25]
+    teacher.follow(*student, momentum=1.0)
+    assert [p.item() for p in teacher.parameters()] == [1.25, 1.25]
+    teacher.follow(*student, momentum=0.0)
+    assert [p.item() for p in teacher.parameters()] == [2, 2]
+
+
+def test_moves_equal_the_plain_loop_and_leave_the_student():
+    student = parts()
+    teacher = Teacher(*student)
+    expected = [p.clone() for p in teacher.parameters()]
+    ours = [p for part in student for p in part.parameters()]
+    for step in range(5):
+        with torch.no_grad():
+            for p in ours:
+                p.add_(torch.randn_like(p))
+        before = [p.detach().clone() for p in ours]
+        teacher.follow(*student, momentum=0.9 + 0.01 * step)
+        plain.move_teacher(expected, before, 0.9 + 0.01 * step)
+        assert all(torch.equal(a, b) for a, b in zip(ours, before, strict=True))
+    torch.testing.assert_close(list(map(torch.Tensor.detach, teacher.parameters())), expected)
+
+
+def test_statistics_are_never_copied():
+    student = parts()
+    teacher = Teacher(*student)
+    norm, own = student[0][1], teacher.backbone[1]
+    student[0](torch.randn(8, 3, 4, 4))
+    assert norm.running_mean.any() and not own.running_mean.any()
+    teacher.follow(*student, momentum=0.0)
+    assert not own.running_mean.any()
+    assert own.num_batches_tracked == 0
+
+
+def test_it_keeps_statistics_of_its_own_while_training():
+    model = tiny_model()
+    model(random_views(3), random_geometry(3), mode="loss")
+    student, teacher = model.backbone.norm, model.teacher.backbone.norm
+    assert student.num_batches_tracked == teacher.num_batches_tracked == 2  # a view each
+    assert not torch.allclose(student.running_mean, teacher.running_mean)
+
+
+def test_it_is_a_copy_without_gradients():
+    student = parts()
+    teacher = Teacher(*student)
+    assert not any(p.requires_grad for p in teacher.parameters())
+    mine = {id(p) for p in teacher.parameters()}
+    assert mine.isdisjoint(id(p) for part in student for p in part.parameters())
+    assert all(p.requires_grad for part in student for p in part.parameters())
+
+
+@pytest.mark.parametrize("backbone", ["TinyEncoder", "TorchvisionResNet"])
+def test_it_equals_the_student_after_initialisation(backbone):
+    """The runner initialises after the constructor: an early copy would keep the old weights."""
+    from mmengine.registry import MODELS
+
+    config = tiny_config(
+        backbone=dict(type=backbone),
+        init_cfg=dict(type="Constant", layer="Conv2d", val=0.25, bias=0.5),
+    )
+    if backbone == "TorchvisionResNet":
+        config["backbone"]["depth"] = 18
+        config["neck"]["in_channels"] = 512
+    model = MODELS.build(config)
+    assert not torch.equal(model.neck.mlp[0].bias, torch.full((24,), 0.5))
+    model.init_weights()
+    assert torch.equal(model.neck.mlp[0].bias, torch.full((24,), 0.5))  # it did initialise
+    for mine, theirs in zip(model.teacher.children(), model.student, strict=True):
+        assert mine.state_dict().keys() == theirs.state_dict().keys()
+        for name, value in theirs.state_dict().items():
+            assert torch.equal(mine.state_dict()[name], value), name
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_the_model_moves_it_with_the_schedules_momentum():
+    model = tiny_model()
+    model.base_momentum = 0.9
+    before = [p.clone() for p in model.teacher.parameters()]
+    student = [p.detach() for part in model.student for p in part.parameters()]
+    momentum = model.update_teacher(3, 10)
+    assert momentum == teacher_momentum(3, 10, 0.9)
+    plain.move_teacher(before, student, momentum)
+    torch.testing.assert_close([p.detach() for p in model.teacher.parameters()], before)
+
+
+def test_training_with_a_teacher_that_stands_still_is_an_error():
+    model = tiny_model()
+    model.teacher_moves = False
+    batch = random_views(2), random_geometry(2)
+    with pytest.raises(RuntimeError, match=r"teacher was not moved.*TeacherHook"):
+        model(*batch, mode="loss")
+    model.eval()
+    assert model(*batch, mode="loss")["loss_group"].isfinite()  # nothing is trained here
+    model.train()
+    model.update_teacher(0, 10)
+    assert model(*batch, mode="loss")["loss_group"].isfinite()
