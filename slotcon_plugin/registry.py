@@ -22,6 +22,7 @@ from .engine.checkpoint import AtomicLocalBackend
 from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
 from .engine.hooks.pictures import PictureReportHook
+from .engine.hooks.progress import ProgressBarHook
 from .engine.hooks.teacher import TeacherHook
 from .models.backbones import TorchvisionResNet
 from .models.head import PrototypeHead
@@ -49,7 +50,14 @@ NAMES = {
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
-    HOOKS: (TeacherHook, LossGuardHook, OutputsWindowHook, DiagnosticsHook, PictureReportHook),
+    HOOKS: (
+        TeacherHook,
+        LossGuardHook,
+        OutputsWindowHook,
+        DiagnosticsHook,
+        PictureReportHook,
+        ProgressBarHook,
+    ),
 }
 
 for _registry, _classes in NAMES.items():

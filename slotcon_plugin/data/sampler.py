@@ -24,6 +24,8 @@ class PictureSampler(Sampler[Draw]):
         shuffle: draw the order of each epoch; else the data set's own order.
         seed: the run's seed, equal in all processes. None draws one and shares it.
         round_up: give every process the same number of pictures.
+        rounds: how often an epoch goes over the data set, each time in a new order and with new
+            views. For a handful of pictures, so that an epoch is more than a batch.
 
     Iterating gives `Draw(index, seed)`, both plain integers.
     """
@@ -34,13 +36,17 @@ class PictureSampler(Sampler[Draw]):
         shuffle: bool = True,
         seed: int | None = None,
         round_up: bool = True,
+        rounds: int = 1,
     ):
         if len(dataset) == 0:
             raise ValueError("the data set is empty: there is nothing to sample")
+        if rounds < 1:
+            raise ValueError(f"rounds is {rounds}, expected at least one round over the data set")
         self.dataset = dataset
         self.shuffle = shuffle
         self.seed = _shared_seed() if seed is None else int(seed)
         self.round_up = round_up
+        self.rounds = rounds
         self.epoch = 0
         self.rank, self.world_size = rank(), world_size()
 
@@ -50,24 +56,27 @@ class PictureSampler(Sampler[Draw]):
 
     def __len__(self) -> int:
         """Number of pictures this process sees in an epoch."""
-        pictures = len(self.dataset)
+        pictures = self.rounds * len(self.dataset)
         if self.round_up:
             return -(-pictures // self.world_size)
         return len(range(self.rank, pictures, self.world_size))
 
     def __iter__(self) -> Iterator[Draw]:
-        order = self._order()
-        if self.round_up:
-            order = np.resize(order, len(self) * self.world_size)  # continues from the beginning
-        mine = order[self.rank :: self.world_size]
-        seeds = draw_seeds(self.seed, self.epoch, mine)
-        return (Draw(int(i), int(s)) for i, s in zip(mine, seeds, strict=True))
+        first = self.epoch * self.rounds
+        draws = [self._round(number) for number in range(first, first + self.rounds)]
+        indices, seeds = (np.concatenate(column) for column in zip(*draws, strict=True))
+        if self.round_up:  # continues from the beginning
+            indices, seeds = (np.resize(c, len(self) * self.world_size) for c in (indices, seeds))
+        mine = slice(self.rank, None, self.world_size)
+        return (Draw(int(i), int(s)) for i, s in zip(indices[mine], seeds[mine], strict=True))
 
-    def _order(self) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(len(self.dataset))
-        generator = torch.Generator().manual_seed((self.seed + self.epoch) % 2**63)
-        return torch.randperm(len(self.dataset), generator=generator).numpy()
+    def _round(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of all pictures in the order of this round, counted from the run's start; seeds."""
+        order = np.arange(len(self.dataset))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed((self.seed + number) % 2**63)
+            order = torch.randperm(len(order), generator=generator).numpy()
+        return order, draw_seeds(self.seed, number, order)
 
 
 def _shared_seed() -> int:
