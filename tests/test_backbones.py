@@ -1,0 +1,135 @@
+"""The default encoder, and encoders of other libraries by their names."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from mmengine.registry import MODELS
+from parity import published_name
+from tiny_model import random_geometry, random_views, tiny_config
+from torch import nn
+
+from slotcon_plugin.models.backbones import TorchvisionResNet
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_names_are_torchvisions_without_the_classifier(depth):
+    with torch.device("meta"):
+        ours = TorchvisionResNet(depth)
+        theirs = getattr(torchvision.models, f"resnet{depth}")()
+    expected = {name: p.shape for name, p in theirs.state_dict().items() if "fc." not in name}
+    assert {name: p.shape for name, p in ours.state_dict().items()} == expected
+
+
+def test_it_computes_what_torchvision_computes():
+    torch.manual_seed(0)
+    ours, theirs = TorchvisionResNet(18).eval(), torchvision.models.resnet18().eval()
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    images = torch.randn(2, 3, 64, 64)
+    (maps,) = ours(images)
+    torch.testing.assert_close(theirs.fc(maps.mean(dim=(2, 3))), theirs(images))
+
+
+@pytest.mark.parametrize(
+    ("depth", "num_stages", "channels", "stride"),
+    [(18, 4, 512, 32), (18, 3, 256, 16), (18, 1, 64, 4), (50, 4, 2048, 32), (50, 3, 1024, 16)],
+)
+def test_strides_and_channels(depth, num_stages, channels, stride):
+    with torch.device("meta"):
+        (maps,) = TorchvisionResNet(depth, num_stages)(torch.randn(2, 3, 224, 160))
+    assert maps.shape == (2, channels, 224 // stride, 160 // stride)
+
+
+@pytest.mark.parametrize(("depth", "last"), [(18, "bn2"), (50, "bn3")])
+def test_it_starts_as_the_method_says(depth, last):
+    torch.manual_seed(0)
+    for name, module in TorchvisionResNet(depth).named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            scale = 0 if name.split(".")[-1] == last and name.startswith("layer") else 1
+            assert (module.weight == scale).all(), name
+            assert not module.bias.any()
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * module.kernel_size[0] * module.kernel_size[1]
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1), name
+
+
+def test_other_sizes_are_refused():
+    with pytest.raises(ValueError, match=r"depth is 20, expected one of \(18, 34"):
+        TorchvisionResNet(20)
+    with pytest.raises(ValueError, match="num_stages is 5, expected 1, 2, 3 or 4"):
+        TorchvisionResNet(18, num_stages=5)
+
+
+def resnet_config(backbone: dict) -> dict:
+    config = tiny_config(num_prototypes=20, backbone=backbone)
+    config["neck"]["in_channels"] = 512
+    return config
+
+
+def take_a_step(config: dict) -> nn.Module:
+    """Build a model, initialise it, and go once through it and back, on views of 64 pixels."""
+    torch.manual_seed(0)
+    model = MODELS.build(config)
+    model.init_weights()
+    model.update_teacher(0, 10)
+    geometry = random_geometry(3)
+    losses = model([view.float() for view in random_views(3, 64)], geometry, mode="loss")
+    (losses["loss_group"] + losses["loss_slot"]).backward()
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            assert p.grad is not None and p.grad.isfinite().all(), name
+    return model
+
+
+def test_every_parameter_gets_a_gradient():
+    model = take_a_step(resnet_config(dict(type="TorchvisionResNet", depth=18)))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert len(trained) == len(list(model.parameters())) - len(list(model.teacher.parameters()))
+
+
+@pytest.mark.parametrize("library", ["mmdet", "mmseg"])
+def test_another_librarys_encoder_by_its_name(library):
+    pytest.importorskip(library)
+    backbone = dict(
+        type=f"{library}.ResNet", depth=18, num_stages=4, out_indices=(3,), norm_eval=False
+    )
+    if library == "mmseg":
+        backbone.update(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
+    model = take_a_step(resnet_config(backbone))
+    assert type(model.backbone).__module__.startswith(library)
+    assert model(random_views(2, 64)[0].float()).shape == (2, 512, 2, 2)
+    assert model.backbone.training and model.backbone.bn1.training
+
+
+def test_an_encoder_with_frozen_norms_is_refused():
+    pytest.importorskip("mmdet")
+    backbone = dict(type="mmdet.ResNet", depth=18, out_indices=(3,))  # freezes them by default
+    with pytest.raises(ValueError, match=r"mmdet.ResNet has norm_eval=True.*set norm_eval=False"):
+        MODELS.build(resnet_config(backbone))
+
+
+def test_the_papers_model_has_the_published_names_and_shapes():
+    config = dict(
+        type="SlotCon",
+        backbone=dict(type="TorchvisionResNet"),
+        neck=dict(type="PixelProjector"),
+        head=dict(
+            type="PrototypeHead",
+            prototypes=dict(type="Prototypes"),
+            group_loss=dict(type="GroupingLoss"),
+            slot_loss=dict(type="SlotLoss"),
+            predictor=dict(type="SlotPredictor"),
+        ),
+    )  # defaults are the paper's, on COCO
+    with torch.device("meta"):
+        model = MODELS.build(config)
+    ours = {published_name(name): list(v.shape) for name, v in model.state_dict().items()}
+    unpublished = [name for name in model.state_dict() if published_name(name) is None]
+    del ours[None]
+    published = json.loads((GOLDEN / "checkpoint_keys_r50_coco.json").read_text())
+    assert ours == {name.removeprefix("module."): shape for name, shape in published.items()}
+    assert unpublished == ["idle_steps"]

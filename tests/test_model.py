@@ -1,0 +1,368 @@
+"""The model against SlotCon written plainly: losses, every gradient, and whole training steps."""
+
+import math
+
+import plain
+import pytest
+import torch
+from mmengine.registry import MODELS, OPTIMIZERS
+from tiny_model import (
+    gradients,
+    plain_losses,
+    random_geometry,
+    random_views,
+    tiny_config,
+    tiny_model,
+    twin,
+)
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from slotcon_plugin.functional.alignment import ViewGeometry
+
+EXACT = dict(rtol=1e-9, atol=1e-11)
+
+
+def lean(model, student_rows, teacher_rows):
+    """Let every feature lean to one side, and only the named prototypes stand there."""
+    with torch.no_grad():
+        for neck in (model.neck, model.teacher.neck):
+            neck.mlp[6].bias[0] = 50
+        sides = (model.head.prototypes, student_rows), (model.teacher.prototypes, teacher_rows)
+        for prototypes, rows in sides:
+            prototypes.weight[:, 0] = -9
+            prototypes.weight[rows, 0] = 9
+
+
+def total(losses):
+    return losses["loss_group"] + losses["loss_slot"]
+
+
+def compare(model, views, geometry):
+    """Hold one forward and backward pass to the plain code; return the plain losses."""
+    reference = twin(model)
+    losses = model(views, geometry, mode="loss")
+    total(losses).backward()
+    (expected,), center = plain_losses(reference, [(views, geometry)])
+    expected.total.backward()
+
+    weight = model.head.group_loss_weight
+    torch.testing.assert_close(losses["loss_group"], weight * expected.group.sum(), **EXACT)
+    torch.testing.assert_close(losses["loss_slot"], (1 - weight) * expected.slot.sum(), **EXACT)
+    torch.testing.assert_close(model.head.group_loss.center, center, **EXACT)
+    torch.testing.assert_close(gradients(model), gradients(reference), rtol=1e-7, atol=1e-10)
+    for name, p in model.named_parameters():
+        assert (p.grad is not None) == p.requires_grad == (not name.startswith("teacher.")), name
+        assert p.grad is None or p.grad.isfinite().all(), name
+    statistics = {n: b for n, b in model.named_buffers() if ".running_" in n}
+    theirs = {n: b for n, b in reference.named_buffers() if ".running_" in n}
+    torch.testing.assert_close(statistics, theirs, **EXACT)
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("batch", "num_prototypes", "size", "group_loss_weight"),
+    [(3, 7, 32, 0.5), (3, 100, 32, 0.5), (2, 20, 64, 0.3), (1, 30, 40, 0.9)],
+    ids=["few prototypes", "many prototypes", "64 pixels", "a batch of one"],
+)
+def test_a_step_equals_the_plain_one(batch, num_prototypes, size, group_loss_weight):
+    model = tiny_model(num_prototypes=num_prototypes)
+    model.head.group_loss_weight = group_loss_weight
+    expected = compare(model, random_views(batch, size), random_geometry(batch))
+    assert min(expected.queries) > 1
+    assert expected.slot.min() > 0
+
+
+def test_other_temperatures_reach_their_places():
+    config = tiny_config()
+    config["head"]["group_loss"].update(
+        student_temperature=0.2, teacher_temperature=0.05, center_momentum=0.6
+    )
+    config["head"]["slot_loss"].update(temperature=0.4, pooling_temperature=0.05)
+    del config["type"]
+    compare(tiny_model(**config), random_views(3), random_geometry(3))
+
+
+@pytest.mark.parametrize("pictures", [[0], [0, 1, 2]], ids=["one", "all"])
+def test_pictures_without_overlap(pictures):
+    geometry = random_geometry(3)
+    geometry.boxes[:, pictures] = 0
+    model = tiny_model()
+    expected = compare(model, random_views(3), geometry)
+    if len(pictures) == 3:
+        assert expected.group.tolist() == pytest.approx([math.log(12)] * 2)
+
+
+def test_no_query_in_either_direction():
+    model = tiny_model()
+    lean(model, [0, 1, 2, 3], [6, 7, 8])
+    expected = compare(model, random_views(3), random_geometry(3))
+    assert expected.queries == [0, 0]
+    assert expected.slot.tolist() == [0, 0]
+    assert not any(p.grad.any() for p in model.head.predictor.parameters())
+
+
+def test_a_single_query_is_no_batch_for_the_predictor():
+    model = tiny_model()
+    lean(model, [0], [0])
+    expected = compare(model, random_views(1), random_geometry(1))
+    assert expected.queries == [1, 1]
+    assert expected.slot.tolist() == [0, 0]
+    before = model.head.predictor.mlp[1].num_batches_tracked
+    assert before == 0  # it did not run
+
+
+def test_a_single_query_is_enough_where_the_predictor_needs_no_batch():
+    model, views = tiny_model(), random_views(1)
+    lean(model, [], [0, 1, 2, 3])
+    shared = set.intersection(*(plain.active_sets(model.teacher(v).scores)[0] for v in views))
+    lean(model, [min(shared)], [0, 1, 2, 3])
+    model.head.predictor.eval()
+    expected = compare(model, random_views(1), random_geometry(1))
+    assert expected.queries == [1, 1]
+    assert expected.slot.min() > 0
+
+
+def test_queries_in_one_direction_only():
+    """View 1 is bright and view 2 is dark. What the student calls dark, the teacher calls bright:
+    student's view 2 meets teacher's view 1, and the other two do not meet."""
+    model = tiny_model(
+        backbone=dict(type="TinyEncoder", norm=False), neck=dict(type="LastMap"), apart=0
+    )
+    with torch.no_grad():
+        for encoder in (model.backbone, model.teacher.backbone):
+            encoder.conv.weight[0] = 0.1  # channel 0 follows the brightness
+        for prototypes, bright, dark in (
+            (model.head.prototypes, slice(0, 4), slice(4, 8)),
+            (model.teacher.prototypes, slice(4, 8), slice(8, 12)),
+        ):
+            prototypes.weight[:, 0] = 0
+            prototypes.weight[bright, 0] = 30
+            prototypes.weight[dark, 0] = -30
+    views = [view + shift for view, shift in zip(random_views(3), (5, -5), strict=True)]
+    expected = compare(model, views, random_geometry(3))
+    assert expected.queries[0] == 0
+    assert expected.queries[1] > 1
+    assert expected.slot[0] == 0 < expected.slot[1]
+    assert any(p.grad.any() for p in model.head.predictor.parameters())
+
+
+def test_training_equals_plain_training():
+    """Four steps of teacher, losses, LARS, with the weights compared at the end."""
+    model = tiny_model(num_prototypes=20)
+    reference = twin(model)
+    optimizer = OPTIMIZERS.build(
+        dict(type="SlotConLARS", lr=1.0, weight_decay=1e-3),
+        default_args=dict(params=[p for p in model.parameters() if p.requires_grad]),
+    )
+    params = [p for p in reference.parameters() if p.requires_grad]
+    buffers = [torch.zeros_like(p) for p in params]
+    pupils = [p for part in reference.student for p in part.parameters()]
+    for step in range(4):
+        views, geometry = random_views(3, seed=step), random_geometry(3, seed=step)
+        momentum = model.update_teacher(step, 4)
+        optimizer.zero_grad()
+        total(model(views, geometry, mode="loss")).backward()
+        optimizer.step()
+
+        plain.move_teacher(list(reference.teacher.parameters()), pupils, momentum)
+        (losses,), center = plain_losses(reference, [(views, geometry)])
+        reference.zero_grad()
+        losses.total.backward()
+        reference.head.group_loss.center.copy_(center)
+        plain.lars_step(params, buffers, lr=1.0, weight_decay=1e-3)
+    ours, theirs = model.state_dict(), reference.state_dict()
+    del ours["idle_steps"], theirs["idle_steps"]
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+    assert not torch.allclose(
+        ours["head.prototypes.weight"], tiny_model(num_prototypes=20).head.prototypes.weight
+    )
+
+
+def test_float32_stays_near_float64():
+    model = tiny_model(num_prototypes=40)
+    views, geometry = random_views(3), random_geometry(3)
+    exact = twin(model)(views, geometry, mode="loss")
+    single = ViewGeometry(geometry.boxes.float(), geometry.flips)
+    rough = model.float()([view.float() for view in views], single, mode="loss")
+    for name in ("loss_group", "loss_slot"):
+        assert rough[name].item() == pytest.approx(exact[name].item(), rel=2e-4)
+
+
+def test_mixed_precision_ends_before_the_losses():
+    model = tiny_model().float()
+    views, geometry = [view.float() for view in random_views(3)], random_geometry(3)
+    outside = twin(model)(views, geometry, mode="loss")
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = model(views, geometry, mode="loss")
+        total(inside).backward()
+    for name in ("loss_group", "loss_slot"):
+        assert inside[name].dtype == torch.float32
+        assert inside[name].item() == pytest.approx(outside[name].item(), rel=0.1)
+    assert all(g.isfinite().all() for g in gradients(model).values())
+
+
+def test_the_loss_dict_is_summed_by_mmengine_and_its_figures_are_not():
+    model = tiny_model()
+    losses = model(random_views(3), random_geometry(3), mode="loss")
+    summed, logged = model.parse_losses(losses)
+    torch.testing.assert_close(summed, total(losses))
+    figures = {name for name in logged if "loss" not in name}
+    assert figures == {
+        "prototypes_used",
+        "prototypes_used_running",
+        "assignment_entropy",
+        "active_slots",
+        "feature_std",
+        "center_norm",
+    }
+    assert all(not logged[name].requires_grad and logged[name].isfinite() for name in figures)
+
+
+def test_figures_by_counting():
+    model = tiny_model(num_prototypes=200)
+    views, geometry = random_views(3), random_geometry(3)
+    reference, ever = twin(model), set()
+    for step in range(2):
+        logged = model(views, geometry, mode="loss")
+        winners = [
+            active for view in views for active in plain.active_sets(reference.teacher(view).scores)
+        ]
+        used = set.union(*winners)
+        ever |= used
+        assert logged["prototypes_used"].item() == pytest.approx(len(used) / 200)
+        assert logged["prototypes_used_running"].item() == pytest.approx(len(ever) / 200)
+        assert logged["active_slots"].item() == pytest.approx(sum(map(len, winners)) / 6)
+        center = model.head.group_loss.center
+        assert logged["center_norm"].item() == pytest.approx(center.norm().item())
+        views = random_views(3, seed=step + 1)
+
+
+def test_tensor_gives_the_teachers_last_map():
+    model = tiny_model().eval()
+    images = random_views(2)[0]
+    maps = model(images)
+    assert maps.shape == (2, 16, 4, 4)
+    assert not maps.requires_grad
+    assert torch.equal(maps, model.teacher.backbone(images)[-1])
+    assert not torch.allclose(maps, model.backbone(images)[-1])
+
+
+def test_predict_gives_scores_assignment_and_slots():
+    model = tiny_model().eval()
+    images = random_views(2)[0]
+    results = model(images, mode="predict")
+    pixels = model.teacher.neck(model.teacher.backbone(images))
+    scores = plain.score_maps(pixels, model.teacher.prototypes.weight)
+    slots = plain.all_slots(pixels, scores, 0.07)
+    assert len(results) == 2
+    for element, scores_khw, slots_kd in zip(results, scores, slots, strict=True):
+        torch.testing.assert_close(element.scores, scores_khw, **EXACT)
+        torch.testing.assert_close(element.slots, slots_kd, **EXACT)
+        assert torch.equal(element.assignment, scores_khw.argmax(dim=0))
+        assert element.assignment.shape == (4, 4)
+        assert not element.scores.requires_grad
+
+
+def test_wrong_arguments_are_named():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="mode is 'train', expected 'loss', 'tensor' or 'predict'"):
+        model(random_views(1), random_geometry(1), mode="train")
+    with pytest.raises(ValueError, match=r"flips_b has shape \(2,\), expected b = 3"):
+        model(random_views(3), random_geometry(2)._replace(boxes=torch.zeros(2, 3, 4)), mode="loss")
+    with pytest.raises(ValueError, match=r"group_loss_weight is 1.5, expected .* \[0, 1\]"):
+        config = tiny_config()
+        config["head"]["group_loss_weight"] = 1.5
+        MODELS.build(config)
+    with pytest.raises(ValueError, match="num_prototypes is 1, expected at least 2"):
+        tiny_model(num_prototypes=1)
+
+
+def test_compiling_changes_no_name():
+    plainly, compiled = tiny_model(), tiny_model(compile=True)
+    assert plainly.state_dict().keys() == compiled.state_dict().keys()
+    for part in (compiled.backbone, compiled.neck, compiled.teacher.backbone):
+        assert part._compiled_call_impl is not None
+    assert plainly.backbone._compiled_call_impl is None
+
+
+class Waits(TorchDispatchMode):
+    """Collects operations whose result's size or value the host has to wait for."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        masks = name.startswith("index") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool
+            for arg in args
+            if isinstance(arg, list | tuple)
+            for index in arg
+        )
+        if masks or any(name.strip("_").startswith(known.strip("_")) for known in self.NAMES):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_waits_once_in_a_step(monkeypatch):
+    """All of a step: teacher, losses, gradients, LARS. Only the numbers of slots are waited for."""
+    lists = []
+    read = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: lists.append(tensor) or read(tensor))
+    model = tiny_model()
+    optimizer = OPTIMIZERS.build(
+        dict(type="SlotConLARS", lr=1.0),
+        default_args=dict(params=[p for p in model.parameters() if p.requires_grad]),
+    )
+    views, geometry = random_views(3), random_geometry(3)
+    with Waits() as waits:
+        model.update_teacher(0, 10)
+        total(model(views, geometry, mode="loss")).backward()
+        optimizer.step()
+    assert [name for name in waits.seen if name != "nonzero_static"] == []
+    assert len(waits.seen) == 4  # queries and keys of two directions, of sizes already known
+    assert [counts.shape for counts in lists] == [(4,)]
+
+
+def test_the_check_above_sees_what_it_should():
+    x, found = torch.randn(5), []
+    for operation in (
+        lambda: x.sum().item(),
+        lambda: float(x[0]),
+        lambda: bool(x[0] > 0),
+        lambda: x[x > 0],
+        lambda: x.nonzero(),
+        lambda: x.unique(),
+    ):
+        with Waits() as waits:
+            operation()
+        found.append(bool(waits.seen))
+    assert all(found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_gpu_is_waited_for_once():
+    model = tiny_model().cuda()
+    views = [view.cuda() for view in random_views(3)]
+    geometry = ViewGeometry(*(part.cuda() for part in random_geometry(3)))
+    total(model(views, geometry, mode="loss")).backward()  # what happens on first use only
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with pytest.warns(UserWarning, match="synchronizing") as warned:
+            total(model(views, geometry, mode="loss")).backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert sum("synchronizing" in str(w.message) for w in warned) == 1
+
+
+def test_a_predictor_without_norms_counts_single_queries():
+    model = tiny_model()
+    lean(model, [0], [0])
+    model.head.predictor = nn.Linear(16, 16).double()
+    losses = model(random_views(1), random_geometry(1), mode="loss")
+    assert losses["loss_slot"].isfinite()
+    assert losses["loss_slot"].requires_grad
