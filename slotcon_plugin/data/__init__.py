@@ -8,6 +8,7 @@
 `dataset`       all of the above for one draw, and what happens to broken files
 `seeding`       one seed a draw
 `sampler`       the order, and each process's share
+`samples`       photographs for a first look, from scikit-image and scikit-learn
 `photometric`   colour operations on a batch, on the device
 `preprocessor`  batch in, the model's arguments out (floor 2)
 ==============  ============================================================================

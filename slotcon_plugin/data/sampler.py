@@ -71,7 +71,7 @@ class PictureSampler(Sampler[Draw]):
         return (Draw(int(i), int(s)) for i, s in zip(indices[mine], seeds[mine], strict=True))
 
     def _round(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of all pictures in the order of this round, counted from the run's start; seeds."""
+        """All pictures in the order of this round, counted from the run's start, and the seeds."""
         order = np.arange(len(self.dataset))
         if self.shuffle:
             generator = torch.Generator().manual_seed((self.seed + number) % 2**63)

@@ -93,7 +93,9 @@ class TwoViews:
             raise ValueError(f"the picture has mode {picture.mode!r}, expected 'RGB'")
         crops, flips = self.draw_geometry(rng, *picture.size)
         photometric = np.stack([self.draw_photometric(rng, view) for view in range(2)])
-        views = np.stack([cut(picture, c, self.size, f) for c, f in zip(crops, flips, strict=True)])
+        views = np.empty((2, 3, self.size, self.size), np.uint8)
+        for view, crop, flip in zip(views, crops, flips, strict=True):
+            view[:] = cut(picture, crop, self.size, flip)
         return {
             "views": torch.from_numpy(views),
             "boxes": torch.from_numpy(common_region(crops, flips)),
@@ -140,7 +142,7 @@ def cut(picture: Image.Image, crop: Crop, size: int, flip: bool) -> np.ndarray:
     """Cut a crop out of an RGB picture, resize it (antialiased bicubic) and flip it.
 
     Returns:
-        uint8 (3, size, size).
+        uint8 (3, size, size), strided as PIL left it.
     """
     # Cropped first: resizing with a box would let pixels from outside the crop into its edges.
     resized = picture.crop(crop.ltrb).resize((size, size), Image.Resampling.BICUBIC)
