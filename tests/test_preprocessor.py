@@ -1,0 +1,90 @@
+"""From a batch to the model's arguments."""
+
+import pytest
+import torch
+from photographs import as_batch, photograph_paths, photographs
+from torch.utils.data import DataLoader
+
+from slotcon_plugin.data import PictureSampler, UnlabelledPictures
+from slotcon_plugin.data.photometric import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
+from slotcon_plugin.data.preprocessor import TwoViewPreprocessor
+from slotcon_plugin.functional.alignment import ViewGeometry
+
+MEAN, STD = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    listing = tmp_path_factory.mktemp("lists") / "pictures.txt"
+    listing.write_text("\n".join(photograph_paths()))
+    dataset = UnlabelledPictures(listing, views={"size": 48})
+    return next(iter(DataLoader(dataset, 6, sampler=PictureSampler(dataset, seed=0))))
+
+
+def test_views_are_changed_by_their_own_parameters_and_normalised(batch):
+    result = TwoViewPreprocessor()(batch, training=True)
+    assert set(result) == {"inputs", "data_samples"} and len(result["inputs"]) == 2
+    for v, view in enumerate(result["inputs"]):
+        assert view.shape == (6, 3, 48, 48) and view.dtype == torch.float32
+        assert view.is_contiguous() and not view.requires_grad
+        expected = normalise(augment(batch["views"][:, v], batch["photometric"][:, v]), MEAN, STD)
+        torch.testing.assert_close(view, expected, atol=1e-4, rtol=0)
+    again = TwoViewPreprocessor()(batch, training=True)
+    assert all(torch.equal(a, b) for a, b in zip(result["inputs"], again["inputs"]))
+
+
+def test_geometry_comes_view_by_view(batch):
+    geometry = TwoViewPreprocessor()(batch, training=True)["data_samples"]
+    assert isinstance(geometry, ViewGeometry)
+    assert geometry.boxes.shape == (2, 6, 4) and geometry.flips.shape == (2, 6)
+    assert torch.equal(geometry.boxes[1, 3], batch["boxes"][3, 1])
+    assert torch.equal(geometry.flips[0], batch["flips"][:, 0])
+
+
+def test_outside_training_views_are_only_normalised(batch):
+    result = TwoViewPreprocessor()(batch, training=False)
+    expected = (batch["views"][:, 1].float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
+    torch.testing.assert_close(result["inputs"][1], expected)
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_single_pictures_are_only_normalised(as_list, training):
+    pixels = torch.from_numpy(as_batch(photographs(40)))
+    result = TwoViewPreprocessor()({"inputs": list(pixels) if as_list else pixels}, training)
+    expected = (pixels.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
+    torch.testing.assert_close(result["inputs"], expected)
+    assert result["data_samples"] is None
+
+
+def test_mean_and_std_are_the_configs():
+    pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    preprocessor = TwoViewPreprocessor(mean=(0.5, 0.0, 1.0), std=(0.5, 1.0, 2.0))
+    assert preprocessor({"inputs": pixels})["inputs"][0, :, 0, 0].tolist() == [1, 1, 0]
+    assert not preprocessor.state_dict()  # nothing of it in a checkpoint
+
+
+def test_mixed_precision_around_it_changes_nothing(batch):
+    # MMEngine calls the preprocessor inside the optimiser's autocast context.
+    expected = TwoViewPreprocessor()(batch, training=True)["inputs"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = TwoViewPreprocessor()(batch, training=True)["inputs"]
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected))
+
+
+def test_wrong_batches_are_explained(batch):
+    listed = {name: list(value) for name, value in batch.items()}
+    with pytest.raises(TypeError, match="default_collate"):
+        TwoViewPreprocessor()(listed, training=True)
+    sizes = [torch.zeros(3, 4, 4), torch.zeros(3, 5, 4)]
+    with pytest.raises(ValueError, match="one size"):
+        TwoViewPreprocessor()({"inputs": sizes})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_gives_what_the_cpu_gives(batch):
+    ours = TwoViewPreprocessor().cuda()(batch, training=True)
+    expected = TwoViewPreprocessor()(batch, training=True)
+    assert ours["data_samples"].boxes.is_cuda and ours["data_samples"].flips.is_cuda
+    for a, b in zip(ours["inputs"], expected["inputs"]):
+        assert a.is_cuda and (a.cpu() - b).abs().mean() < 1e-3

@@ -1,0 +1,96 @@
+"""The order of pictures and their seeds: the same for any number of processes."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from scipy import stats
+
+from slotcon_plugin.data.sampler import PictureSampler
+from slotcon_plugin.data.seeding import Draw, draw_seeds
+
+
+def test_an_epoch_draws_every_picture_once_with_plain_integers():
+    draws = list(PictureSampler(range(100), seed=3))
+    assert sorted(draw.index for draw in draws) == list(range(100))
+    assert len({draw.seed for draw in draws}) == 100
+    assert all(type(number) is int for draw in draws for number in draw)
+    assert isinstance(draws[0], Draw)
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    sampler = PictureSampler(range(50), seed=3)
+    first = list(sampler)
+    assert list(sampler) == first == list(PictureSampler(range(50), seed=3))
+    assert list(PictureSampler(range(50), seed=4)) != first
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert [d.index for d in second] != [d.index for d in first]
+    assert not {d.seed for d in second} & {d.seed for d in first}
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+
+
+def test_without_shuffling_pictures_come_in_order_with_the_seeds_of_the_shuffled_run():
+    plain = list(PictureSampler(range(20), shuffle=False, seed=1))
+    assert [draw.index for draw in plain] == list(range(20))
+    assert sorted(plain) == sorted(PictureSampler(range(20), seed=1))
+
+
+def test_rounds_are_epochs_one_after_another():
+    sampler, plain = PictureSampler(range(7), seed=2, rounds=3), PictureSampler(range(7), seed=2)
+    sampler.set_epoch(1)
+    expected = []
+    for number in (3, 4, 5):
+        plain.set_epoch(number)
+        expected += list(plain)
+    assert list(sampler) == expected and len(sampler) == 21
+
+
+def test_nothing_to_sample_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        PictureSampler([])
+    with pytest.raises(ValueError, match="rounds is 0"):
+        PictureSampler(range(3), rounds=0)
+
+
+def test_seeds_are_uniform_and_do_not_collide():
+    seeds = np.concatenate([draw_seeds(0, epoch, np.arange(20000)) for epoch in range(5)])
+    assert seeds.dtype == np.int64 and seeds.min() >= 0 and len(set(seeds.tolist())) == len(seeds)
+    assert stats.kstest(seeds / 2**63, stats.uniform.cdf).pvalue > 1e-3
+    low_bits = np.bincount(seeds & 255, minlength=256)
+    assert stats.chisquare(low_bits).pvalue > 1e-3
+    assert draw_seeds(-1, 0, np.array([5])) != draw_seeds(0, 0, np.array([5]))
+
+
+def _two_processes(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    shards = {}
+    for pictures in (20, 21):
+        for round_up in (True, False):
+            sampler = PictureSampler(range(pictures), seed=5, round_up=round_up)
+            assert len(list(sampler)) == len(sampler)
+            shards[pictures, round_up] = list(sampler)
+    own_seed = PictureSampler(range(4)).seed
+    torch.save((shards, own_seed), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_the_epoch_of_one(tmp_path):
+    mp.start_processes(_two_processes, (str(tmp_path),), nprocs=2, start_method="fork")
+    results = [torch.load(tmp_path / f"{r}.pt", weights_only=False) for r in range(2)]
+    (first, seed), (second, same_seed) = results
+    assert seed == same_seed
+    for pictures, round_up in first:
+        alone = list(PictureSampler(range(pictures), seed=5))
+        shards = first[pictures, round_up], second[pictures, round_up]
+        together = list(chain.from_iterable(zip(*shards)))
+        if pictures % 2 == 0:
+            assert together == alone  # in the order of one process with twice the batch
+        elif round_up:
+            assert together == alone + alone[:1]
+        else:
+            assert together + shards[0][-1:] == alone

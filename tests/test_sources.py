@@ -1,0 +1,102 @@
+"""Finding pictures, and saying what is wrong where there are none."""
+
+import os
+import re
+
+import pytest
+
+from slotcon_plugin.data import sources
+from slotcon_plugin.data.sources import PresetLayout, list_pictures
+from slotcon_plugin.errors import DataError
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return [str(folder / name) for name in names]
+
+
+def test_a_folder_is_searched_to_any_depth(tmp_path):
+    names = touch(tmp_path, "a.jpg", "b/c.PNG", "b/d/e.webp", "z/ü.JPEG", "b/f.txt", "g")
+    touch(tmp_path, ".hidden.jpg", ".trash/h.jpg")
+    assert list_pictures(tmp_path) == sorted(names[:4])
+    assert list_pictures(str(tmp_path)) == list_pictures([tmp_path])
+
+
+def test_a_link_back_up_is_followed_once(tmp_path):
+    names = touch(tmp_path, "a.jpg", "b/c.jpg")
+    os.symlink(tmp_path, tmp_path / "b" / "up")
+    os.symlink(tmp_path / "a.jpg", tmp_path / "b" / "link.jpg")
+    assert list_pictures(tmp_path) == sorted([*names, str(tmp_path / "b" / "link.jpg")])
+
+
+def test_a_glob(tmp_path):
+    names = touch(tmp_path, "x1/a.jpg", "x2/b.jpg", "y/c.jpg", "x1/deep/d.jpg", "x1/e.txt")
+    assert list_pictures(f"{tmp_path}/x*/*") == names[:2]
+    assert list_pictures(f"{tmp_path}/**/*.jpg") == sorted(names[:4])
+
+
+def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
+    names = touch(tmp_path, "[x]/a.jpg")
+    assert list_pictures(tmp_path / "[x]") == names
+
+
+def test_a_list_file(tmp_path):
+    one, two, three = touch(tmp_path, "in/a b.jpg", "in/ü.jpg", "other/c.noending")
+    listing = tmp_path / "in" / "list.txt"
+    listing.write_text(f"# chosen by hand\nü.jpg\n\n  a b.jpg\n{three}\nü.jpg\n", encoding="utf-8")
+    assert list_pictures(listing) == sorted([one, two, three])
+    listing = tmp_path / "names.lst"
+    listing.write_text("a b.jpg\nü.jpg\n", encoding="utf-8")
+    assert list_pictures(listing, list_root=tmp_path / "in") == [one, two]
+
+
+def test_sources_are_joined_and_each_picture_counts_once(tmp_path):
+    names = touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
+    assert list_pictures([tmp_path / "b", tmp_path / "a", f"{tmp_path}/a/*.jpg"]) == names
+
+
+@pytest.mark.parametrize("layout", ["", "images/"])
+def test_presets_find_the_usual_folders(layout, tmp_path, monkeypatch):
+    coco = touch(tmp_path, f"{layout}train2017/1.jpg", f"{layout}train2017/2.jpg")
+    more = touch(tmp_path, f"{layout}unlabeled2017/3.jpg")
+    touch(tmp_path, f"{layout}val2017/4.jpg")
+    folders = sources.PRESETS["coco"].folders
+    monkeypatch.setitem(sources.PRESETS, "coco", PresetLayout(folders, 2))
+    assert list_pictures(tmp_path, preset="coco") == coco  # complete: no warning
+    with pytest.warns(UserWarning, match=r"3 pictures of 'coco\+'.*241690"):
+        assert list_pictures(tmp_path, preset="coco+") == coco + more
+
+
+def test_the_imagenet_preset(tmp_path):
+    names = touch(tmp_path, "train/n01/n01_1.JPEG", "train/n02/n02_1.JPEG", "val/n01/v.JPEG")
+    with pytest.warns(UserWarning, match="2 pictures of 'imagenet'.*1281167"):
+        assert list_pictures(tmp_path, preset="imagenet") == names[:2]
+
+
+def test_what_is_missing_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    touch(tmp_path, "one.jpg")
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "wrong.txt").write_text("no/such.jpg\n")
+    for source, words in (
+        ("gone", "does not exist"),
+        ("empty", "holds no picture"),
+        ("gone/*.jpg", "holds no picture"),
+        ("empty.txt", "is empty"),
+        ("gone.txt", "cannot be read"),
+        ("wrong.txt", "list_root"),
+        ("one.jpg", "single file"),
+    ):
+        path = f"{tmp_path}/{source}"
+        with pytest.raises(DataError, match=words) as caught:
+            list_pictures(path)
+        assert path in str(caught.value)
+    with pytest.raises(DataError, match="No source"):
+        list_pictures([])
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}/images/train2017")):
+        list_pictures(tmp_path, preset="coco")
+    with pytest.raises(ValueError, match="coco, coco\\+, imagenet"):
+        list_pictures(tmp_path, preset="cifar")
