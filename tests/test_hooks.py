@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import slotcon_plugin  # noqa: F401  (registers the names)
 from slotcon_plugin.engine.checkpoint import load_training_state
-from slotcon_plugin.errors import DataError, TrainingStopped
+from slotcon_plugin.errors import TrainingStopped
 
 HOOKS = ("LossGuardHook", "OutputsWindowHook", "TeacherHook", "DiagnosticsHook")
 
@@ -222,14 +222,6 @@ def test_a_streak_that_ends_is_forgiven(tmp_path):
     numbers = Numbers(9, lost=(0, 1, 2, 3, 5, 6, 7))
     make_runner(tmp_path, numbers, Forgetful()).train()
     assert (tmp_path / "epoch_1.pth").exists()
-
-
-def test_an_epoch_without_a_step_is_refused(tmp_path):
-    numbers = Numbers(3)
-    runner = make_runner(tmp_path, numbers)
-    runner._train_dataloader = DataLoader(numbers, batch_size=4, drop_last=True)
-    with pytest.raises(DataError, match="3 pictures, fewer than one batch of 4"):
-        runner.train()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def tiny_options(pictures: Path, work_dir: Path, epochs: int = 2) -> list[str]:
 def environment() -> dict[str, str]:
     """The environment of a training on the CPU with one thread, whatever this machine has."""
     hidden = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    hidden["PYTHON"] = sys.executable  # for the shell launchers
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, **hidden, "PYTHONPATH": path}
 

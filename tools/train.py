@@ -91,9 +91,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def settle_config(args: argparse.Namespace, say):
     """The config with the command line in it, fitted to this machine."""
     from slotcon_plugin.engine.launch import fit_to_machine
-    from slotcon_plugin.engine.options import read_config
+    from slotcon_plugin.engine.options import check_optimizer, read_config
 
     cfg = read_config(args.config, args.cfg_options)
+    check_optimizer(cfg)
     default = os.environ.get("SLOTCON_WORK_DIR", f"work_dirs/{Path(args.config).stem}")
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or default
     cfg.randomness = {"seed": 0, **(cfg.get("randomness") or {})}
@@ -143,7 +144,7 @@ def train(args: argparse.Namespace) -> None:
 
     from slotcon_plugin.engine.launch import leave_processes, processes
     from slotcon_plugin.engine.options import explain_build_error
-    from slotcon_plugin.engine.plan import describe_plan
+    from slotcon_plugin.engine.plan import check_enough_pictures, describe_plan
 
     rank, world_size = processes(args.launcher)
 
@@ -159,7 +160,9 @@ def train(args: argparse.Namespace) -> None:
             if rank == 0:
                 print(plan)
             return
-        Runner.from_cfg(cfg).train()
+        runner = Runner.from_cfg(cfg)
+        check_enough_pictures(runner.train_dataloader)
+        runner.train()
     except (KeyError, TypeError) as error:
         explained = explain_build_error(error)
         if explained is None:
@@ -173,14 +176,19 @@ def train(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
-    from slotcon_plugin.errors import SlotConError
+    from slotcon_plugin.engine.launch import process_number
+    from slotcon_plugin.errors import CheckpointError, ConfigError, SlotConError
 
     try:
         train(args)
     except SlotConError as error:
+        number = process_number(args.launcher)
+        if number and isinstance(error, ConfigError | CheckpointError):
+            return 1  # all processes find the same fault; the first one tells
         # Raised in a loading worker, the message arrives with the worker's traceback around it.
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
-        print(f"\nerror: {message}", file=sys.stderr, flush=True)
+        where = f"[process {number}] " * (number > 0)
+        print(f"\n{where}error: {message}", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:
         print(

@@ -48,6 +48,11 @@ def processes(launcher: str) -> tuple[int, int]:
     return rank, world_size
 
 
+def process_number(launcher: str) -> int:
+    """This process's number without any check, for messages about what is wrong."""
+    return 0 if launcher == "none" else int(os.environ.get(LAUNCHER_VARIABLES[launcher][0], 0))
+
+
 def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
     """Synchronised batch norm and NCCL on GPUs; gloo, plain batch norm and a share of the cores on
     CPUs.
@@ -208,7 +213,7 @@ def fit_loggers(cfg: Config) -> list[str]:
 
 
 def _cores_each() -> int:
-    """Cores for each process. Slurm has already given every task its own; torchrun and MPI have not."""
+    """Cores for each process. Slurm has given every task its own; torchrun and MPI have not."""
     sharing = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

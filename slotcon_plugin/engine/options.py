@@ -103,18 +103,33 @@ def explain_build_error(error: Exception) -> ConfigError | None:
     if isinstance(error, KeyError) and " registry. Please check" in message:
         name, _, rest = message.partition(" is not in the ")
         kind = rest.partition(" registry")[0].split("::")[-1]
-        known = [
-            known
-            for one in vars(registries).values()
-            if isinstance(one, Registry) and one.name == kind
-            for known in one.module_dict
-        ]
-        library = name.rpartition(".")[0]
-        advice = f" Is {library} installed?" if library else _did_you_mean(name, known)
-        return ConfigError(
-            f"The config names {kind} type='{name}', which is not registered.{advice} A config of "
-            "your own needs custom_imports = dict(imports=['slotcon_plugin'])."
-        )
+        return _unregistered(kind, name)
     if isinstance(error, TypeError) and "__init__() " in message:
         return ConfigError(f"The config has a wrong argument: {message.removeprefix('Error: ')}")
     return None
+
+
+def check_optimizer(cfg: Config) -> None:
+    """MMEngine raises no more than "None is not a callable object" for an unknown optimiser.
+
+    Raises:
+        ConfigError: the optimiser's name is not registered.
+    """
+    name = cfg.optim_wrapper.optimizer.type
+    if isinstance(name, str) and registries.OPTIMIZERS.get(name) is None:
+        raise _unregistered("optimizer", name)
+
+
+def _unregistered(kind: str, name: str) -> ConfigError:
+    known = [
+        known
+        for one in vars(registries).values()
+        if isinstance(one, Registry) and one.name == kind
+        for known in one.module_dict
+    ]
+    library = name.rpartition(".")[0]
+    advice = f" Is {library} installed?" if library else _did_you_mean(name, known)
+    return ConfigError(
+        f"The config names {kind} type='{name}', which is not registered.{advice} A config of "
+        "your own needs custom_imports = dict(imports=['slotcon_plugin'])."
+    )

@@ -9,7 +9,6 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from ...errors import TrainingStopped
-from ..plan import check_enough_pictures
 
 
 class LossGuardHook(Hook):
@@ -49,8 +48,7 @@ class LossGuardHook(Hook):
         self.min_feature_std, self.min_prototypes = min_feature_std, min_prototypes
 
     def before_train(self, runner) -> None:
-        """Make sure that there is a step to take; start counting."""
-        check_enough_pictures(runner.train_dataloader)
+        """Start counting."""
         self.streak, self.last_finite = 0, None
         self.pending: deque[tuple[int, torch.Tensor, torch.cuda.Event | None]] = deque()
 

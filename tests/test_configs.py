@@ -1,0 +1,148 @@
+"""Every pretraining config is built and takes steps, and says what the paper says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from tiny_training import CONFIGS, ROOT, write_pictures
+
+from slotcon_plugin.engine.launch import fit_to_machine
+from slotcon_plugin.engine.options import read_config
+
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+# From METHOD and the paper: prototypes, epochs, preset, pictures.
+RECIPES = {
+    "slotcon_r50_coco": (256, 800, "coco", 118_287),
+    "slotcon_r50_cocoplus": (256, 800, "coco+", 241_690),
+    "slotcon_r50_in1k_100e": (2048, 100, "imagenet", 1_281_167),
+    "slotcon_r50_in1k_200e": (2048, 200, "imagenet", 1_281_167),
+}
+SMALL = {
+    "train_dataloader.batch_size": 2,
+    "train_dataloader.num_workers": 0,
+    "train_cfg.max_epochs": 1,
+    "param_scheduler.warmup": 0,
+    "default_hooks.logger.interval": 1,
+    "model.neck.hidden_channels": 32,
+    "model.head.predictor.hidden_channels": 32,
+    "model.head.prototypes.num_prototypes": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Four pictures in every layout that a preset knows, and in a folder."""
+    root = tmp_path_factory.mktemp("data")
+    for folder in ("train2017", "unlabeled2017", "train/n01440764"):
+        write_pictures(root / folder, count=4)
+    return root
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def train_small(cfg: Config, data: Path, work_dir: Path) -> Runner:
+    """Shrink a config, point it at the pictures and train an epoch."""
+    cfg.merge_from_dict(SMALL)
+    cfg.train_dataloader.dataset.source = str(data)
+    cfg.train_dataloader.dataset.views = dict(size=64)
+    cfg.work_dir = str(work_dir)
+    fit_to_machine(cfg)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+@pytest.mark.filterwarnings("ignore:.*the whole data set has.*")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_trains(name, data, tmp_path, on_the_cpu):
+    runner = train_small(read_config(CONFIGS / f"{name}.py"), data, tmp_path)
+    assert runner.iter >= 2
+    saved = torch.load(tmp_path / "epoch_1.pth", weights_only=False)["state_dict"]
+    assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+    student, teacher = saved["backbone.conv1.weight"], saved["teacher.backbone.conv1.weight"]
+    assert not torch.equal(student, teacher)  # both moved, the teacher less
+    scalars = runner.message_hub.log_scalars
+    assert scalars["train/loss"].current() == pytest.approx(
+        scalars["train/loss_group"].current() + scalars["train/loss_slot"].current()
+    )
+
+
+def test_a_foreign_config_needs_only_the_import(data, tmp_path, on_the_cpu):
+    """No base, another library's usual shape: epochs, a stock optimiser, one hook of ours."""
+    file = tmp_path / "foreign.py"
+    file.write_text("""
+custom_imports = dict(imports=["slotcon_plugin"])
+model = dict(
+    type="SlotCon",
+    backbone=dict(type="TorchvisionResNet", depth=18, num_stages=3),
+    neck=dict(type="PixelProjector", in_channels=256, hidden_channels=32, out_channels=16),
+    head=dict(
+        type="PrototypeHead",
+        prototypes=dict(type="Prototypes", num_prototypes=8, channels=16),
+        group_loss=dict(type="GroupingLoss"),
+        slot_loss=dict(type="SlotLoss"),
+        predictor=dict(type="SlotPredictor", channels=16, hidden_channels=32),
+    ),
+    data_preprocessor=dict(type="TwoViewPreprocessor"),
+)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type="PictureSampler", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(type="UnlabelledPictures", source="replaced", views=dict(size=64)),
+)
+train_cfg = dict(by_epoch=True, max_epochs=1)
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01))
+custom_hooks = [dict(type="TeacherHook")]
+""")
+    cfg = Config.fromfile(file)
+    cfg.train_dataloader.dataset.source = str(data / "train2017")
+    cfg.work_dir = str(tmp_path / "work")
+    Runner.from_cfg(cfg).train()
+    assert (tmp_path / "work" / "epoch_1.pth").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_is_a_document(name):
+    text = (CONFIGS / f"{name}.py").read_text()
+    header = text.split('"""')[1]
+    for word in ("Paper:", "arXiv 2205.15288", "Command:", "Data:", "Expected:"):
+        assert word in header
+    for mentioned in re.findall(r"configs/pretrain/\w+\.py", header):
+        assert (ROOT / mentioned).name == f"{name}.py"
+    cfg = read_config(CONFIGS / f"{name}.py")
+    assert cfg.work_dir == f"work_dirs/{name}"
+    assert "_base_/" not in "".join(path.read_text() for path in (CONFIGS / "_base_").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_paper_s_numbers(name):
+    prototypes, epochs, preset, pictures = RECIPES[name]
+    cfg = read_config(CONFIGS / f"{name}.py")
+    assert cfg.train_cfg.max_epochs == epochs
+    assert cfg.train_dataloader.dataset.preset == preset
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 512
+    assert cfg.train_dataloader.drop_last
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer.lr == 1.0 * 512 / 256
+    assert (optimizer.momentum, optimizer.trust_coefficient) == (0.9, 0.001)
+    assert optimizer.weight_decay == 1e-5
+    assert (cfg.param_scheduler.warmup, cfg.param_scheduler.final) == (5, 1e-6)
+    with torch.device("meta"):  # full size, without its memory
+        model = MODELS.build(cfg.model)
+    assert model.head.prototypes.weight.shape == (prototypes, 256)
+    assert model.head.group_loss_weight == 0.5
+
+    header = (CONFIGS / f"{name}.py").read_text().split('"""')[1]
+    per_epoch = pictures // 512
+    for number in (pictures, per_epoch, per_epoch * epochs):
+        assert f"{number:,}" in header
+    assert f"{per_epoch * epochs * 512 / 1e6:.1f}" in header

@@ -1,0 +1,25 @@
+"""Two processes on a CPU train together through the launcher."""
+
+import re
+
+import torch
+from tiny_training import DEMO, ROOT, start, tiny_options, write_pictures
+
+
+def test_two_processes_train_through_the_launcher(tmp_path):
+    pictures = write_pictures(tmp_path / "pictures", count=16)  # 16 / (2 x 4): 2 steps an epoch
+    options = tiny_options(pictures, tmp_path / "work", epochs=2)
+    process = start(ROOT / "tools" / "dist_train.sh", DEMO, 2, "--cfg-options", *options)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+
+    assert output.count("2 processes on CPUs: gloo, batch norm per process") == 1
+    assert output.count("peak learning rate 0.25 = 1 x global batch 8 / 32") == 1
+    steps = re.findall(r"Epoch\(train\) \[(\d)\]\[(\d)/2\]", output)
+    assert steps == [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")]  # each logged once
+
+    saved = torch.load(tmp_path / "work" / "epoch_2.pth", weights_only=False)
+    assert saved["meta"]["iter"] == 4
+    assert not any(name.startswith("module.") for name in saved["state_dict"])
+    assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())
+    assert len(list((tmp_path / "work").glob("*/*.log"))) >= 1

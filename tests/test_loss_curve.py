@@ -1,0 +1,55 @@
+"""A frozen curve: 20 steps of the demo config, shrunk, have the losses that they had.
+
+A change that should not alter the result shows the same losses. One that should: look at both
+curves, say so in the change, and freeze anew with
+
+    python tests/test_loss_curve.py
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from tiny_training import DEMO, tiny_options, write_pictures
+
+from slotcon_plugin.engine.launch import fit_to_machine
+from slotcon_plugin.engine.options import read_config
+
+FROZEN = Path(__file__).parent / "loss_curve.json"
+LOSSES = ("loss_group", "loss_slot")
+
+
+def run_curve(folder: Path) -> dict[str, list[float]]:
+    """Train 4 epochs of 5 steps on the CPU in one thread; the two losses of each step."""
+    pictures = write_pictures(folder / "pictures", count=20)
+    cfg = read_config(DEMO, tiny_options(pictures, folder / "work", epochs=4))
+    fit_to_machine(cfg, precision="off")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        Runner.from_cfg(cfg).train()
+    finally:
+        torch.set_num_threads(threads)
+    lines = next((folder / "work").rglob("scalars.json")).read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    return {name: [step[name] for step in steps] for name in LOSSES}
+
+
+def test_the_losses_are_what_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    frozen, now = json.loads(FROZEN.read_text()), run_curve(tmp_path)
+    for name in LOSSES:
+        assert len(now[name]) == len(frozen[name]) == 20
+        # Rounding differs between machines and grows with the steps; a change of the method is
+        # seen well above it (1e-6 between instruction sets).
+        assert now[name] == pytest.approx(frozen[name], rel=2e-5), name
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        curve = run_curve(Path(scratch))
+    FROZEN.write_text(json.dumps(curve, indent=1) + "\n")
+    print(f"wrote {FROZEN}")

@@ -1,0 +1,59 @@
+"""A training that was killed and resumed ends where an uninterrupted one ends, bit for bit."""
+
+import os
+import signal
+
+import torch
+from tiny_training import DEMO, assert_same, start_training, tiny_options, write_pictures
+
+EPOCHS = 4
+COMPARED = ("state_dict", "optimizer", "param_schedulers")  # student, teacher, centre; momentum; lr
+
+
+def finish(process):
+    """Wait for a training that is to succeed; its output."""
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    return output
+
+
+def kill_within_epoch(process, epoch: int) -> None:
+    """kill -9, with its loading workers, as soon as the epoch's second step is logged."""
+    for line in process.stdout:
+        if f"Epoch(train) [{epoch}][2/" in line:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    assert process.wait(timeout=60) == -signal.SIGKILL
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    pictures = write_pictures(tmp_path / "pictures", count=20)  # 5 steps an epoch
+
+    def options(work_dir: str, workers: int) -> list[str]:
+        tiny = tiny_options(pictures, tmp_path / work_dir, epochs=EPOCHS)
+        loading = [f"train_dataloader.num_workers={workers}"]
+        loading += [f"train_dataloader.persistent_workers={workers > 0}"]
+        return ["--cfg-options", *tiny, *loading, "default_hooks.checkpoint.max_keep_ckpts=-1"]
+
+    whole = start_training(DEMO, *options("whole", workers=0))
+    killed = start_training(DEMO, *options("killed", workers=1))
+    kill_within_epoch(killed, epoch=3)
+    assert (tmp_path / "killed" / "epoch_2.pth").exists()
+    assert not (tmp_path / "killed" / "epoch_3.pth").exists()
+
+    output = finish(start_training(DEMO, "--resume", *options("killed", workers=1)))
+    assert "epoch_2.pth, after epoch 2, iteration 10" in output
+    finish(whole)
+
+    for epoch in (3, EPOCHS):
+        one, other = (
+            torch.load(tmp_path / work_dir / f"epoch_{epoch}.pth", weights_only=False)
+            for work_dir in ("whole", "killed")
+        )
+        for part in COMPARED:
+            assert_same(one[part], other[part], f"epoch {epoch}, {part}")
+        assert one["meta"]["iter"] == other["meta"]["iter"] == 5 * epoch
+    names = set(one["state_dict"])
+    assert {"teacher.prototypes.weight", "head.prototypes.weight"} <= names
+    assert any("center" in name for name in names)
