@@ -32,6 +32,8 @@ FLOORS = [
     ("engine", 2),
     ("engine.*", 2),
     ("registry", 2),
+    ("pictures", 3),
+    ("pictures.*", 3),
     ("", 2),  # the package itself: it registers its parts
 ]
 # Libraries that a floor may import, besides those of the floors under it and Python's own.
