@@ -139,9 +139,9 @@ def test_queries_in_one_direction_only():
             (model.teacher.prototypes, slice(4, 8), slice(8, 12)),
         ):
             prototypes.weight[:, 0] = 0
-            prototypes.weight[bright, 0] = 5
-            prototypes.weight[dark, 0] = -5
-    views = [view + shift for view, shift in zip(random_views(3), (5, -5), strict=True)]
+            prototypes.weight[bright, 0] = 9
+            prototypes.weight[dark, 0] = -9
+    views = [view + shift for view, shift in zip(random_views(3), (9, -9), strict=True)]
     expected = compare(model, views, random_geometry(3))
     assert expected.queries[0] == 0
     assert expected.queries[1] > 1

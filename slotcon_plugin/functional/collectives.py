@@ -57,6 +57,5 @@ def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:
     padded[: len(rows_nd)] = rows_nd.detach()
     everyone = rows_nd.new_empty((world_size() * widest, rows_nd.shape[1]))
     dist.all_gather_into_tensor(everyone, padded)
-    return torch.cat(
-        [block[:n] for block, n in zip(everyone.split(widest), rows_per_rank, strict=True)]
-    )
+    blocks = everyone.view(world_size(), widest, rows_nd.shape[1])
+    return torch.cat([block[:n] for block, n in zip(blocks, rows_per_rank, strict=True)])
