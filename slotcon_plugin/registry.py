@@ -22,7 +22,6 @@ from .engine.checkpoint import AtomicLocalBackend
 from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
 from .engine.hooks.pictures import PictureReportHook
-from .engine.hooks.progress import ProgressBarHook
 from .engine.hooks.teacher import TeacherHook
 from .models.backbones import TorchvisionResNet
 from .models.head import PrototypeHead
@@ -50,14 +49,7 @@ NAMES = {
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
-    HOOKS: (
-        TeacherHook,
-        LossGuardHook,
-        OutputsWindowHook,
-        DiagnosticsHook,
-        PictureReportHook,
-        ProgressBarHook,
-    ),
+    HOOKS: (TeacherHook, LossGuardHook, OutputsWindowHook, DiagnosticsHook, PictureReportHook),
 }
 
 for _registry, _classes in NAMES.items():

@@ -32,6 +32,7 @@ FLOORS = [
     ("engine", 2),
     ("engine.*", 2),
     ("registry", 2),
+    ("progress", 3),
     ("pictures", 3),
     ("pictures.*", 3),
     ("", 2),  # the package itself: it registers its parts
@@ -41,7 +42,17 @@ LIBRARIES = {
     0: {"torch", "numpy", "scipy"},
     1: {"torchvision", "PIL"},
     2: {"mmengine"},
-    3: {"mmcv", "mmdet", "mmseg", "detectron2", "cv2", "matplotlib", "pycocotools", "sklearn"},
+    3: {
+        "mmcv",
+        "mmdet",
+        "mmseg",
+        "detectron2",
+        "cv2",
+        "matplotlib",
+        "pycocotools",
+        "sklearn",
+        "tqdm",
+    },
 }
 
 

@@ -40,7 +40,6 @@ def demo_config(args: argparse.Namespace, source: str | list[str], pictures: int
     cfg.work_dir = args.work_dir
     cfg.randomness.seed = args.seed
     cfg.log_level = "WARNING"  # the bar stands in for the log lines
-    cfg.custom_hooks.append(dict(type="ProgressBarHook"))
     cfg.train_dataloader.dataset.source = source
     # An epoch is as many rounds over the pictures as make STEPS_AN_EPOCH batches, or one round.
     wanted = STEPS_AN_EPOCH * cfg.train_dataloader.batch_size
@@ -61,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
     from slotcon_plugin.data.sources import list_pictures
     from slotcon_plugin.pictures.curves import draw_losses, read_scalars
     from slotcon_plugin.pictures.groups import draw_groups, group_photographs
+    from slotcon_plugin.progress import ProgressBarHook
 
     source = args.data or sample_photographs()
     paths = list_pictures(source)
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"[slotcon] {len(paths)} pictures; about {args.steps} steps; results in {work_dir}")
 
     runner = Runner.from_cfg(demo_config(args, source, len(paths)))
+    runner.register_hook(ProgressBarHook())
     runner.model.init_weights()
     shown = [read_picture(path) for path in paths[:6]]
     before = group_photographs(runner.model, shown)

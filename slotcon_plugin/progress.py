@@ -1,9 +1,10 @@
-"""A bar in place of log lines."""
+"""A progress bar in place of log lines: `runner.register_hook(ProgressBarHook())`."""
 
 import sys
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from tqdm import tqdm
 
 
 class ProgressBarHook(Hook):
@@ -16,8 +17,6 @@ class ProgressBarHook(Hook):
 
     def before_train(self, runner) -> None:
         """Open the bar."""
-        from tqdm import tqdm  # pretraining without the bar does not need it
-
         self.bar = tqdm(
             total=runner.max_iters,
             initial=runner.iter,
