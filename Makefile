@@ -28,9 +28,9 @@ demo: ## pretrain a small ResNet on photographs and draw its groups (DATA=path: 
 	@$(SETUP) core
 	@$(RUN) tools/demo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-test: ## the whole test suite (ARGS="-k lars": some of it; WORKERS=0: in one process)
+test: ## the whole test suite (ARGS="-k lars" or ARGS=tests/test_lars.py: some of it; WORKERS=0: in one process)
 	@$(SETUP) full
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n $(WORKERS) --dist worksteal $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: ## check format and style
 	@$(SETUP) lint
