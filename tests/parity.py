@@ -21,17 +21,19 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent / "golden"))
-import recipe  # noqa: E402
-from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS  # noqa: E402
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "golden")]  # the package, installed or not; the recipe
+import recipe
+from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS
 
-import slotcon_plugin  # noqa: E402, F401
-from slotcon_plugin.functional.alignment import ViewGeometry  # noqa: E402
-from slotcon_plugin.functional.grouping import active_slots, slot_mask  # noqa: E402
-from slotcon_plugin.models.losses import DIRECTIONS  # noqa: E402
+import slotcon_plugin
+from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.grouping import active_slots, slot_mask
+from slotcon_plugin.models.losses import DIRECTIONS
 
 TOLERANCE = 1e-6
 ZERO = 1e-9  # what both sides hold to be zero up to rounding, relative to the figures around it
+SMALL = 0.01  # a figure smaller than this, relative to the figures around it, is held to this
 
 # The published names of our parameters. Order matters to nobody: no prefix is a prefix of another.
 PUBLISHED = {
@@ -211,16 +213,22 @@ def replay_all(record: dict) -> list[dict]:
 
 
 def relative_error(ours, theirs, scale: float | None = None) -> float:
-    """Largest difference, relative to the largest expected figure, or to `scale` if given."""
+    """Largest difference, each relative to its own expected figure.
+
+    A figure smaller than SMALL times `scale` (the largest expected figure if not given) is held to
+    that instead. What is not a number is infinitely wrong.
+    """
     ours, theirs = (np.atleast_1d(np.asarray(figures, float)) for figures in (ours, theirs))
     if ours.shape != theirs.shape:
         return float("inf")
-    size = np.abs(theirs).max() if scale is None else scale
-    return float(np.abs(ours - theirs).max() / max(size, 1e-30))
+    scale = np.abs(theirs).max() if scale is None else scale
+    sizes = np.maximum(np.abs(theirs), max(SMALL * scale, 1e-30))
+    error = float((np.abs(ours - theirs) / sizes).max())
+    return error if np.isfinite(error) else float("inf")
 
 
 def summary_error(ours: dict, theirs: dict) -> float:
-    """Largest error over named summaries, each relative to its tensor's norm.
+    """Largest error over named summaries; small figures are held to their tensor's norm.
 
     Tensors that are zero up to rounding are held to the largest norm of all.
     """
@@ -237,7 +245,7 @@ def errors(record: dict, results: list[dict]) -> dict[str, float]:
     worst: dict[str, float] = defaultdict(float)
 
     def note(kind: str, error: float) -> None:
-        worst[kind] = max(worst[kind], error if error == error else float("inf"))
+        worst[kind] = max(worst[kind], error)
 
     ours = results[0]
     for mine, step in zip(ours["steps"], record["steps"], strict=True):
@@ -245,8 +253,11 @@ def errors(record: dict, results: list[dict]) -> dict[str, float]:
         note("teacher momentum", relative_error(mine["teacher_momentum"], step["teacher_momentum"]))
         note("centre", relative_error(mine["center"], step["center"], scale=step["center_norm"]))
         note("centre", relative_error(mine["center_norm"], step["center_norm"]))
-        per_rank = [result["steps"][step["step"]] for result in results]
-        for here, there in zip(per_rank, step.get("per_rank", [step]), strict=True):
+        pairs = [(mine, step)]
+        if "per_rank" in step:
+            per_rank = [result["steps"][step["step"]] for result in results]
+            pairs += zip(per_rank, step["per_rank"], strict=True)
+        for here, there in pairs:
             for name in ("loss", "loss_group", "loss_slot"):
                 note("losses", relative_error(here[name], there[name]))
             note("active slots", relative_error(here["active_slots"], there["active_slots"]))
