@@ -69,7 +69,6 @@ def run(args: argparse.Namespace) -> None:
 
     runner = Runner.from_cfg(demo_config(args, source, len(paths)))
     runner.register_hook(ProgressBarHook())
-    runner.model.init_weights()
     shown = [read_picture(path) for path in paths[:6]]
     before = group_photographs(runner.model, shown)
     started = time.monotonic()

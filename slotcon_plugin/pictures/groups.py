@@ -5,16 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-PALETTE = tuple(
-    tuple(int(code[i : i + 2], 16) / 255 for i in (0, 2, 4))
-    for code in (
-        "4477aa ee6677 228833 ccbb44 66ccee aa3377 ee7733 0077bb 009988 cc3311 ee3377 bbcc33 "
-        "882255 44bb99 ddaa33 332288 99ddff ffaabb 999933 117733"
-    ).split()
+# Distinct, also for most colour-blind eyes (after Paul Tol's schemes).
+# fmt: off
+PALETTE = (
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#0077bb",
+    "#009988", "#cc3311", "#ee3377", "#bbcc33", "#882255", "#44bb99", "#ddaa33", "#332288",
+    "#99ddff", "#ffaabb", "#999933", "#117733",
 )
+# fmt: on
 
 
 @dataclass
@@ -86,7 +88,7 @@ def prototype_colours(shares_k: np.ndarray) -> np.ndarray:
     colours = np.empty((len(shares_k), 3))
     for place, k in enumerate(np.argsort(-shares_k, kind="stable")):
         fade = 0.75 ** (place // len(PALETTE))  # after a full round the palette returns, darker
-        colours[k] = np.array(PALETTE[place % len(PALETTE)]) * fade
+        colours[k] = np.array(to_rgb(PALETTE[place % len(PALETTE)])) * fade
     return colours
 
 
