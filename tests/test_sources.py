@@ -78,7 +78,7 @@ def test_the_imagenet_preset(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    touch(tmp_path, "one.jpg")
+    touch(tmp_path, "one.bin")
     (tmp_path / "empty.txt").write_text("# nothing\n")
     (tmp_path / "wrong.txt").write_text("no/such.jpg\n")
     for source, words in (
@@ -88,12 +88,14 @@ def test_what_is_missing_is_named(tmp_path):
         ("empty.txt", "is empty"),
         ("gone.txt", "cannot be read"),
         ("wrong.txt", "list_root"),
-        ("one.jpg", "single file"),
+        ("one.bin", "is no picture"),
     ):
         path = f"{tmp_path}/{source}"
         with pytest.raises(DataError, match=words) as caught:
             list_pictures(path)
         assert path in str(caught.value)
+    touch(tmp_path, "one.jpg")
+    assert list_pictures(tmp_path / "one.jpg") == [f"{tmp_path}/one.jpg"]
     with pytest.raises(DataError, match="No source"):
         list_pictures([])
     with pytest.raises(DataError, match=re.escape(f"{tmp_path}/images/train2017")):

@@ -44,7 +44,7 @@ def list_pictures(
     Args:
         source: a folder (searched to any depth; hidden files and folders are left out), a glob
             ("**" crosses folders), or a list file (.txt, .lst, .list: one path a line, blank lines
-            and lines that start with "#" left out), or a sequence of these. With `preset`, the data
+            and lines that start with "#" left out), a picture, or a sequence of these. With `preset`, the data
             set's root folder.
         preset: "coco", "coco+" or "imagenet": take the training pictures of that data set's usual
             layout under `source`, and warn if there are not as many as it has.
@@ -78,18 +78,16 @@ def _list_one(source: str, list_root: Source | None) -> list[str]:
         matches = glob.iglob(source, recursive=True)
         found, kind = [p for p in matches if _is_picture(p) and os.path.isfile(p)], "glob"
     elif os.path.isfile(source):
-        raise DataError(
-            f"{source} is a single file. Expected a folder, a glob, or a list of paths ending in "
-            f"{', '.join(LIST_SUFFIXES)}."
-        )
+        found, kind = [source] if _is_picture(source) else [], "file"
     else:
         raise DataError(
             f"{source} does not exist (seen from {os.getcwd()}). Expected a folder of pictures, a "
             "glob or a list file: check the path, or the data root of the config."
         )
     if not found:
+        holds = "is" if kind == "file" else "holds"
         raise DataError(
-            f"The {kind} {source} holds no picture. Expected files ending in "
+            f"The {kind} {source} {holds} no picture. Expected files ending in "
             f"{', '.join(PICTURE_SUFFIXES)} (in any case): check that the data is unpacked there."
         )
     return found
