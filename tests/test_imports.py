@@ -1,0 +1,104 @@
+"""Pretraining needs torch, torchvision and mmengine: nothing else may be imported on the way."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What torch, torchvision and mmengine bring along is theirs to ask for; these are not.
+FORBIDDEN = (
+    "mmcv",
+    "mmdet",
+    "mmseg",
+    "mmpretrain",
+    "detectron2",
+    "pycocotools",
+    "skimage",
+    "sklearn",
+    "tqdm",
+    "timm",
+)
+
+PROGRAM = """
+import sys
+
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in {forbidden!r}:
+            return self.finder.find_spec(name, path, target)
+
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+"""
+
+STEP = """
+import torch
+from mmengine.registry import MODELS, OPTIMIZERS
+
+import slotcon_plugin
+from slotcon_plugin.functional.alignment import ViewGeometry
+
+model = MODELS.build(
+    dict(
+        type="SlotCon",
+        backbone=dict(type="TorchvisionResNet", depth=18, num_stages=2),
+        neck=dict(type="PixelProjector", in_channels=128, hidden_channels=16, out_channels=8),
+        head=dict(
+            type="PrototypeHead",
+            prototypes=dict(type="Prototypes", num_prototypes=10, channels=8),
+            group_loss=dict(type="GroupingLoss"),
+            slot_loss=dict(type="SlotLoss"),
+            predictor=dict(type="SlotPredictor", channels=8, hidden_channels=16),
+        ),
+        data_preprocessor=dict(type="TwoViewPreprocessor"),
+    )
+)
+model.init_weights()
+optimizer = OPTIMIZERS.build(
+    dict(type="SlotConLARS", lr=0.1),
+    default_args=dict(params=[p for p in model.parameters() if p.requires_grad]),
+)
+model.update_teacher(0, 10)
+geometry = ViewGeometry(torch.tensor([0, 0, 1.0, 1.0]).expand(2, 2, 4), torch.zeros(2, 2) > 0)
+losses = model([torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)], geometry, mode="loss")
+(losses["loss_group"] + losses["loss_slot"]).backward()
+optimizer.step()
+print("loss", float(losses["loss_group"] + losses["loss_slot"]))
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_a_step_needs_neither_mmcv_nor_mmdet_nor_mmseg():
+    done = run(PROGRAM.format(forbidden=FORBIDDEN) + STEP)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[-1]) > 0
+
+
+def test_the_block_blocks():
+    for name in ("mmcv", "mmdet.models", "sklearn.cluster"):
+        done = run(PROGRAM.format(forbidden=FORBIDDEN) + f"import {name}")
+        assert "ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["SlotCon", "SlotConLARS", "WarmupCosineLR", "UnlabelledPictures"])
+def test_importing_the_package_registers_its_names(name):
+    from mmengine import registry
+
+    import slotcon_plugin.registry as ours
+
+    (where,) = [key for key, parts in ours.NAMES.items() if name in {c.__name__ for c in parts}]
+    assert where.get(name).__module__.startswith("slotcon_plugin.")
+    assert where in vars(registry).values()  # MMEngine's own, where every library looks

@@ -1,0 +1,278 @@
+"""`parity.py`: the published records pass, any figure that is off fails, other settings work."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import parity
+import plain
+import pytest
+import recipe
+import torch
+from tiny_model import gradients, plain_losses, twin
+
+from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.schedules import learning_rate, teacher_momentum
+
+HERE = Path(__file__).parent
+RECORDS = sorted((HERE / "golden").glob("*_?proc.json"))
+
+
+def run_parity(*records):
+    return subprocess.run(
+        [sys.executable, HERE / "parity.py", *records], capture_output=True, text=True, cwd=HERE
+    )
+
+
+def test_the_published_records_pass():
+    assert len(RECORDS) == 3
+    done = run_parity(*RECORDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for record in RECORDS:
+        assert f"{record}: " in done.stdout
+    kinds = ("learning rate", "momentum", "centre", "losses", "gradients", "final weights")
+    assert all(done.stdout.count(kind) == 3 for kind in kinds)
+    assert "above" not in done.stdout
+
+
+@pytest.fixture(scope="module")
+def short():
+    """A record's first two steps, as we replay them, and the replay: a record that is right."""
+    record = json.loads((HERE / "golden" / "patch_1proc.json").read_text())
+    record["config"]["steps"] = 2
+    record["steps"] = record["steps"][:2]
+    results = parity.replay_all(record)
+    record["final"] = copy.deepcopy(results[0]["final"])
+    return record, results
+
+
+def figures(node, path=()):
+    """Paths to all numbers of a record."""
+    if isinstance(node, dict | list):
+        children = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, child in children:
+            yield from figures(child, (*path, key))
+    else:
+        yield path
+
+
+def with_figure(record, path, change):
+    changed = copy.deepcopy(record)
+    *parents, last = path
+    node = changed
+    for key in parents:
+        node = node[key]
+    node[last] = change(node[last])
+    return changed
+
+
+def test_any_figure_that_is_off_by_a_ten_thousandth_fails(short):
+    """Except what is zero up to rounding, beside the figures around it."""
+    record, results = short
+    assert max(parity.errors(record, results).values()) < 1e-9
+    missed, tried = [], 0
+    for part in ("initial", "steps", "final"):
+        for path in figures(record[part], (part,)):
+            if path[-1] == "step":
+                continue
+            tried += 1
+            changed = with_figure(record, path, lambda figure: figure * (1 + 1e-4) or 1e-4)
+            if max(parity.errors(changed, results).values()) <= parity.TOLERANCE:
+                missed.append(path)
+    assert tried > 300
+    for path in missed:
+        summary = record
+        for key in path[:-1]:
+            summary = summary[key]
+        norm, figure = summary[0], summary[path[-1]]
+        assert norm < 1e-9 or abs(figure) < 2e-4 * norm, path
+    assert len(missed) < tried / 10
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_figure_that_is_no_number_fails_wherever_it_stands(short, wrong):
+    record, results = short
+    for path in figures(record["steps"][0], ("steps", 0)):
+        if path[-1] != "step":
+            changed = with_figure(record, path, lambda figure: wrong)
+            assert max(parity.errors(changed, results).values()) > parity.TOLERANCE, path
+    ours = copy.deepcopy(results)
+    ours[0]["final"]["projector_q.mlp.6.weight"][0] = wrong
+    assert max(parity.errors(record, ours).values()) > parity.TOLERANCE
+
+
+def test_a_name_too_many_or_too_few_fails(short):
+    record, results = short
+    for change in (
+        lambda names: names.pop("center"),
+        lambda names: names.update(other=[1, 1, 1, 1]),
+    ):
+        changed = copy.deepcopy(record)
+        change(changed["final"])
+        with pytest.raises(SystemExit, match="Names differ"):
+            parity.errors(changed, results)
+
+
+@pytest.mark.parametrize("wrong", [1 + 1e-4, float("nan")])
+def test_the_exit_code_says_so(short, tmp_path, wrong):
+    record, _ = short
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(json.dumps(record))
+    path = ("steps", 1, "loss_slot", 0)
+    bad.write_text(json.dumps(with_figure(record, path, lambda figure: figure * wrong)))
+    done = run_parity(good, bad)
+    assert done.returncode == 1
+    good_lines, bad_lines = done.stdout.split(str(bad))
+    assert "above 1e-6" not in good_lines
+    assert bad_lines.count("above 1e-6") == 1
+
+
+# ---- a record of our own, by the plain code ----------------------------------------------------
+
+OTHER = dict(
+    seed=77,
+    encoder="patch",
+    dim_hidden=24,
+    dim_out=20,
+    num_prototypes=50,
+    group_loss_weight=0.3,
+    batch=2,
+    size=64,
+    steps=3,
+    teacher_momentum=0.9,
+    student_temp=0.2,
+    teacher_temp=0.05,
+    center_momentum=0.7,
+    weight_decay=1e-3,
+    lr=0.8,
+    iters_per_epoch=2,
+    epochs=3,
+    warmup_epoch=1,
+)
+
+
+def batch_of(config, step, rank):
+    views, boxes, flips = recipe.batch(config["seed"], step, rank, config["batch"], config["size"])
+    tensors = ([torch.tensor(part) for part in parts] for parts in (views, boxes, flips))
+    views, boxes, flips = tensors
+    return views, ViewGeometry(torch.stack(boxes), torch.stack(flips))
+
+
+def count_active(model, views):
+    """For each direction: slots of the student's view, of the teacher's, and of both."""
+    probe = twin(model)
+    pupil = [plain.active_sets(probe.group(view).scores) for view in views]
+    teacher = [plain.active_sets(probe.teacher(view).scores) for view in views]
+    return [
+        [
+            sum(map(len, pupil[s])),
+            sum(map(len, teacher[t])),
+            sum(len(a & b) for a, b in zip(pupil[s], teacher[t], strict=True)),
+        ]
+        for s, t in plain.DIRECTIONS
+    ]
+
+
+def plain_record(config, processes):
+    """A record in the format of `golden`, trained by the plain code on one process."""
+    seed, iters = config["seed"], config["iters_per_epoch"]
+    total = config["epochs"] * iters
+    model = parity.build_model(config)
+    model.teacher_moves = True
+    params = [p for p in model.parameters() if p.requires_grad]
+    buffers = [torch.zeros_like(p) for p in params]
+    pupils = [p for part in model.student for p in part.parameters()]
+    statistics = {n: b for n, b in model.named_buffers() if n.split(".")[-1].startswith("running")}
+    record = dict(config=config, world_size=processes, steps=[])
+    record["initial"] = parity.summaries(model.state_dict(), seed)
+    for step in range(config["steps"]):
+        lr = learning_rate(step, total, config["warmup_epoch"] * iters, config["lr"])
+        momentum = teacher_momentum(step, total, config["teacher_momentum"])
+        plain.move_teacher(list(model.teacher.parameters()), pupils, momentum)
+        batches = [batch_of(config, step, rank) for rank in range(processes)]
+        actives = [count_active(model, views) for views, _ in batches]
+
+        alone = twin(model)
+        plain_losses(alone, batches[:1])
+        losses, center = plain_losses(model, batches)
+        model.zero_grad()
+        (sum(process.total for process in losses) / processes).backward()
+        model.head.group_loss.center.copy_(center)
+        for name, value in alone.named_buffers():
+            if name in statistics:  # rank 0's: those that its own batches leave behind
+                statistics[name].copy_(value)
+        per_rank = [
+            dict(
+                loss=process.total.item(),
+                loss_group=process.group.tolist(),
+                loss_slot=process.slot.tolist(),
+                active_slots=active,
+            )
+            for process, active in zip(losses, actives, strict=True)
+        ]
+        entry = dict(
+            step=step,
+            lr=lr,
+            teacher_momentum=momentum,
+            center=center.flatten()[:8].tolist(),
+            center_norm=center.norm().item(),
+            **per_rank[0],
+        )
+        if processes > 1:
+            entry["per_rank"] = per_rank
+        if step == 0:
+            entry["grads"] = parity.summaries(gradients(model), seed)
+        record["steps"].append(entry)
+        plain.lars_step(params, buffers, lr, weight_decay=config["weight_decay"])
+    record["final"] = parity.summaries(model.state_dict(), seed)
+    return record
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_record_with_other_settings_passes(processes):
+    record = plain_record(OTHER, processes)
+    assert all(min(step["active_slots"][0]) > 2 for step in record["steps"])
+    results = parity.replay_all(json.loads(json.dumps(record)))
+    assert len(results) == processes
+    worst = parity.errors(record, results)
+    assert max(worst.values()) < 1e-8, worst
+
+
+def test_settings_that_differ_from_the_records_are_seen():
+    """Each hyper-parameter reaches the replay: with another value it no longer agrees."""
+    config = OTHER | dict(steps=2, iters_per_epoch=1, warmup_epoch=1)
+    record = plain_record(config, 1)
+    assert max(parity.errors(record, parity.replay_all(record)).values()) < 1e-8
+    for name in (
+        "seed",
+        "num_prototypes",
+        "group_loss_weight",
+        "teacher_momentum",
+        "student_temp",
+        "teacher_temp",
+        "center_momentum",
+        "weight_decay",
+        "lr",
+        "epochs",
+        "warmup_epoch",
+    ):
+        value = config[name]
+        other = value + 1 if isinstance(value, int) else value * 0.9
+        results = parity.replay_all(dict(record, config=config | {name: other}))
+        try:
+            assert max(parity.errors(record, results).values()) > parity.TOLERANCE, name
+        except SystemExit:
+            raise AssertionError(f"{name} changed the names") from None
+
+
+def test_a_resnet50_record_is_built_with_the_published_names():
+    config = OTHER | dict(encoder="resnet50", dim_hidden=8, dim_out=8, num_prototypes=4)
+    state = parity.build_model(config).state_dict()
+    names = {parity.published_name(name) for name in state} - {None}
+    published = json.loads((HERE / "golden" / "checkpoint_keys_r50_coco.json").read_text())
+    assert names == {name.removeprefix("module.") for name in published}
+    name = "encoder_k.layer4.2.conv3.weight"
+    expected = torch.tensor(recipe.weight(name, (2048, 512, 1, 1), config["seed"]))
+    assert torch.equal(state["teacher.backbone.layer4.2.conv3.weight"], expected)
