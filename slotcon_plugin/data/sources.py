@@ -44,8 +44,8 @@ def list_pictures(
     Args:
         source: a folder (searched to any depth; hidden files and folders are left out), a glob
             ("**" crosses folders), or a list file (.txt, .lst, .list: one path a line, blank lines
-            and lines that start with "#" left out), a picture, or a sequence of these. With `preset`, the data
-            set's root folder.
+            and lines that start with "#" left out), a picture, or a sequence of these. With
+            `preset`, the data set's root folder.
         preset: "coco", "coco+" or "imagenet": take the training pictures of that data set's usual
             layout under `source`, and warn if there are not as many as it has.
         list_root: what relative paths in list files start from; by default the list's own folder.
