@@ -22,14 +22,15 @@ import torch.distributed as dist
 from torch import nn
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "golden")]  # the package, installed or not; the recipe
-import recipe
-from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS
+sys.path.extend((str(HERE.parent), str(HERE / "golden")))  # the package; the recipe
 
-import slotcon_plugin
-from slotcon_plugin.functional.alignment import ViewGeometry
-from slotcon_plugin.functional.grouping import active_slots, slot_mask
-from slotcon_plugin.models.losses import DIRECTIONS
+import recipe  # noqa: E402
+from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS  # noqa: E402
+
+import slotcon_plugin  # noqa: E402, F401
+from slotcon_plugin.functional.alignment import ViewGeometry  # noqa: E402
+from slotcon_plugin.functional.grouping import active_slots, slot_mask  # noqa: E402
+from slotcon_plugin.models.losses import DIRECTIONS  # noqa: E402
 
 TOLERANCE = 1e-6
 ZERO = 1e-9  # what both sides hold to be zero up to rounding, relative to the figures around it
@@ -222,9 +223,10 @@ def relative_error(ours, theirs, scale: float | None = None) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
     scale = np.abs(theirs).max() if scale is None else scale
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return float("inf")
     sizes = np.maximum(np.abs(theirs), max(SMALL * scale, 1e-30))
-    error = float((np.abs(ours - theirs) / sizes).max())
-    return error if np.isfinite(error) else float("inf")
+    return float((np.abs(ours - theirs) / sizes).max())
 
 
 def summary_error(ours: dict, theirs: dict) -> float:

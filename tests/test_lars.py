@@ -68,7 +68,11 @@ def test_without_a_norm_the_factor_is_1():
 def network(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 7), nn.PReLU()
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(64, 7),
+        nn.PReLU(),
     ).double()
 
 

@@ -82,7 +82,12 @@ def test_other_temperatures_reach_their_places():
     )
     config["head"]["slot_loss"].update(temperature=0.4, pooling_temperature=0.05)
     del config["type"]
-    compare(tiny_model(**config), random_views(3), random_geometry(3))
+    model = tiny_model(**config)
+    compare(model, random_views(3), random_geometry(3))
+    (element,) = model.eval()(random_views(1)[0], mode="predict")
+    pixels = model.teacher.neck(model.teacher.backbone(random_views(1)[0]))
+    (slots,) = plain.all_slots(pixels, element.scores[None], 0.05)
+    torch.testing.assert_close(element.slots, slots, **EXACT)
 
 
 @pytest.mark.parametrize("pictures", [[0], [0, 1, 2]], ids=["one", "all"])

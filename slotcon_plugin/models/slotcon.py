@@ -154,7 +154,7 @@ class SlotCon(BaseModel):
         """The teacher's grouping of whole pictures, one element a picture; see `forward`."""
         view = self.teacher(images)
         every_k = torch.arange(self.num_prototypes, device=images.device).expand(len(images), -1)
-        temperature = self.head.group_loss.teacher_temperature
+        temperature = self.head.slot_loss.pooling_temperature
         slots_bkd = pool_slots(view.features, view.scores, every_k, temperature)
         return [
             BaseDataElement(scores=scores_khw, assignment=scores_khw.argmax(dim=0), slots=slots_kd)
