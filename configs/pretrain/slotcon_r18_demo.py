@@ -25,7 +25,7 @@ model = dict(
     ),
 )
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=16,
     num_workers=2,
     dataset=dict(
         type="UnlabelledPictures",
@@ -33,8 +33,8 @@ train_dataloader = dict(
         views=dict(type="TwoViews", size=128, scale=(0.2, 1.0)),
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=1.0))
-auto_scale_lr = dict(enable=True, base_batch_size=32)
+optim_wrapper = dict(optimizer=dict(lr=3.0))
+auto_scale_lr = dict(enable=True, base_batch_size=16)
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=100)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=10))
 log_processor = dict(
