@@ -33,12 +33,12 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["slotcon_plugin", "slotcon_plugin.*"]),
     install_requires=[
-        "torch>=2.4",
-        "torchvision>=0.19",
+        "torch>=2.7",
+        "torchvision>=0.22",
         "onedl-mmengine>=0.10.10",
         "opencv-python-headless>=4.8,<5",  # onedl-mmengine imports cv2 without asking for it
         "numpy>=1.26",
-        "pillow>=10",
+        "pillow>=10.1",
         "tensorboard>=2.14",
     ],
     extras_require={

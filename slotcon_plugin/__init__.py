@@ -1,4 +1,4 @@
-"""SlotCon for MMEngine and detectron2: self-supervised pretraining on scene pictures by semantic
+"""SlotCon for MMEngine: self-supervised pretraining on scene pictures by semantic
 grouping.
 
 Importing the package registers its parts with MMEngine (`slotcon_plugin.registry`), which is all

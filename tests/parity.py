@@ -223,7 +223,7 @@ def relative_error(ours, theirs, scale: float | None = None) -> float:
     if ours.shape != theirs.shape:
         return float("inf")
     scale = np.abs(theirs).max() if scale is None else scale
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+    if not all(np.isfinite(figures).all() for figures in (ours, theirs, scale)):
         return float("inf")
     sizes = np.maximum(np.abs(theirs), max(SMALL * scale, 1e-30))
     return float((np.abs(ours - theirs) / sizes).max())

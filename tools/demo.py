@@ -6,6 +6,7 @@ losses.png and the usual logs and checkpoints into the work dir.
 """
 
 import argparse
+import random
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--work-dir", default="work_dirs/demo", help="where results go (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=int, default=300, help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     return parser.parse_args(argv)
 
@@ -47,7 +48,11 @@ def demo_config(args: argparse.Namespace, source: str | list[str], pictures: int
     cfg.train_dataloader.sampler.rounds = rounds
     steps_an_epoch = rounds * pictures // cfg.train_dataloader.batch_size
     cfg.train_cfg.max_epochs = max(1, round(args.steps / steps_an_epoch))
-    fit_to_machine(cfg, "none")
+    cfg.param_scheduler = dict(
+        type="WarmupCosineLR", warmup=max(1, args.steps // 4), by_epoch=False
+    )
+    for line in fit_to_machine(cfg, "none"):
+        print(f"[slotcon] {line}")
     return cfg
 
 
@@ -64,12 +69,16 @@ def run(args: argparse.Namespace) -> None:
 
     source = args.data or sample_photographs()
     paths = list_pictures(source)
+    most = STEPS_AN_EPOCH * 16  # pictures an epoch can show; a larger folder is sampled
+    if len(paths) > most:
+        print(f"[slotcon] {len(paths)} pictures found, {most} of them are used")
+        paths = sorted(random.Random(args.seed).sample(paths, most))
     work_dir = Path(args.work_dir)
     print(f"[slotcon] {len(paths)} pictures; about {args.steps} steps; results in {work_dir}")
 
-    runner = Runner.from_cfg(demo_config(args, source, len(paths)))
+    runner = Runner.from_cfg(demo_config(args, paths, len(paths)))
     runner.register_hook(ProgressBarHook())
-    shown = [read_picture(path) for path in paths[:6]]
+    shown = [read_picture(path) for path in paths if "motorcycle" not in path][:6]
     before = group_photographs(runner.model, shown)
     started = time.monotonic()
     runner.train()

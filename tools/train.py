@@ -168,8 +168,7 @@ def train(args: argparse.Namespace) -> None:
         if explained is None:
             raise
         raise explained from error
-    finally:
-        leave_processes()
+    leave_processes()  # not after an error: others may be waiting, and must see this one exit
     say(f"done; results are in {cfg.work_dir}")
 
 

@@ -11,7 +11,7 @@ What differs from the paper's recipe, and why:
 - three stages of ResNet-18: stride 16, so that a view of 128 pixels has 8 x 8 places to group;
 - 16 prototypes and narrow layers: a few dozen pictures hold few kinds of things;
 - crops of at least a fifth of the picture: with 0.08 of a small picture little is left to see.
-- lr 1.0 for a batch of 32: 8 times the paper's rule, since the training is a few hundred steps.
+- lr 3.0 for a batch of 16: 48 times the paper's rule, since the training is a few hundred steps.
 """
 
 _base_ = ["_base_/slotcon_r50.py"]

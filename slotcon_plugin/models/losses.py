@@ -105,8 +105,13 @@ class SlotLoss(nn.Module):
                 per_direction.append(_zero_for(predictor, student[s].scores))
                 continue
             rows = _true_positions(is_query[direction], queries_per_rank[rank()])
-            slots_bmd = self._pool(student[s], seen[s].index)
-            predictions_qd = predictor(slots_bmd.flatten(0, 1)[rows])
+            slots_qd = self._pool(student[s], seen[s].index).flatten(0, 1)[rows]
+            device = slots_qd.device.type
+            # Synchronised batch norm sends an empty process's zeros in the input's precision, the
+            # others' statistics in float32: the two must agree.
+            mixed = len(rows) > 0 and torch.is_autocast_enabled(device)
+            with torch.autocast(device, enabled=mixed):
+                predictions_qd = predictor(slots_qd)
             first_row = sum(count[2 + direction] for count in counts[: rank()])
             key_row_bm = _key_rows(known[t], num_prototypes).gather(1, seen[s].index)
             target_q = first_row + key_row_bm.flatten()[rows]

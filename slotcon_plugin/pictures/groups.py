@@ -29,7 +29,7 @@ class Grouped:
 
 @torch.no_grad()
 def group_photographs(
-    model, photographs: list[Image.Image], short_side: int = 320
+    model, photographs: list[Image.Image], short_side: int = 192
 ) -> list[Grouped]:
     """Group each photograph with the teacher of a `SlotCon` model.
 
@@ -40,7 +40,7 @@ def group_photographs(
         model: a `SlotCon`; its mode is restored afterwards.
         photographs: RGB.
         short_side: pixels to which each photograph's shorter side is scaled. The groups are those
-            of this scale: about two to three times the side of the training views works well.
+            of this scale: one to two times the side of the training views works well.
     """
     was_training = model.training
     model.eval()

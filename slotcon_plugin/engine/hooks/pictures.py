@@ -46,7 +46,9 @@ class PictureReportHook(Hook):
         if self.dataset is None:
             return 0
         mask = self.dataset.unreadable_mask
-        all_reduce(mask, op="max")  # the union: two processes may have met the same file
+        union = mask.clone()  # workers write into the mask meanwhile: never write a 0 there
+        all_reduce(union, op="max")  # two processes may have met the same file
+        mask.masked_fill_(union.bool(), 1)
         count = int(mask.sum())
         runner.message_hub.update_scalar("train/unreadable_pictures", count)
         share = count / len(self.dataset)
