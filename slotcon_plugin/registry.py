@@ -19,9 +19,11 @@ from .data.preprocessor import TwoViewPreprocessor
 from .data.sampler import PictureSampler
 from .engine.amp import CpuAmpOptimWrapper
 from .engine.checkpoint import AtomicLocalBackend
+from .engine.hooks.backbone import BackboneHook
 from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
 from .engine.hooks.pictures import PictureReportHook
+from .engine.hooks.precise_bn import PreciseBNHook
 from .engine.hooks.teacher import TeacherHook
 from .models.backbones import TorchvisionResNet
 from .models.head import PrototypeHead
@@ -49,7 +51,15 @@ NAMES = {
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
-    HOOKS: (TeacherHook, LossGuardHook, OutputsWindowHook, DiagnosticsHook, PictureReportHook),
+    HOOKS: (
+        TeacherHook,
+        LossGuardHook,
+        OutputsWindowHook,
+        DiagnosticsHook,
+        PictureReportHook,
+        BackboneHook,
+        PreciseBNHook,
+    ),
 }
 
 for _registry, _classes in NAMES.items():

@@ -1,4 +1,4 @@
-"""Pretrain with SlotCon.
+"""Pretrain with SlotCon, or train a detector or a segmentation network on what came out.
 
 A config says what is trained; the options say how on this machine. Everything that is adjusted to
 the machine (processes, precision, learning rate for the batch, workers) is printed at the start.
@@ -22,11 +22,14 @@ examples:
     python tools/train.py CONFIG --resume
   half the GPUs, the same global batch of 512 (2 iterations a step):
     tools/dist_train.sh CONFIG 4 --cfg-options +optim_wrapper.accumulative_counts=2
+  Mask R-CNN and FCN from a pretraining's checkpoint (or tools/export.py's file; none; supervised):
+    tools/dist_train.sh configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py 8 --backbone epoch_800.pth
+    tools/dist_train.sh configs/seg/fcn_r50_voc12aug.py 4 --backbone epoch_800.pth
   start from the weights of an earlier training, steps counted from 0:
     python tools/train.py CONFIG --cfg-options +load_from=epoch_100.pth
 
 environment: COCO_ROOT, IMAGENET_ROOT, DATA_ROOT (where the pictures are), SLOTCON_WORK_DIR (where
-    results go),
+    results go), VOC_ROOT, CITYSCAPES_ROOT, ADE_ROOT, SLOTCON_BACKBONE (as --backbone),
 CUDA_VISIBLE_DEVICES (an empty value trains on the CPU).
 """
 
@@ -45,6 +48,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="PATH",
         help="go on from this checkpoint, or from the last good one in the work dir; "
         "start anew if there is none",
+    )
+    parser.add_argument(
+        "--backbone",
+        metavar="FILE",
+        help="fill the backbone from an exported file or a checkpoint of ours; 'supervised': "
+        "torchvision's ImageNet weights; 'none': random",
     )
     parser.add_argument(
         "--amp",
@@ -90,8 +99,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def settle_config(args: argparse.Namespace, say):
     """The config with the command line in it, fitted to this machine."""
-    from slotcon_plugin.engine.launch import fit_to_machine
+    from slotcon_plugin.engine.launch import fit_to_machine, processes
     from slotcon_plugin.engine.options import check_optimizer, read_config
+    from slotcon_plugin.transfer.machine import fit_transfer
 
     cfg = read_config(args.config, args.cfg_options)
     check_optimizer(cfg)
@@ -105,6 +115,9 @@ def settle_config(args: argparse.Namespace, say):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
     if args.compile:
         cfg.model.compile = True
+    _, world_size = processes(args.launcher)
+    for line in fit_transfer(cfg, world_size, args.amp, args.auto_scale_lr):
+        say(line)
     for line in fit_to_machine(cfg, args.launcher, args.amp, args.auto_scale_lr):
         say(line)
     return cfg
@@ -145,6 +158,9 @@ def train(args: argparse.Namespace) -> None:
     from slotcon_plugin.engine.launch import leave_processes, processes
     from slotcon_plugin.engine.options import explain_build_error
     from slotcon_plugin.engine.plan import check_enough_pictures, describe_plan
+    from slotcon_plugin.transfer.layout import check_listed_files
+    from slotcon_plugin.transfer.machine import is_transfer, name_backbone
+    from slotcon_plugin.transfer.plan import describe_transfer
 
     rank, world_size = processes(args.launcher)
 
@@ -154,13 +170,18 @@ def train(args: argparse.Namespace) -> None:
 
     cfg = settle_config(args, say)
     settle_start(cfg, args, say)
+    for line in name_backbone(cfg, args.backbone):
+        say(line)
     try:
         if args.dry_run:
-            plan = describe_plan(cfg, world_size)
+            describe = describe_transfer if is_transfer(cfg) else describe_plan
+            plan = describe(cfg, world_size)
             if rank == 0:
                 print(plan)
             return
         runner = Runner.from_cfg(cfg)
+        if is_transfer(cfg):
+            check_listed_files(runner.train_dataloader.dataset, cfg)
         check_enough_pictures(runner.train_dataloader)
         runner.train()
     except (KeyError, TypeError) as error:

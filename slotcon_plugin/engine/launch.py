@@ -182,17 +182,20 @@ def global_batch(cfg: Config, world_size: int) -> int:
 
 def fit_workers(cfg: Config) -> list[str]:
     """No more workers than cores for each process; page-locked memory where there is a GPU."""
-    loader = cfg.train_dataloader
-    configured = loader.get("num_workers", 0)
-    loader.num_workers = min(configured, _cores_each())
-    if loader.num_workers == 0:  # torch refuses these two without workers
-        loader.persistent_workers = False
-        loader.pop("prefetch_factor", None)
-    loader.pin_memory = torch.cuda.is_available()
-    if loader.num_workers < configured:
+    configured = cfg.train_dataloader.get("num_workers", 0)
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name)
+        if not loader:
+            continue
+        loader.num_workers = min(loader.get("num_workers", 0), _cores_each())
+        if loader.num_workers == 0:  # torch refuses these two without workers
+            loader.persistent_workers = False
+            loader.pop("prefetch_factor", None)
+        loader.pin_memory = torch.cuda.is_available()
+    used = cfg.train_dataloader.num_workers
+    if used < configured:
         return [
-            f"{loader.num_workers} loading workers a process instead of {configured}: "
-            "there are no more cores"
+            f"{used} loading workers a process instead of {configured}: there are no more cores"
         ]
     return []
 

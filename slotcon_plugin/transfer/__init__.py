@@ -1,0 +1,1 @@
+"""Detection and segmentation from an encoder: backbones filled, data checked, configs fitted."""

@@ -1,0 +1,112 @@
+"""Weights into the backbone of a model: a pretraining's, torchvision's, or none, as asked for."""
+
+from pathlib import Path
+
+import torch
+import torchvision
+from mmengine.config import ConfigDict
+from torch import nn
+
+from ..errors import CheckpointError, ConfigError
+from ..models.slotcon import SlotCon
+from ..weights import Encoder, fill, read_encoder
+
+RANDOM, SUPERVISED = "none", "supervised"
+UNNAMED = "unnamed"  # a config's default: MMEngine knows no empty one
+
+# Where a model keeps its backbone; `backbone` for every other class.
+PLACES = {"Detectron2Wrapper": "d2_model.backbone.bottom_up"}
+
+
+def check_source(source: str | None) -> None:
+    """Look at what is asked for before anything long begins.
+
+    Args:
+        source: a file that tools/export.py wrote, a checkpoint, 'supervised' or 'none'.
+
+    Raises:
+        ConfigError: nothing is named.
+        CheckpointError: the file cannot be used.
+    """
+    if source in (None, "", UNNAMED):
+        raise ConfigError(
+            "No backbone is named, and random weights would give a result that means nothing. "
+            "Give --backbone FILE (an export or a checkpoint of ours), --backbone supervised "
+            "(torchvision's ImageNet weights) or --backbone none (random). Outside tools/train.py: "
+            "the environment's SLOTCON_BACKBONE, or `source` of the config's BackboneHook."
+        )
+    if source not in (RANDOM, SUPERVISED):
+        read_encoder(Path(source))
+
+
+def fill_backbone(model: nn.Module, model_cfg: ConfigDict, source: str | None) -> str:
+    """Fill the backbone of a built model; every weight of the backbone must be found and used.
+
+    Args:
+        model: an mmdet, mmseg, Detectron2Wrapper or SlotCon model.
+        model_cfg: the config it was built from.
+        source: as in `check_source`.
+
+    Returns:
+        What was done, for the log.
+
+    Raises:
+        ConfigError: nothing is named, or the model has no backbone where it is expected.
+        CheckpointError: the file cannot be used, or does not fit the backbone exactly.
+    """
+    if source == RANDOM:
+        return "backbone: random weights, as asked for"
+    if source == SUPERVISED:
+        encoder = supervised_encoder(backbone_depth(model_cfg))
+    else:
+        check_source(source)
+        encoder = read_encoder(Path(source))
+    place = PLACES.get(type(model).__name__, "backbone")
+    try:
+        backbone = model.get_submodule(place)
+    except AttributeError:
+        raise ConfigError(
+            f"{type(model).__name__} has no `{place}` to put the backbone's weights in."
+        ) from None
+    report = fill(backbone, encoder)
+    if isinstance(model, SlotCon):
+        model.teacher.start_equal(*model.student)
+    return f"backbone: {source}: {report}"
+
+
+def backbone_depth(model_cfg: ConfigDict) -> int:
+    """The depth of a model's ResNet, as its config says."""
+    if "detector" in model_cfg:
+        return model_cfg.detector.resnets.depth
+    depth = model_cfg.get("backbone", {}).get("depth")
+    if depth is None:
+        raise ConfigError(
+            "--backbone supervised needs a ResNet with `model.backbone.depth` in the config."
+        )
+    return depth
+
+
+def supervised_encoder(depth: int) -> Encoder:
+    """torchvision's ResNet trained on ImageNet with labels, IMAGENET1K_V1, without its classifier.
+
+    It is downloaded once, by torch, into TORCH_HOME.
+
+    Raises:
+        CheckpointError: it is not there and cannot be downloaded.
+    """
+    name = f"resnet{depth}"
+    try:
+        weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    except ValueError:
+        raise ConfigError(f"torchvision has no {name}: depths are 18, 34, 50, 101, 152.") from None
+    try:
+        state = torch.hub.load_state_dict_from_url(
+            weights.url, map_location="cpu", check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"torchvision's weights cannot be had: {error}. Download {weights.url} elsewhere and "
+            f"put it into {torch.hub.get_dir()}/checkpoints/."
+        ) from None
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    return Encoder(state, {"source": f"torchvision {name} IMAGENET1K_V1"})
