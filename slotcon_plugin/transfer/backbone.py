@@ -56,11 +56,6 @@ def fill_backbone(model: nn.Module, model_cfg: ConfigDict, source: str | None) -
     """
     if source == RANDOM:
         return "backbone: random weights, as asked for"
-    if source == SUPERVISED:
-        encoder = supervised_encoder(backbone_depth(model_cfg))
-    else:
-        check_source(source)
-        encoder = read_encoder(Path(source))
     place = PLACES.get(type(model).__name__, "backbone")
     try:
         backbone = model.get_submodule(place)
@@ -68,10 +63,24 @@ def fill_backbone(model: nn.Module, model_cfg: ConfigDict, source: str | None) -
         raise ConfigError(
             f"{type(model).__name__} has no `{place}` to put the backbone's weights in."
         ) from None
-    report = fill(backbone, encoder)
+    depth = backbone_depth(model_cfg) if source == SUPERVISED else None
+    report = fill_module(backbone, source, depth)
     if isinstance(model, SlotCon):
         model.teacher.start_equal(*model.student)
-    return f"backbone: {source}: {report}"
+    return report
+
+
+def fill_module(backbone: nn.Module, source: str | None, depth: int | None = None) -> str:
+    """Fill a backbone that stands alone; see `fill_backbone`.
+
+    Args:
+        backbone: a ResNet of mmdet, mmseg, torchvision, timm or detectron2.
+        source: a file, or 'supervised'.
+        depth: the ResNet's depth; wanted for 'supervised' only.
+    """
+    check_source(source)
+    encoder = supervised_encoder(depth) if source == SUPERVISED else read_encoder(Path(source))
+    return f"backbone: {source}: {fill(backbone, encoder)}"
 
 
 def backbone_depth(model_cfg: ConfigDict) -> int:
