@@ -135,8 +135,8 @@ def use_backbone(cfg: CfgNode, source: str | None) -> str:
         source = cfg.MODEL.WEIGHTS
     if source == SUPERVISED:
         raise ConfigError(
-            "--backbone supervised is tools/train.py's; here name detectron2's own file, e.g. "
-            "MODEL.WEIGHTS detectron2://ImageNetPretrained/torchvision/R-50.pkl, without --backbone."
+            "--backbone supervised is tools/train.py's. Here leave --backbone away and name "
+            "detectron2's file: MODEL.WEIGHTS detectron2://ImageNetPretrained/torchvision/R-50.pkl"
         )
     check_source(source)
     cfg.MODEL.WEIGHTS = "" if source == RANDOM else str(source)

@@ -1,0 +1,177 @@
+"""Batch-norm statistics before an evaluation: the population's, on any number of processes."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from slotcon_plugin.engine.hooks.precise_bn import PreciseBNHook, measure_batch_norm
+from slotcon_plugin.functional.population import PopulationMoments
+
+
+def batches(sizes=(4, 2, 3, 4), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [3 * torch.randn(size, 2, 5, 5, generator=generator) + i for i, size in enumerate(sizes)]
+
+
+def small_model():
+    torch.manual_seed(1)
+    first = nn.BatchNorm2d(2)
+    return nn.Sequential(first, nn.ReLU(), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+
+
+def test_worked_numbers():
+    """1, 3 and 8: mean 4, variance (9 + 1 + 16) / 3; averaging the batches' would give 5."""
+    moments = PopulationMoments(1)
+    moments.add(torch.tensor([[1.0], [3.0]]))
+    moments.add(torch.empty(0, 1))
+    moments.add(torch.tensor([[8.0]]))
+    mean, variance = moments.result()
+    assert mean.item() == pytest.approx(4)
+    assert variance.item() == pytest.approx(26 / 3)
+
+
+def test_nothing_seen_and_wrong_channels():
+    assert PopulationMoments(2).result() is None
+    with pytest.raises(ValueError, match="expected"):
+        PopulationMoments(2).add(torch.zeros(3, 4))
+
+
+def test_statistics_are_the_population_s():
+    model, seen = small_model().train(), batches()
+    measure_batch_norm(model, seen, model)
+    first, second = model[0], model[3]
+    inputs = torch.cat([batch.transpose(0, 1).flatten(1) for batch in seen], dim=1).double()
+    torch.testing.assert_close(first.running_mean.double(), inputs.mean(1))
+    torch.testing.assert_close(first.running_var.double(), inputs.var(1, correction=0))
+    with torch.no_grad():  # what the second one saw: each batch normalised by itself
+        hidden = [model[2](model[1](normalised(batch))) for batch in seen]
+    inputs = torch.cat([batch.transpose(0, 1).flatten(1) for batch in hidden], dim=1).double()
+    torch.testing.assert_close(second.running_mean.double(), inputs.mean(1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        second.running_var.double(), inputs.var(1, correction=0), rtol=1e-5, atol=1e-6
+    )
+
+
+def normalised(batch):
+    variance, mean = torch.var_mean(batch, (0, 2, 3), correction=0, keepdim=True)
+    return (batch - mean) / (variance + 1e-5).sqrt()
+
+
+def test_all_else_stays():
+    model = small_model().train()
+    frozen = nn.BatchNorm2d(2).eval()
+    model.insert(0, frozen)
+    unused = nn.BatchNorm2d(7)
+    model.add_module("unused", unused)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    momentum = [layer.momentum for layer in model if isinstance(layer, nn.BatchNorm2d)]
+    assert measure_batch_norm(model, batches(), lambda batch: model[:-1](batch)) == 3
+    moved = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved == {"1.running_mean", "1.running_var", "4.running_mean", "4.running_var"}
+    assert momentum == [layer.momentum for layer in model if isinstance(layer, nn.BatchNorm2d)]
+    assert not model[0]._forward_pre_hooks and not model[1]._forward_pre_hooks
+
+
+def _on_one_of_two(rank, meeting, results):
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    model = nn.Sequential(nn.BatchNorm2d(2)).train()
+    mine = batches((4, 2), 0) if rank == 0 else batches((3, 1), 5)
+    measure_batch_norm(model, mine, model)
+    results[rank] = (model[0].running_mean.tolist(), model[0].running_var.tolist())
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    with mp.Manager() as manager:
+        results = manager.dict()
+        mp.spawn(_on_one_of_two, (str(tmp_path / "meeting"), results), nprocs=2)
+        one, other = results[0], results[1]
+    assert one == other
+    model = nn.Sequential(nn.BatchNorm2d(2)).train()
+    measure_batch_norm(model, [*batches((4, 2), 0), *batches((3, 1), 5)], model)
+    assert one[0] == pytest.approx(model[0].running_mean.tolist())
+    assert one[1] == pytest.approx(model[0].running_var.tolist())
+
+
+class Toy(BaseModel):
+    """A model that draws random numbers in its forward pass, as detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn, self.conv = nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)
+
+    def forward(self, inputs, mode="tensor"):
+        if mode == "loss":
+            noise = torch.randn(())
+            return dict(loss=(self.conv(self.bn(inputs)) + noise).square().mean())
+        return [torch.zeros(1)]
+
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(index)))
+
+
+class Zero(BaseMetric):
+    """An evaluation of nothing."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(zero=0)
+
+
+def train(tmp_path, hooks, name):
+    torch.manual_seed(0)
+    loader = dict(
+        batch_size=3,
+        num_workers=0,
+        collate_fn=dict(type="default_collate"),
+        dataset=Numbers(),
+    )
+    runner = Runner(
+        model=Toy(),
+        work_dir=str(tmp_path / name),
+        train_dataloader=dict(**loader, sampler=dict(type="InfiniteSampler", shuffle=True)),
+        val_dataloader=dict(**loader, sampler=dict(type="DefaultSampler", shuffle=False)),
+        val_evaluator=Zero(),
+        train_cfg=dict(by_epoch=False, max_iters=5, val_interval=2),
+        val_cfg=dict(),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1)),
+        custom_hooks=hooks,
+        randomness=dict(seed=0),
+        cfg=Config(dict(train_dataloader=dict(**loader, sampler=dict(type="InfiniteSampler")))),
+        experiment_name=f"precise_bn_{name}",
+    )
+    runner.train()
+    return [
+        torch.load(tmp_path / name / f"iter_{i}.pth", weights_only=False)["state_dict"]
+        for i in range(1, 6)
+    ]
+
+
+def test_the_hook_measures_before_evaluations_and_does_not_disturb_training(tmp_path):
+    with_it = train(tmp_path, [PreciseBNHook(iterations=4)], "with")
+    without = train(tmp_path, [], "without")
+    for i, (one, other) in enumerate(zip(with_it, without, strict=True), start=1):
+        torch.testing.assert_close(one["conv.weight"], other["conv.weight"], rtol=0, atol=0)
+        measured = not torch.equal(one["bn.running_mean"], other["bn.running_mean"])
+        assert measured == (i >= 2)  # evaluations after 2, 4 and, the last, 5
+    values = torch.stack([Numbers()[i]["inputs"] for i in range(12)])
+    mean, variance = values.mean((0, 2, 3)), values.var((0, 2, 3), correction=0)
+    for at in (2, 4, 5):  # 4 batches of 3: each of the 12 pictures once
+        torch.testing.assert_close(with_it[at - 1]["bn.running_mean"], mean)
+        torch.testing.assert_close(with_it[at - 1]["bn.running_var"], variance)
+    with pytest.raises(ValueError, match="at least 1"):
+        PreciseBNHook(iterations=0)
