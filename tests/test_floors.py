@@ -43,7 +43,6 @@ FLOORS = [
     ("transfer", 2),
     ("transfer.detectron2_route", 3),
     ("transfer.*", 2),
-    ("weights", 2),
     ("progress", 3),
     ("pictures", 3),
     ("pictures.*", 3),

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import CheckpointError, ConfigError
 from ..models.slotcon import SlotCon
-from ..weights import Encoder, fill, read_encoder
+from ..weights import fill, read_encoder
 
 RANDOM, SUPERVISED = "none", "supervised"
 UNNAMED = "unnamed"  # a config's default: MMEngine knows no empty one
@@ -79,8 +79,12 @@ def fill_module(backbone: nn.Module, source: str | None, depth: int | None = Non
         depth: the ResNet's depth; wanted for 'supervised' only.
     """
     check_source(source)
-    encoder = supervised_encoder(depth) if source == SUPERVISED else read_encoder(Path(source))
-    return f"backbone: {source}: {fill(backbone, encoder)}"
+    encoder = read_encoder(supervised_file(depth) if source == SUPERVISED else Path(source))
+    fill(backbone, encoder)
+    return (
+        f"backbone: {encoder.architecture} from {encoder.source} ({encoder.kind}), all "
+        f"{len(encoder.state_dict)} tensors used, {encoder.meta['digest'][:19]}"
+    )
 
 
 def backbone_depth(model_cfg: ConfigDict) -> int:
@@ -95,27 +99,29 @@ def backbone_depth(model_cfg: ConfigDict) -> int:
     return depth
 
 
-def supervised_encoder(depth: int) -> Encoder:
-    """torchvision's ResNet trained on ImageNet with labels, IMAGENET1K_V1, without its classifier.
+def supervised_file(depth: int) -> Path:
+    """torchvision's ResNet trained on ImageNet with labels, IMAGENET1K_V1.
 
     It is downloaded once, by torch, into TORCH_HOME.
 
     Raises:
-        CheckpointError: it is not there and cannot be downloaded.
+        ConfigError: torchvision has no such ResNet.
+        CheckpointError: the file is not there and cannot be downloaded.
     """
     name = f"resnet{depth}"
     try:
         weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     except ValueError:
         raise ConfigError(f"torchvision has no {name}: depths are 18, 34, 50, 101, 152.") from None
-    try:
-        state = torch.hub.load_state_dict_from_url(
-            weights.url, map_location="cpu", check_hash=True, weights_only=True
-        )
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f"torchvision's weights cannot be had: {error}. Download {weights.url} elsewhere and "
-            f"put it into {torch.hub.get_dir()}/checkpoints/."
-        ) from None
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    return Encoder(state, {"source": f"torchvision {name} IMAGENET1K_V1"})
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sign = path.stem.rpartition("-")[2]  # the beginning of the file's SHA-256
+            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=sign)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"torchvision's weights cannot be had: {error}. Download {weights.url} elsewhere "
+                f"and put it into {path.parent}."
+            ) from None
+    return path

@@ -1,0 +1,223 @@
+"""tools/train.py and tools/test.py on detection and segmentation, on pictures made here."""
+
+import importlib.util
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+from tiny_training import ROOT, start
+from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
+
+pytest.importorskip("mmdet", reason="detection needs mmdet")
+pytest.importorskip("mmseg", reason="segmentation needs mmseg")
+
+METRICS = {DET: "coco/segm_mAP", SEG: "mIoU"}
+runs = itertools.count()
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return write_mini(tmp_path_factory.mktemp("mini") / "coco_mini")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "encoder.pth"
+    write_encoder(path)
+    return path
+
+
+@pytest.fixture
+def tool(root, monkeypatch, capsys):
+    """Runs a tool in this process, on the CPU: status, output, errors."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("SLOTCON_DATA", str(root))
+    schemes = dict(CheckpointLoader._schemes)
+
+    def run(name, config, *arguments, options=()):
+        own = [*tiny_options(config, root), *options, f"+experiment_name=transfer{next(runs)}"]
+        status = load_tool(name).main([str(config), *arguments, "--cfg-options", *own])
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    yield run
+    CheckpointLoader._schemes = schemes
+
+
+@pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])
+def test_trains_evaluates_resumes_and_tests(config, tool, weights, root, tmp_path):
+    work = tmp_path / "work"
+    train = ("train", config, "--backbone", str(weights), "--work-dir", str(work))
+    status, out, err = tool(*train)
+    assert status == 0, out + err
+    assert "total batch 2 = 1 processes x 2" in out
+    assert "batch norm of each process instead of synchronised" in out
+    log = "".join(path.read_text() for path in sorted(work.glob("*/*.log")))
+    assert "all 120 tensors used" in log
+    assert "Precise BN: statistics of" in log
+    (in_training,) = re.findall(rf"{METRICS[config]}: ([-\d.]+)", log)
+    assert list(work.rglob("events.out.tfevents.*"))
+
+    first = torch.load(work / "iter_2.pth", weights_only=False)["state_dict"]
+    given = torch.load(weights, weights_only=True)["state_dict"]["conv1.weight"]
+    moved = (first["backbone.conv1.weight"] - given).abs().max()
+    assert 0 < moved < 0.01  # the weights given, two steps later
+
+    longer = ["train_cfg.max_iters=3", "train_cfg.val_interval=3"]
+    status, out, _ = tool(*train, "--resume", options=longer)
+    assert status == 0
+    assert "iteration 2" in out
+    assert "from the checkpoint" in out
+
+    # The same figure as in training: what precise BN measured is in the checkpoint.
+    arguments = (str(work / "iter_2.pth"), "--work-dir", str(tmp_path / "test"))
+    status, out, _ = tool("test", config, *arguments)
+    assert status == 0
+    (shown,) = re.findall(rf"^{METRICS[config]}: (\S+)$", out, re.MULTILINE)
+    assert float(shown) == pytest.approx(float(in_training), abs=1e-3)
+
+
+def test_segmentation_in_bfloat16(tool, weights, tmp_path):
+    status, out, _ = tool(
+        "train", SEG, "--amp", "bf16", "--backbone", str(weights), "--work-dir", str(tmp_path)
+    )
+    assert status == 0
+    assert "bfloat16 mixed" in out
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(tool, weights, tmp_path):
+    work = tmp_path / "work"
+    for config in (DET, SEG):
+        status, out, _ = tool(
+            "train", config, "--dry-run", "--backbone", str(weights), "--work-dir", str(work)
+        )
+        assert status == 0
+        for words in ("all 120 tensors used", "2 = 1 processes x 2 pictures", "2 iterations"):
+            assert words in out
+    assert not work.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments", "options", "message"),
+    [
+        (SEG, [], [], "No backbone is named"),
+        (SEG, ["--backbone", "absent.pth"], [], "absent.pth"),
+        (SEG, ["--backbone", "WEIGHTS"], ["model.backbone.type=ResNetV1c"], "deep stem"),
+        (DET, ["--backbone", "WEIGHTS"], ["model.backbone.depth=34"], "left at random"),
+        (SEG, ["--backbone", "none"], ["total_batch_size=0.5"], "cannot be divided"),
+        (DET, ["--backbone", "none", "--amp", "bf16"], [], "NMS and RoIAlign have no bfloat16"),
+        (SEG, ["--backbone", "none"], ["train_dataloader.dataset.ann_file=no.txt"], "no.txt"),
+    ],
+)
+def test_a_mistake_gets_one_message(config, arguments, options, message, tool, weights, tmp_path):
+    arguments = [str(weights) if word == "WEIGHTS" else word for word in arguments]
+    status, out, err = tool(
+        "train", config, "--work-dir", str(tmp_path), *arguments, options=options
+    )
+    assert status == 1
+    assert message in err
+    assert err.count("error: ") == 1
+    assert "Traceback" not in out + err
+
+
+def test_what_is_missing_is_named_together(tool, root, tmp_path):
+    status, _, err = tool(
+        "train",
+        DET,
+        "--backbone",
+        "none",
+        options=[
+            "train_dataloader.dataset.ann_file=away.json",
+            "val_dataloader.dataset.data_prefix.img=gone/",
+        ],
+    )
+    assert status == 1
+    assert "away.json" in err
+    assert "gone" in err
+    assert "Expected: a folder of small COCO pictures" in err
+    copy = write_mini(tmp_path / "copy")
+    (copy / "voc21" / "001.png").unlink()
+    (copy / "images" / "002.jpg").unlink()
+    status, _, err = tool(
+        "train",
+        SEG,
+        "--backbone",
+        "none",
+        "--work-dir",
+        str(tmp_path / "work"),
+        options=[f"train_dataloader.dataset.data_root={copy}/"],
+    )
+    assert status == 1
+    assert "2 of 16 files" in err
+    assert "001.png" in err
+    assert "002.jpg" in err
+
+
+def test_evaluation_wants_the_right_checkpoint(tool, weights, tmp_path):
+    status, _, err = tool("test", SEG, str(weights), "--work-dir", str(tmp_path))
+    assert status == 1
+    assert "does not fit the config's model" in err
+    pretraining = ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py"
+    assert load_tool("test").main([str(pretraining), str(weights)]) == 1
+
+
+@pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])
+def test_two_processes_train(config, root, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLOTCON_DATA", str(root))
+    options = [*tiny_options(config, root), "total_batch_size=2"]
+    process = start(
+        ROOT / "tools" / "dist_train.sh",
+        config,
+        2,
+        "--backbone",
+        weights,
+        "--work-dir",
+        tmp_path,
+        "--cfg-options",
+        *options,
+    )
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert output.count("total batch 2 = 2 processes x 1") == 1
+    assert output.count("2 processes on CPUs: gloo") == 1
+    assert "all 120 tensors used" in output
+    saved = torch.load(tmp_path / "iter_2.pth", weights_only=False)
+    assert saved["meta"]["iter"] == 2
+    assert not any(name.startswith("module.") for name in saved["state_dict"])
+
+
+@pytest.mark.parametrize(("library", "config"), [("mmdet", DET), ("mmseg", SEG)])
+def test_the_library_s_own_script_trains_it(library, config, root, weights, tmp_path, monkeypatch):
+    """Nothing of our tools: what mmdet's and mmseg's tools/train.py do with a config."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("SLOTCON_DATA", str(root))
+    monkeypatch.setenv("SLOTCON_BACKBONE", str(weights))
+    cfg = Config.fromfile(config)
+    pairs = (option.partition("=") for option in tiny_options(config, root, iterations=1))
+    cfg.merge_from_dict({key: _value(text) for key, _, text in pairs})
+    cfg.work_dir = str(tmp_path)
+    cfg.experiment_name = f"foreign_{library}"
+    from mmengine.runner import Runner
+
+    Runner.from_cfg(cfg).train()
+    assert "all 120 tensors used" in next(tmp_path.glob("*/*.log")).read_text()
+    assert (tmp_path / "iter_1.pth").exists()
+
+
+def _value(text):
+    try:
+        return eval(text, {})
+    except (NameError, SyntaxError):
+        return text
