@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.runner import CheckpointLoader
 from tiny_training import ROOT, start
 from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
@@ -45,6 +46,7 @@ def tool(root, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("SLOTCON_DATA", str(root))
     schemes = dict(CheckpointLoader._schemes)
+    MMLogger._instance_dict.clear()  # the last test's logger writes to that test's closed output
 
     def run(name, config, *arguments, options=()):
         own = [*tiny_options(config, root), *options, f"+experiment_name=transfer{next(runs)}"]
