@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument("--work-dir", help="checkpoints and logs go here")
     parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="detectron2's overrides")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # options may follow the flags
 
 
 def run(args: argparse.Namespace) -> dict:
