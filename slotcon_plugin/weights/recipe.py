@@ -113,7 +113,7 @@ def describe(architecture: Architecture, pixels: dict, origin: dict, training: d
         "training": training,
         "versions": {
             "slotcon_plugin": __version__,
-            "torch": str(torch.__version__),  # a class of its own, which a safe reader refuses
+            "torch": torch.__version__,
             "torchvision": torchvision.__version__,
             "mmengine": mmengine.__version__,
             "python": platform.python_version(),
