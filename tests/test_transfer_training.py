@@ -91,14 +91,6 @@ def test_trains_evaluates_resumes_and_tests(config, tool, weights, root, tmp_pat
     assert float(shown) == pytest.approx(float(in_training), abs=1e-3)
 
 
-def test_segmentation_in_bfloat16(tool, weights, tmp_path):
-    status, out, _ = tool(
-        "train", SEG, "--amp", "bf16", "--backbone", str(weights), "--work-dir", str(tmp_path)
-    )
-    assert status == 0
-    assert "bfloat16 mixed" in out
-
-
 def test_a_dry_run_shows_the_plan_and_writes_nothing(tool, weights, tmp_path):
     work = tmp_path / "work"
     for config in (DET, SEG):
