@@ -21,8 +21,9 @@ from .engine.amp import CpuAmpOptimWrapper
 from .engine.checkpoint import AtomicLocalBackend
 from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
-from .engine.hooks.pictures import PictureReportHook
+from .engine.hooks.resume import ResumeHook
 from .engine.hooks.teacher import TeacherHook
+from .engine.hooks.unreadable import PictureReportHook
 from .models.backbones import TorchvisionResNet
 from .models.head import PrototypeHead
 from .models.losses import GroupingLoss, SlotLoss
@@ -49,7 +50,14 @@ NAMES = {
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
-    HOOKS: (TeacherHook, LossGuardHook, OutputsWindowHook, DiagnosticsHook, PictureReportHook),
+    HOOKS: (
+        TeacherHook,
+        LossGuardHook,
+        OutputsWindowHook,
+        DiagnosticsHook,
+        PictureReportHook,
+        ResumeHook,
+    ),
 }
 
 for _registry, _classes in NAMES.items():
