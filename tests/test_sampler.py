@@ -81,7 +81,7 @@ def _two_processes(rank, folder):
 
 def test_two_processes_share_the_epoch_of_one(tmp_path):
     mp.start_processes(_two_processes, (str(tmp_path),), nprocs=2, start_method="fork")
-    results = [torch.load(tmp_path / f"{r}.pt", weights_only=False) for r in range(2)]
+    results = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2)]
     (first, seed), (second, same_seed) = results
     assert seed == same_seed
     for pictures, round_up in first:

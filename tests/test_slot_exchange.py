@@ -53,7 +53,7 @@ def exchanged(tmp_path_factory):
     """What each process got, by rank, for a job of `_worker`."""
     folder = tmp_path_factory.mktemp("exchange")
     torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=PROCESSES)
-    ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
+    ranks = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
     return lambda job: [results[job] for results in ranks]
 
 

@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from tiny_training import CONFIGS, DEMO, ROOT, tiny_options, write_pictures
 
 from slotcon_plugin.engine import launch
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.errors import ConfigError
 
@@ -95,7 +96,7 @@ def test_training_leaves_checkpoints_and_logs(train, tmp_path):
     status, out, _ = train("--amp", "bf16", "--seed", "3")
     assert status == 0
     assert "precision: bfloat16 mixed" in out
-    saved = torch.load(tmp_path / "work" / "epoch_2.pth", weights_only=False)
+    saved = load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")
     assert saved["meta"]["seed"] == 3
     assert any(key.startswith("teacher.backbone.") for key in saved["state_dict"])
     assert (tmp_path / "work" / "last_checkpoint").read_text().endswith("epoch_2.pth")
@@ -158,14 +159,14 @@ def test_resume_in_a_config_is_safe_too(train, tmp_path):
     assert status == 0
     assert "Passing over epoch_2.pth" in out
     assert "resuming from" in out
-    assert torch.load(tmp_path / "work" / "epoch_2.pth", weights_only=False)["meta"]["iter"] == 6
+    assert load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")["meta"]["iter"] == 6
 
 
 def test_a_resume_may_change_the_precision(train, tmp_path):
     """bfloat16 on a GPU saves an empty loss scale, which float16 cannot take over."""
     train("--amp", "bf16")
     path = tmp_path / "work" / "epoch_1.pth"
-    saved = torch.load(path, weights_only=False)
+    saved = load_checkpoint_safely(path)
     saved["optimizer"]["loss_scaler"] = {}
     torch.save(saved, path)
     (tmp_path / "work" / "epoch_2.pth").unlink()
