@@ -73,7 +73,7 @@ def _two_processes(rank, folder):
         for round_up in (True, False):
             sampler = PictureSampler(range(pictures), seed=5, round_up=round_up)
             assert len(list(sampler)) == len(sampler)
-            shards[pictures, round_up] = list(sampler)
+            shards[pictures, round_up] = [tuple(draw) for draw in sampler]
     own_seed = PictureSampler(range(4)).seed
     torch.save((shards, own_seed), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
