@@ -31,22 +31,11 @@ import slotcon_plugin  # noqa: E402, F401
 from slotcon_plugin.functional.alignment import ViewGeometry  # noqa: E402
 from slotcon_plugin.functional.grouping import active_slots, slot_mask  # noqa: E402
 from slotcon_plugin.models.losses import DIRECTIONS  # noqa: E402
+from slotcon_plugin.weights.tables import published_name  # noqa: E402
 
 TOLERANCE = 1e-6
 ZERO = 1e-9  # what both sides hold to be zero up to rounding, relative to the figures around it
 SMALL = 0.01  # a figure smaller than this, relative to the figures around it, is held to this
-
-# The published names of our parameters. Order matters to nobody: no prefix is a prefix of another.
-PUBLISHED = {
-    "backbone.": "encoder_q.",
-    "teacher.backbone.": "encoder_k.",
-    "neck.": "projector_q.",
-    "teacher.neck.": "projector_k.",
-    "head.prototypes.": "grouping_q.slot_embed.",
-    "teacher.prototypes.": "grouping_k.slot_embed.",
-    "head.predictor.": "predictor_slot.",
-    "head.group_loss.center": "center",
-}
 
 
 class PatchEncoder(nn.Module):
@@ -62,14 +51,6 @@ class PatchEncoder(nn.Module):
 
 
 MODELS.register_module(module=PatchEncoder, name="ParityPatchEncoder", force=True)
-
-
-def published_name(name: str) -> str | None:
-    """The name that the published checkpoints use, or None for what they do not hold."""
-    for ours, theirs in PUBLISHED.items():
-        if name.startswith(ours):
-            return theirs + name[len(ours) :]
-    return None
 
 
 def build_model(config: dict) -> nn.Module:

@@ -29,6 +29,14 @@ FLOORS = [
     ("data.preprocessor", 2),
     ("data.*", 1),
     ("data", 2),
+    ("weights.rules", 0),
+    ("weights.tables", 0),
+    ("weights.literals", 0),
+    ("weights.digest", 0),
+    ("weights.architecture", 1),
+    ("weights.momentum", 1),
+    ("weights.*", 2),
+    ("weights", 2),
     ("engine", 2),
     ("engine.*", 2),
     ("registry", 2),
@@ -41,7 +49,7 @@ FLOORS = [
 LIBRARIES = {
     0: {"torch", "numpy", "scipy"},
     1: {"torchvision", "PIL"},
-    2: {"mmengine"},
+    2: {"mmengine", "safetensors"},
     3: {
         "mmcv",
         "mmdet",

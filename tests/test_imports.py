@@ -20,6 +20,7 @@ FORBIDDEN = (
     "sklearn",
     "tqdm",
     "timm",
+    "safetensors",
 )
 
 PROGRAM = """

@@ -56,19 +56,11 @@ def _history_method(owner: type, name: str) -> Callable:
     return getattr(owner, name)
 
 
-def load_checkpoint_safely(path: str | Path, map_location: str | torch.device = "cpu") -> dict:
-    """Read a checkpoint without running anything that is in it.
-
-    Args:
-        path: a file that `torch.save` wrote.
-        map_location: as in `torch.load`.
-
-    Returns:
-        The dictionary in the file.
+def check_file(path: str | Path) -> Path:
+    """The path of a file that is there and not empty.
 
     Raises:
-        CheckpointError: the file is missing, empty, cut short, of another kind, or holds a type
-            that is not allowed.
+        CheckpointError: it is missing or empty.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -80,12 +72,33 @@ def load_checkpoint_safely(path: str | Path, map_location: str | torch.device = 
         raise CheckpointError(
             f"The checkpoint {path} is empty (0 bytes). Take another one, or copy it again."
         )
+    return path
+
+
+def load_checkpoint_safely(
+    path: str | Path, map_location: str | torch.device = "cpu", also: tuple[type, ...] = ()
+) -> dict:
+    """Read a checkpoint without running anything that is in it.
+
+    Args:
+        path: a file that `torch.save` wrote.
+        map_location: as in `torch.load`.
+        also: types that this one file may hold besides `allowed_types()`.
+
+    Returns:
+        The dictionary in the file.
+
+    Raises:
+        CheckpointError: the file is missing, empty, cut short, of another kind, or holds a type
+            that is not allowed.
+    """
+    path = check_file(path)
     try:
-        with torch.serialization.safe_globals(allowed_types()):
+        with torch.serialization.safe_globals([*allowed_types(), *also]):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         # torch, zipfile and pickle raise a dozen types on a file that is not theirs.
-        raise CheckpointError(_why_not_loaded(path, error)) from None
+        raise CheckpointError(why_not_loaded(path, error)) from None
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f"{path} holds a {type(checkpoint).__name__}, not a checkpoint: a dictionary of "
@@ -94,7 +107,14 @@ def load_checkpoint_safely(path: str | Path, map_location: str | torch.device = 
     return checkpoint
 
 
-def _why_not_loaded(path: Path, error: Exception) -> str:
+def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.save wrote") -> str:
+    """What to tell the user when reading a file failed.
+
+    Args:
+        path: the file.
+        error: what was raised.
+        kind: what was expected.
+    """
     if isinstance(error, pickle.UnpicklingError):
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
@@ -107,7 +127,7 @@ def _why_not_loaded(path: Path, error: Exception) -> str:
     size = path.stat().st_size
     return (
         f"The checkpoint {path} ({size:,} bytes) cannot be read: it is cut short, damaged, or not "
-        f"a file that torch.save wrote ({type(error).__name__}). Nothing in it was run. Copy it "
+        f"{kind} ({type(error).__name__}). Nothing in it was run. Copy it "
         "again or take an earlier one."
     )
 
@@ -183,6 +203,29 @@ def find_last_good_checkpoint(
     return None
 
 
+def write_atomically(data: bytes, path: str | Path) -> None:
+    """Write a file whole or not at all: a temporary file in the same folder, flushed to disk, then
+    renamed. The folder is made if it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself reaches the disk with the folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 class AtomicLocalBackend(LocalBackend):
     """MMEngine's local storage, except that a file appears under its name only when it is complete
     and on disk.
@@ -193,26 +236,8 @@ class AtomicLocalBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to `filepath`: a temporary file in the same folder, flushed to disk, then
-        renamed."""
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        if os.name == "posix":  # the rename itself reaches the disk with the folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        """Write bytes to `filepath`, whole or not at all."""
+        write_atomically(obj, filepath)
 
 
 def use_safe_loader() -> None:
@@ -224,7 +249,11 @@ def use_safe_loader() -> None:
     """
 
     def load_from_safe(filename: str, map_location: str | None = None) -> dict:
-        return load_checkpoint_safely(filename, map_location)
+        checkpoint = load_checkpoint_safely(filename, map_location)
+        meta = checkpoint.get("meta")
+        if isinstance(meta, dict):
+            meta.pop("config", None)  # a program that Runner.resume would run; MMEngine writes none
+        return checkpoint
 
     def load_from_address(filename: str, map_location: str | None = None) -> dict:
         raise CheckpointError(
