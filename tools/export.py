@@ -83,9 +83,7 @@ def convert_checkpoint(args: argparse.Namespace) -> tuple[bytes, str]:
         raise CheckpointError(f"--part has no meaning with --to {args.to}: all parts go over.")
     convert = {"slotcon": to_ours, "published": to_published}[args.to]
     done = convert(read_file(args.checkpoint), str(args.checkpoint))
-    report = report_checkpoint(
-        args.checkpoint, done.content, done.used, done.dropped, done.remarks, args.keys
-    )
+    report = report_checkpoint(args.checkpoint, done, args.keys)
     return pth_bytes(done.content), report
 
 

@@ -16,6 +16,7 @@ from ..errors import CheckpointError
 from ..models.slotcon import RECENT_STEPS
 from . import momentum
 from .architecture import check_finite, recognise
+from .digest import digest
 from .encoder import locate
 from .literals import lookup
 from .recipe import arguments_of, config_of
@@ -53,6 +54,23 @@ class Converted:
     used: dict[str, str]
     dropped: tuple[str, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights, under the names of this format."""
+        return self.content.get("state_dict") or self.content["model"]
+
+    @property
+    def digest(self) -> str:
+        """Of the weights under our names: the same for both formats."""
+        named = {
+            name.removeprefix(WRAPPER): value
+            for name, value in self.weights.items()
+            if name not in OURS_ALONE
+        }
+        if "model" in self.content:
+            named = rename(named, reverse(PUBLISHED), (), "The result").values
+        return digest(named)
 
 
 def model_config(state: dict[str, Tensor], source: str) -> dict:
@@ -125,7 +143,12 @@ def to_ours(content: dict, source: str) -> Converted:
         "cfg": Config(dict(model=config)).pretty_text,
         "published": {"args": arguments_of(content), **kept},
     }
-    remarks = (f"begun anew: {', '.join(OURS_ALONE)} (a counter for the log)", *remarks)
+    size = f"ResNet-{config['backbone']['depth']}, {model.num_prototypes} prototypes"
+    remarks = (
+        f"to go on from it, take a config with the same encoder and prototypes: {size}",
+        f"begun anew: {', '.join(OURS_ALONE)} (a counter for the log)",
+        *remarks,
+    )
     return Converted(
         {"meta": meta, "state_dict": state, **training}, named.used, named.dropped, remarks
     )

@@ -61,7 +61,7 @@ TARGETS = {
         _state_dict_and_meta,
         (".pth", ".safetensors"),
         truncated=True,
-        usage="backbone=dict(type='ResNet', depth={depth}, num_stages={stages}, "
+        usage="backbone=dict(type='ResNet', depth={depth}, {stages}"
         "init_cfg=dict(type='Pretrained', checkpoint='{file}')), in mmdet and mmseg",
     ),
     "torchvision": Target(
@@ -148,9 +148,14 @@ def usage(encoder: Encoder, target: str, out: Path) -> str:
             f"{target} itself does not read {out.suffix}; this package does (--backbone {out.name})"
         )
     pixels, architecture = encoder.meta["pixels"], encoder.architecture
+    count = architecture.num_stages
+    fewer = (
+        f"num_stages={count}, strides={(1, 2, 2, 2)[:count]}, dilations={(1,) * count}, "
+        f"out_indices={tuple(range(count))}, "
+    )
     return TARGETS[target].usage.format(
         depth=architecture.depth,
-        stages=architecture.num_stages,
+        stages=fewer * (not architecture.complete),
         file=out.name,
         load=_LOADERS.get(out.suffix, "").format(file=out.name),
         mean=pixels["mean_0_255"],

@@ -1,6 +1,7 @@
 """What must travel with weights: which network, which pixels it wants, how it was trained."""
 
 import argparse
+import json
 import platform
 from typing import Any
 
@@ -64,7 +65,8 @@ def training_of(content: dict) -> dict[str, Any]:
     started = meta.get("experiment_name")
     if started:
         found["config"] = started.rsplit("_", 2)[0]  # MMEngine adds date and time
-    return {"method": "SlotCon", **{name: v for name, v in found.items() if v is not None}}
+    plain = {name: v for name, v in found.items() if isinstance(v, str | int | float)}
+    return {"method": "SlotCon", **plain}
 
 
 def pixels_of(config: dict) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def describe(architecture: Architecture, pixels: dict, origin: dict, training: d
     """The notes that are stored with exported weights: plain values, fit for JSON."""
     from .. import __version__
 
-    return {
+    notes = {
         "architecture": {
             "name": architecture.name,
             "depth": architecture.depth,
@@ -117,3 +119,4 @@ def describe(architecture: Architecture, pixels: dict, origin: dict, training: d
             "python": platform.python_version(),
         },
     }
+    return json.loads(json.dumps(notes))  # torch's version, for one, is a class of its own

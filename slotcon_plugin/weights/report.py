@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .digest import digest
+from .convert import Converted
 from .encoder import Encoder
 
 
@@ -36,25 +36,17 @@ def report_encoder(encoder: Encoder, used: Mapping[str, str], whole: bool = Fals
     return "\n".join([*_table(rows), *shapes])
 
 
-def report_checkpoint(
-    source: Path,
-    content: dict,
-    used: Mapping[str, str],
-    dropped: Iterable[str],
-    remarks: Iterable[str],
-    whole: bool = False,
-) -> str:
-    """The report of a full checkpoint that was converted; `content` is the new one."""
-    state = content["state_dict"] if "state_dict" in content else content["model"]
+def report_checkpoint(source: Path, converted: Converted, whole: bool = False) -> str:
+    """The report of a full checkpoint that was converted."""
     rows = {
         "source": str(source),
-        "entries": ", ".join(content),
-        **_names(used, dropped),
-        "digest": digest(state),
+        "entries": ", ".join(converted.content),
+        **_names(converted.used, converted.dropped),
+        "digest": converted.digest,
     }
-    return "\n".join(
-        [*_table(rows), *(f"{'':15}{line}" for line in remarks), *_shapes(used, state, whole)]
-    )
+    remarks = [f"{'':15}{line}" for line in converted.remarks]
+    shapes = _shapes(converted.used, converted.weights, whole)
+    return "\n".join([*_table(rows), *remarks, *shapes])
 
 
 def _names(used: Mapping[str, str], dropped: Iterable[str]) -> dict[str, str]:
