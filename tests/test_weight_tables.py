@@ -1,0 +1,149 @@
+"""Renaming by table: nothing is passed over, nothing meets, and the way back is the same table."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from slotcon_plugin.errors import CheckpointError
+from slotcon_plugin.weights.architecture import DEPTHS, recognise
+from slotcon_plugin.weights.digest import digest
+from slotcon_plugin.weights.literals import lookup, read_literals
+from slotcon_plugin.weights.rules import match, rename, reverse
+from slotcon_plugin.weights.tables import CLASSIFIER, DETECTRON2, PUBLISHED, TORCHVISION
+
+HERE = Path(__file__).parent
+PAIRS = (("layer1.{block}.bn{n}.{stat}", "res2.{block}.conv{n}.norm.{stat}"), ("a", "b"))
+
+
+def test_one_name_by_hand():
+    done = rename({"layer1.10.bn2.running_var": 5, "fc.weight": 6}, PAIRS, ("fc.{rest}",), "it")
+    assert done.values == {"res2.10.conv2.norm.running_var": 5}
+    assert done.used == {"res2.10.conv2.norm.running_var": "layer1.10.bn2.running_var"}
+    assert done.dropped == ("fc.weight",)
+    assert rename(done.values, reverse(PAIRS), (), "it").values == {"layer1.10.bn2.running_var": 5}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["layer1.0.bn4.weight", "layer1.x.bn1.weight", "layer1.0.bn1.weights", "xlayer1.0.bn1.bias"],
+)
+def test_a_field_takes_only_what_it_should(name):
+    assert match(name, PAIRS[0][0]) is None
+
+
+def test_unknown_names_are_listed():
+    names = {f"layer9.{i}": 0 for i in range(20)}
+    with pytest.raises(
+        CheckpointError, match=r"it holds names .* layer9.0, .* and 8 more"
+    ) as error:
+        rename({**names, "a": 1}, PAIRS, (), "it")
+    assert "layer9.11" in str(error.value) and "layer9.12" not in str(error.value)
+
+
+def test_two_names_must_not_meet():
+    pairs = (("a", "c"), ("b", "c"))
+    with pytest.raises(CheckpointError, match="two entries for `c`: a and b"):
+        rename({"a": 1, "b": 2}, pairs, (), "it")
+
+
+def test_a_table_must_not_contradict_itself():
+    with pytest.raises(ValueError, match="a fits 2 lines"):
+        rename({"a": 1}, (*PAIRS, ("a", "c")), (), "it")
+    with pytest.raises(ValueError, match="a fits 2 lines"):
+        rename({"a": 1}, PAIRS, ("{rest}",), "it")
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_every_resnet_goes_and_comes_back(depth):
+    with torch.device("meta"):
+        whole = getattr(torchvision.models, f"resnet{depth}")().state_dict()
+    own = rename(whole, TORCHVISION, CLASSIFIER, "it")
+    assert own.dropped == ("fc.weight", "fc.bias")
+    assert recognise(own.values, "it").depth == depth
+    theirs = rename(own.values, DETECTRON2, (), "it").values
+    assert len(theirs) == len(whole) - 2
+    assert rename(theirs, reverse(DETECTRON2), (), "it").values == own.values
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("layer3.1.bn2.bias"), "missing: layer3.1.bn2.bias"),
+        (lambda s: s.pop("layer1.0.conv1.weight"), "missing: layer1.0.conv1.weight"),
+        (
+            lambda s: s.update({"conv1.weight": torch.empty(64, 1, 7, 7)}),
+            r"another shape: conv1.weight \(64, 1, 7, 7\) instead of \(64, 3, 7, 7\)",
+        ),
+        (
+            lambda s: s.update({"layer2.2.conv1.weight": torch.empty(1)}),
+            r"ResNet of \[2, 3, 2, 2\] basic blocks; known are ResNet-18, 34, 50",
+        ),
+        (lambda s: s.update({"layer1.0.downsample.0.weight": torch.empty(1)}), "not of it: layer1"),
+        (lambda s: s.update({"stem.0.weight": torch.empty(1)}), "deep stem"),
+        (
+            lambda s: [s.pop(name) for name in list(s) if name.startswith("layer2")],
+            r"stages \[1, 3, 4\]",
+        ),
+    ],
+)
+def test_what_is_not_a_whole_resnet_is_refused(change, message):
+    with torch.device("meta"):
+        state = torchvision.models.resnet18().state_dict()
+        del state["fc.weight"], state["fc.bias"]
+        change(state)
+        with pytest.raises(CheckpointError, match=message):
+            recognise(state, "it")
+
+
+def test_wide_resnets_are_not_mistaken():
+    with torch.device("meta"):
+        state = torchvision.models.wide_resnet50_2().state_dict()
+    del state["fc.weight"], state["fc.bias"]
+    with pytest.raises(CheckpointError, match=r"like a ResNet-50 but .* of another shape"):
+        recognise(state, "it")
+
+
+def test_the_published_names_are_all_known():
+    golden = json.loads((HERE / "golden" / "checkpoint_keys_r50_coco.json").read_text())
+    theirs = {name.removeprefix("module."): name for name in golden}
+    ours = rename(theirs, reverse(PUBLISHED), (), "it")
+    assert len(ours.values) == len(golden) and not ours.dropped
+    assert rename(ours.values, PUBLISHED, (), "it").values == theirs
+
+
+def test_the_digest_sees_every_change_and_no_order():
+    a, b = torch.arange(6.0), torch.tensor(3)
+    one = digest({"a": a, "b": b})
+    assert one == digest({"b": b, "a": a.clone()})
+    others = [
+        {"a": a, "c": b},
+        {"a": a.view(2, 3), "b": b},
+        {"a": a.double(), "b": b},
+        {"a": a + 1e-6, "b": b},
+        {"a": a},
+    ]
+    assert len({one, *map(digest, others)}) == len(others) + 1
+
+
+def test_a_config_is_read_and_not_run(tmp_path):
+    trace = tmp_path / "was_run"
+    program = f"""
+import os
+model = dict(a=-1, b=[dict(c=(1, 2.5)), None], d={{'e': True}})
+planted = os.mkdir({str(trace)!r})
+also = dict(x=__import__('os').mkdir({str(trace)!r}))
+named = dict(**model)
+text = 'x'
+"""
+    values = read_literals(program)
+    assert values == {
+        "model": {"a": -1, "b": [{"c": [1, 2.5]}, None], "d": {"e": True}},
+        "text": "x",
+    }
+    assert not trace.exists()
+    assert read_literals("a = (") == {} == read_literals("\0")
+    assert lookup(values, "model.d.e") is True
+    assert lookup(values, "model.d.f") is None is lookup(values, "text.x")
