@@ -62,9 +62,9 @@ def test_momentum_belongs_to_the_same_parameter(content):
         assert entry["momentum_buffer"] is mu
         assert mu.shape == dict(model.named_parameters())[ours[i]].shape
     assert done.content["optimizer"]["loss_scaler"] == content["scaler"]
-    assert done.content["param_schedulers"] == [
-        dict(last_step=30, _global_step=30, _last_value=[0.7])
-    ]
+    curve = dict(warmup=5, final=1e-6, start_divisor=100, end=45, base_values=[2.0])
+    (schedule,) = done.content["param_schedulers"]
+    assert schedule == dict(**curve, last_step=30, _global_step=30, _last_value=[0.7])
     assert (done.content["meta"]["epoch"], done.content["meta"]["iter"]) == (3, 30)
 
 
@@ -73,6 +73,10 @@ def test_momentum_belongs_to_the_same_parameter(content):
     [
         (lambda c: c.pop("optimizer"), "not there: optimizer; --resume needs it"),
         (lambda c: c.pop("scheduler"), "not there: scheduler; --resume needs it"),
+        (
+            lambda c: c["scheduler"]["after_scheduler"].pop("T_max"),
+            "dropped: optimizer; its schedule has no 'T_max'",
+        ),
         (
             lambda c: c["optimizer"]["param_groups"][0].update(nesterov=False),
             "dropped: optimizer, which is not the paper's LARS",
