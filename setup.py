@@ -19,7 +19,9 @@ README = ROOT / "README.md"
 DET = ["onedl-mmcv>=2.3", "onedl-mmdetection>=3.5", "pycocotools>=2.0.7"]
 SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
 DEMO = ["matplotlib>=3.7", "rich", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", *DEMO]
+EXPORT = ["safetensors>=0.4"]
+# timm is a target of tools/export.py: only the test that proves it needs the library.
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EXPORT]
 LINT = ["ruff"]
 DEV = [*TEST, *LINT, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
 
@@ -45,6 +47,7 @@ setup(
         "det": DET,
         "seg": SEG,
         "demo": DEMO,
+        "export": EXPORT,
         "test": TEST,
         "lint": LINT,
         "dev": DEV,

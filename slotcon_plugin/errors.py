@@ -15,7 +15,11 @@ class DataError(SlotConError):
 
 
 class ConfigError(SlotConError):
-    """A config or a command-line option that cannot be used as it stands."""
+    """A config or a command-line option that cannot be used as it stands.
+
+    Parts of a model that a config builds raise ValueError for an argument out of range, as classes
+    do; the tools turn what is raised while a config is built into this.
+    """
 
 
 class CheckpointError(SlotConError):

@@ -22,9 +22,10 @@ from .engine.checkpoint import AtomicLocalBackend
 from .engine.hooks.backbone import BackboneHook
 from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
-from .engine.hooks.pictures import PictureReportHook
 from .engine.hooks.precise_bn import PreciseBNHook
+from .engine.hooks.resume import ResumeHook
 from .engine.hooks.teacher import TeacherHook
+from .engine.hooks.unreadable import PictureReportHook
 from .models.backbones import TorchvisionResNet
 from .models.head import PrototypeHead
 from .models.losses import GroupingLoss, SlotLoss
@@ -57,6 +58,7 @@ NAMES = {
         OutputsWindowHook,
         DiagnosticsHook,
         PictureReportHook,
+        ResumeHook,
         BackboneHook,
         PreciseBNHook,
     ),

@@ -75,7 +75,10 @@ def build_model(config: dict) -> nn.Module:
             head=dict(
                 type="PrototypeHead",
                 prototypes=dict(
-                    type="Prototypes", num_prototypes=config["num_prototypes"], channels=out
+                    type="Prototypes",
+                    num_prototypes=config["num_prototypes"],
+                    channels=out,
+                    temperature=config["teacher_temp"],
                 ),
                 group_loss=dict(
                     type="GroupingLoss",
@@ -83,7 +86,7 @@ def build_model(config: dict) -> nn.Module:
                     teacher_temperature=config["teacher_temp"],
                     center_momentum=config["center_momentum"],
                 ),
-                slot_loss=dict(type="SlotLoss", pooling_temperature=config["teacher_temp"]),
+                slot_loss=dict(type="SlotLoss"),
                 predictor=dict(type="SlotPredictor", channels=out, hidden_channels=hidden),
                 group_loss_weight=config["group_loss_weight"],
             ),

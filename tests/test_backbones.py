@@ -11,6 +11,7 @@ from parity import published_name
 from tiny_model import random_geometry, random_views, tiny_config
 from torch import nn
 
+from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.models.backbones import TorchvisionResNet
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -108,7 +109,7 @@ def test_another_librarys_encoder_by_its_name(library):
 def test_an_encoder_with_frozen_norms_is_refused():
     pytest.importorskip("mmdet")
     backbone = dict(type="mmdet.ResNet", depth=18, out_indices=(3,))  # freezes them by default
-    with pytest.raises(ValueError, match=r"mmdet.ResNet has norm_eval=True.*set norm_eval=False"):
+    with pytest.raises(ConfigError, match=r"mmdet.ResNet has norm_eval=True.*set norm_eval=False"):
         MODELS.build(resnet_config(backbone))
 
 

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from tiny_training import CONFIGS, ROOT, write_pictures
 
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 from slotcon_plugin.engine.launch import fit_to_machine
 from slotcon_plugin.engine.options import read_config
 
@@ -64,7 +65,7 @@ def train_small(cfg: Config, data: Path, work_dir: Path) -> Runner:
 def test_every_config_trains(name, data, tmp_path, on_the_cpu):
     runner = train_small(read_config(CONFIGS / f"{name}.py"), data, tmp_path)
     assert runner.iter >= 2
-    saved = torch.load(tmp_path / "epoch_1.pth", weights_only=False)["state_dict"]
+    saved = load_checkpoint_safely(tmp_path / "epoch_1.pth")["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
     student, teacher = saved["backbone.conv1.weight"], saved["teacher.backbone.conv1.weight"]
     assert not torch.equal(student, teacher)  # both moved, the teacher less

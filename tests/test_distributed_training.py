@@ -5,6 +5,8 @@ import re
 import torch
 from tiny_training import DEMO, ROOT, start, tiny_options, write_pictures
 
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
+
 
 def test_two_processes_train_through_the_launcher(tmp_path):
     pictures = write_pictures(tmp_path / "pictures", count=16)  # 16 / (2 x 4): 2 steps an epoch
@@ -18,7 +20,7 @@ def test_two_processes_train_through_the_launcher(tmp_path):
     steps = re.findall(r"Epoch\(train\) \[(\d)\]\[(\d)/2\]", output)
     assert steps == [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")]  # each logged once
 
-    saved = torch.load(tmp_path / "work" / "epoch_2.pth", weights_only=False)
+    saved = load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")
     assert saved["meta"]["iter"] == 4
     assert not any(name.startswith("module.") for name in saved["state_dict"])
     assert all(torch.isfinite(t).all() for t in saved["state_dict"].values())

@@ -2,11 +2,13 @@
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.dataset import DefaultSampler
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -44,7 +46,11 @@ class Line(BaseModel):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
         self.moves: list[tuple[int, int]] = []
+        self.expected = False
         self.feature_std, self.used = feature_std, used
+
+    def expect_teacher_moves(self) -> None:
+        self.expected = True
 
     def update_teacher(self, step: int, total_steps: int) -> float:
         self.moves.append((step, total_steps))
@@ -117,6 +123,19 @@ def test_the_teacher_moves_once_an_accumulated_step(tmp_path):
     assert runner.model.moves == [(0, 3), (1, 3), (2, 3)]  # the last step is of one iteration
 
 
+def test_a_resume_within_an_accumulated_step(tmp_path):
+    """Epochs of 3 iterations, steps of 2: the move of the second step is in the checkpoint."""
+    numbers, curve = Numbers(3), {"type": "WarmupCosineLR", "warmup": 1, "by_epoch": False}
+    options = {"accumulation": 2, "param_scheduler": curve, "epochs": 2}
+    options["default_hooks"] = {"checkpoint": {"type": "CheckpointHook", "interval": 1}}
+    make_runner(tmp_path, numbers, **options).train()
+    saved = {"resume": True, "load_from": str(tmp_path / "epoch_1.pth")}
+    runner = make_runner(tmp_path, numbers, **options, **saved)
+    runner.train()
+    assert runner.model.expected
+    assert runner.model.moves == [(2, 3)]
+
+
 def test_the_teacher_counts_on_after_a_resume(tmp_path):
     make_runner(tmp_path, Numbers(4), epochs=1).train()
     runner = make_runner(
@@ -131,6 +150,21 @@ def test_the_logged_losses_are_the_mean_since_the_last_line(tmp_path):
     runner.train()
     assert [line["mean_input"] for line in logged(runner)] == [1.0, 4.0]  # of 0, 1, 2 and 3, 4, 5
     assert [line["step"] for line in logged(runner)] == [3, 6]
+
+
+def _train_one_of_two(rank, folder):
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    make_runner(Path(folder) / "work", Numbers(8), interval=2).train()
+    dist.destroy_process_group()
+
+
+def test_the_logged_figures_are_all_processes(tmp_path):
+    torch.multiprocessing.spawn(_train_one_of_two, (str(tmp_path),), nprocs=2)
+    (file,) = tmp_path.rglob("scalars.json")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    # One process has 0, 2, 4, 6, the other 1, 3, 5, 7.
+    assert [line["mean_input"] for line in lines] == [(0 + 2 + 1 + 3) / 4, (4 + 6 + 5 + 7) / 4]
 
 
 def test_the_rest_of_an_epoch_counts_in_the_next_line(tmp_path):
@@ -204,6 +238,16 @@ def test_a_streak_at_the_end_of_an_epoch_is_not_saved(tmp_path):
     with pytest.raises(TrainingStopped, match=r"1 step at the end of the epoch.*no checkpoint yet"):
         runner.train()
     assert not list(tmp_path.glob("*.pth"))
+
+
+def test_a_lost_step_that_spoilt_nothing_does_not_stop_the_epoch(tmp_path):
+    class Careful(Line):
+        def forward(self, inputs, data_samples=None, mode="loss"):
+            return {"loss": inputs.mean() + 0 * self.weight}
+
+    runner = make_runner(tmp_path, Numbers(4, lost=(3,)), Careful())
+    runner.train()  # its gradient was finite
+    assert (tmp_path / "epoch_1.pth").exists()
 
 
 def test_a_streak_is_not_saved_within_an_epoch_either(tmp_path):

@@ -1,5 +1,6 @@
 """The model against SlotCon written plainly: losses, every gradient, and whole training steps."""
 
+import copy
 import math
 
 import plain
@@ -18,6 +19,7 @@ from tiny_model import (
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.functional.alignment import ViewGeometry
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
@@ -80,7 +82,8 @@ def test_other_temperatures_reach_their_places():
     config["head"]["group_loss"].update(
         student_temperature=0.2, teacher_temperature=0.05, center_momentum=0.6
     )
-    config["head"]["slot_loss"].update(temperature=0.4, pooling_temperature=0.05)
+    config["head"]["slot_loss"].update(temperature=0.4)
+    config["head"]["prototypes"].update(temperature=0.05)
     del config["type"]
     model = tiny_model(**config)
     compare(model, random_views(3), random_geometry(3))
@@ -243,6 +246,71 @@ def test_figures_by_counting():
         center = model.head.group_loss.center
         assert logged["center_norm"].item() == pytest.approx(center.norm().item())
         views = random_views(3, seed=step + 1)
+
+
+def test_looking_at_the_losses_changes_nothing():
+    model = tiny_model().eval()
+    before = copy.deepcopy(model.state_dict())
+    model(random_views(3), random_geometry(3), mode="loss")
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+class Agreement(nn.Module):
+    """A grouping loss of another kind: squared difference of the scores, without a centre."""
+
+    def __init__(self, num_prototypes):
+        super().__init__()
+        self.num_prototypes = num_prototypes
+
+    def forward(self, student_scores, teacher_scores):
+        pairs = zip(student_scores, reversed(teacher_scores), strict=True)
+        return torch.stack([(s - t).square().mean() for s, t in pairs])
+
+    def move_center(self, teacher_scores):
+        pass
+
+    def diagnose(self, teacher_scores):
+        return {"best_score": torch.cat(teacher_scores).max()}
+
+
+class Spread(nn.Module):
+    """A slot loss of another kind, without any state."""
+
+    def forward(self, student, teacher, predictor):
+        return torch.stack(
+            [predictor(v.features.mean(dim=(2, 3))).square().mean() for v in student]
+        )
+
+
+def test_losses_can_be_exchanged():
+    for part in (Agreement, Spread):
+        MODELS.register_module(module=part, force=True)
+    config = tiny_config()
+    config["head"]["group_loss"] = dict(type="Agreement")
+    config["head"]["slot_loss"] = dict(type="Spread")
+    model = MODELS.build(config).double()
+    model.init_weights()
+    model.update_teacher(0, 10)
+    losses = model(random_views(3), random_geometry(3), mode="loss")
+    assert losses["best_score"] <= 1
+    assert "center_norm" not in losses
+    total(losses).backward()
+    assert all(p.grad.any() for p in model.student[2].parameters())
+    assert len(model.eval()(random_views(2)[0], mode="predict")) == 2
+
+
+@pytest.mark.parametrize("frozen", [dict(norm_eval=True), dict(frozen_stages=0)])
+def test_a_frozen_encoder_is_refused(frozen):
+    class Frozen(type(MODELS.build(dict(type="TinyEncoder")))):
+        pass
+
+    for name, value in frozen.items():
+        setattr(Frozen, name, value)
+    MODELS.register_module(module=Frozen, force=True)
+    config = tiny_config()
+    config["backbone"] = dict(type="Frozen")
+    with pytest.raises(ConfigError, match=r"Frozen has norm_eval=.*set norm_eval=False, frozen_st"):
+        MODELS.build(config)
 
 
 def test_tensor_gives_the_teachers_last_map():

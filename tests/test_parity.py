@@ -179,7 +179,7 @@ def plain_record(config, processes):
     seed, iters = config["seed"], config["iters_per_epoch"]
     total = config["epochs"] * iters
     model = parity.build_model(config)
-    model.teacher_moves = True
+    model.expect_teacher_moves()
     params = [p for p in model.parameters() if p.requires_grad]
     buffers = [torch.zeros_like(p) for p in params]
     pupils = [p for part in model.student for p in part.parameters()]

@@ -13,7 +13,7 @@ from torch import nn
 
 from slotcon_plugin.data import PictureSampler, UnlabelledPictures
 from slotcon_plugin.data.preprocessor import TwoViewPreprocessor
-from slotcon_plugin.engine.hooks.pictures import PictureReportHook
+from slotcon_plugin.engine.hooks.unreadable import PictureReportHook
 from slotcon_plugin.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings(

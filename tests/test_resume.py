@@ -3,8 +3,9 @@
 import os
 import signal
 
-import torch
 from tiny_training import DEMO, assert_same, start_training, tiny_options, write_pictures
+
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 
 EPOCHS = 4
 COMPARED = ("state_dict", "optimizer", "param_schedulers")  # student, teacher, centre; momentum; lr
@@ -48,7 +49,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 
     for epoch in (3, EPOCHS):
         one, other = (
-            torch.load(tmp_path / work_dir / f"epoch_{epoch}.pth", weights_only=False)
+            load_checkpoint_safely(tmp_path / work_dir / f"epoch_{epoch}.pth")
             for work_dir in ("whole", "killed")
         )
         for part in COMPARED:

@@ -73,7 +73,7 @@ def _two_processes(rank, folder):
         for round_up in (True, False):
             sampler = PictureSampler(range(pictures), seed=5, round_up=round_up)
             assert len(list(sampler)) == len(sampler)
-            shards[pictures, round_up] = list(sampler)
+            shards[pictures, round_up] = [tuple(draw) for draw in sampler]
     own_seed = PictureSampler(range(4)).seed
     torch.save((shards, own_seed), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
@@ -81,7 +81,7 @@ def _two_processes(rank, folder):
 
 def test_two_processes_share_the_epoch_of_one(tmp_path):
     mp.start_processes(_two_processes, (str(tmp_path),), nprocs=2, start_method="fork")
-    results = [torch.load(tmp_path / f"{r}.pt", weights_only=False) for r in range(2)]
+    results = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2)]
     (first, seed), (second, same_seed) = results
     assert seed == same_seed
     for pictures, round_up in first:

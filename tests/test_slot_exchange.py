@@ -53,18 +53,19 @@ def exchanged(tmp_path_factory):
     """What each process got, by rank, for a job of `_worker`."""
     folder = tmp_path_factory.mktemp("exchange")
     torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=PROCESSES)
-    ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(PROCESSES)]
+    ranks = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
     return lambda job: [results[job] for results in ranks]
 
 
 def send_around(rank):
-    """The three exchanges alone, with different and with no rows."""
+    """The exchanges alone, with different and with no rows."""
     rows = torch.full((3 * rank + 1, 2), float(rank), requires_grad=True)
     mean = torch.tensor([[1.0, 10.0]]) * (rank + 1)
     return dict(
         ranks=(collectives.rank(), collectives.world_size()),
         mean=collectives.mean_over_processes(mean),
         own=mean,
+        anywhere=collectives.any_process(torch.tensor([rank == 0, rank == 1, False])),
         counts=collectives.share_counts(torch.tensor([rank + 5, 7, 9])),
         rows=collectives.gather_rows(rows, [1, 4]),
         none_here=collectives.gather_rows(rows[:rank], [0, 1]),
@@ -77,6 +78,7 @@ def test_the_exchanges_alone(exchanged):
         assert result["ranks"] == (rank, 2)
         assert result["mean"].tolist() == [[1.5, 15.0]]
         assert result["own"].tolist() == [[rank + 1.0, 10.0 * rank + 10]]  # not changed in place
+        assert result["anywhere"].tolist() == [True, True, False]
         assert result["counts"] == [[5, 7, 9], [6, 7, 9]]
         assert result["rows"].tolist() == [[0.0, 0.0]] + [[1.0, 1.0]] * 4
         assert not result["rows"].requires_grad
@@ -88,6 +90,7 @@ def test_on_one_process_they_are_the_identity():
     rows = torch.randn(3, 2)
     assert (collectives.rank(), collectives.world_size()) == (0, 1)
     assert collectives.mean_over_processes(rows) is rows
+    assert collectives.any_process(rows > 0).equal(rows > 0)
     assert collectives.gather_rows(rows, [3]) is rows
     assert collectives.share_counts(torch.tensor([4, 2])) == [[4, 2]]
 
@@ -133,7 +136,7 @@ def places(rank):
 
 def group(pixels, prototypes):
     directions = unit_directions(pixels)
-    return Grouping(pixels, directions, prototype_scores(directions, prototypes))
+    return Grouping(pixels, directions, prototype_scores(directions, prototypes), 0.07)
 
 
 def losses_on_features(rank, zero_on=None):

@@ -14,6 +14,7 @@ from mmengine.runner import CheckpointLoader
 from tiny_training import CONFIGS, DEMO, ROOT, tiny_options, write_pictures
 
 from slotcon_plugin.engine import launch
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.errors import ConfigError
 
@@ -95,7 +96,7 @@ def test_training_leaves_checkpoints_and_logs(train, tmp_path):
     status, out, _ = train("--amp", "bf16", "--seed", "3")
     assert status == 0
     assert "precision: bfloat16 mixed" in out
-    saved = torch.load(tmp_path / "work" / "epoch_2.pth", weights_only=False)
+    saved = load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")
     assert saved["meta"]["seed"] == 3
     assert any(key.startswith("teacher.backbone.") for key in saved["state_dict"])
     assert (tmp_path / "work" / "last_checkpoint").read_text().endswith("epoch_2.pth")
@@ -128,6 +129,50 @@ def test_resume_keeps_the_seed_of_the_run(train, tmp_path, tool):
     assert cfg.randomness.seed == 7
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("train_cfg.max_epochs=3", ["WarmupCosineLR's end was 6, now 9"]),
+        (
+            "train_dataloader.batch_size=2",
+            ["1 epochs were 3 iterations, now they are 6", "[0.125]"],
+        ),
+        ("+optim_wrapper.accumulative_counts=2", ["base_values was [0.125], now [0.25]"]),
+    ],
+)
+def test_a_resume_under_another_schedule_is_refused(train, tmp_path, changed, words):
+    train()
+    (tmp_path / "work" / "epoch_2.pth").unlink()
+    before = sorted((tmp_path / "work").glob("*.pth"))
+    status, out, err = train("--resume", options=[changed])
+    assert status == 1
+    assert "epoch_1.pth was trained under another schedule" in err
+    assert all(word in err for word in words)
+    assert "Traceback" not in out + err
+    assert sorted((tmp_path / "work").glob("*.pth")) == before
+
+
+def test_resume_in_a_config_is_safe_too(train, tmp_path):
+    train()
+    (tmp_path / "work" / "epoch_2.pth").write_bytes(b"")
+    status, out, _ = train(options=["resume=True"])
+    assert status == 0
+    assert "Passing over epoch_2.pth" in out
+    assert "resuming from" in out
+    assert load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")["meta"]["iter"] == 6
+
+
+def test_a_resume_may_change_the_precision(train, tmp_path):
+    """bfloat16 on a GPU saves an empty loss scale, which float16 cannot take over."""
+    train("--amp", "bf16")
+    path = tmp_path / "work" / "epoch_1.pth"
+    saved = load_checkpoint_safely(path)
+    saved["optimizer"]["loss_scaler"] = {}
+    torch.save(saved, path)
+    (tmp_path / "work" / "epoch_2.pth").unlink()
+    assert train("--resume", "--amp", "off")[0] == 0
+
+
 def test_planted_code_is_not_run(train, tmp_path):
     trace = tmp_path / "was_run"
     torch.save({"state_dict": {}, "surprise": Planted(trace)}, tmp_path / "planted.pth")
@@ -147,7 +192,7 @@ def test_planted_code_is_not_run(train, tmp_path):
     ("arguments", "options", "message"),
     [
         ([], ["train_cfg.max_epoch=3"], "train_cfg has no `max_epoch`. Did you mean max_epochs?"),
-        ([], ["custom_hooks.9.patience=3"], "custom_hooks is a list of 5"),
+        ([], ["custom_hooks.9.patience=3"], "custom_hooks is a list of 6"),
         ([], ["seed"], "expected KEY=VALUE"),
         ([], ["model.type=SlotCom"], "model type='SlotCom', which is not registered."),
         ([], ["model.type=SlotCom"], "Did you mean SlotCon?"),
@@ -155,6 +200,10 @@ def test_planted_code_is_not_run(train, tmp_path):
         ([], ["custom_hooks.0.type=LossGardHook"], "Did you mean LossGuardHook?"),
         ([], ["optim_wrapper.optimizer.type=LARSS"], "which is not registered"),
         ([], ["+model.neck.depth=3"], "unexpected keyword argument 'depth'"),
+        ([], ["model.head.group_loss_weight=2"], "group_loss_weight is 2, expected a weight in"),
+        ([], ["+train_dataloader.dataset.preset=cocoo"], "cocoo"),
+        ([], ["param_scheduler.warmup=3"], "shorten param_scheduler.warmup or lengthen train_cfg"),
+        ([], ["resume=True", "load_from=absent.pth"], "There is no checkpoint absent.pth"),
         ([], ["train_dataloader.dataset.source=/no/where"], "/no/where does not exist"),
         ([], ["train_dataloader.batch_size=13"], "12 pictures, fewer than one batch of 13"),
         (["--amp", "fp16"], [], "--amp fp16 needs a GPU"),

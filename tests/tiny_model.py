@@ -63,7 +63,7 @@ def tiny_model(seed: int = 0, apart: float = 0.1, **options) -> nn.Module:
             p.add_(apart * torch.randn_like(p))
         center = model.head.group_loss.center
         center.copy_(0.1 * torch.randn_like(center))
-    model.teacher_moves = True
+    model.expect_teacher_moves()
     return model
 
 

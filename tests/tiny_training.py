@@ -34,6 +34,7 @@ def tiny_options(pictures: Path, work_dir: Path, epochs: int = 2) -> list[str]:
         "auto_scale_lr.base_batch_size=32",
         "train_dataloader.num_workers=0",
         "model.backbone.num_stages=2",
+        "model.teacher_momentum=0.99",
         "model.neck.in_channels=128",
         "model.neck.hidden_channels=16",
         "model.neck.out_channels=16",

@@ -157,12 +157,10 @@ def unpack_source(version, folder):
 def build(source, folder, cuda, lock):
     """Compile into a temporary folder, then move the wheel in: one that is there is whole."""
     environment = dict(os.environ, MMCV_WITH_OPS="1", MAX_JOBS=str(compile_jobs()))
-    environment.setdefault(
-        "CFLAGS", "-g0 -O2"
-    )  # without debug symbols it takes less than half the time
-    environment["PATH"] = (
-        os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
-    )  # ninja
+    # Without debug symbols it takes less than half the time.
+    environment.setdefault("CFLAGS", "-g0 -O2")
+    # ninja lies beside this Python.
+    environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
     if not cuda:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     log = folder / "build.log"

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     rows = {"before training": before, "after training": after}
     groups, losses = work_dir / "groups.png", work_dir / "losses.png"
     draw_groups(rows, runner.model.num_prototypes).savefig(groups, dpi=110)
-    draw_losses(read_scalars(work_dir)).savefig(losses, dpi=110)
+    draw_losses(read_scalars(runner.log_dir)).savefig(losses, dpi=110)
     print(f"[slotcon] trained {runner.iter} steps in {minutes:.1f} min; look at {groups}, {losses}")
 
 

@@ -21,7 +21,7 @@ examples:
     python tools/export.py published.pth slotcon_r50.pth --to torchvision --part student
   a published full checkpoint becomes ours, to train, evaluate and draw from, and back:
     python tools/export.py published.pth ours.pth --to slotcon
-    python tools/train.py CONFIG --cfg-options +load_from=ours.pth
+    python tools/train.py CONFIG --cfg-options load_from=ours.pth
     python tools/export.py ours.pth again.pth --to published
   what would be written, without writing:
     python tools/export.py epoch_800.pth slotcon_r50.pkl --to detectron2 --dry-run --keys

@@ -26,11 +26,11 @@ examples:
     tools/dist_train.sh configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py 8 --backbone epoch_800.pth
     tools/dist_train.sh configs/seg/fcn_r50_voc12aug.py 4 --backbone epoch_800.pth
   start from the weights of an earlier training, steps counted from 0:
-    python tools/train.py CONFIG --cfg-options +load_from=epoch_100.pth
+    python tools/train.py CONFIG --cfg-options load_from=epoch_100.pth
 
 environment: COCO_ROOT, IMAGENET_ROOT, DATA_ROOT (where the pictures are), SLOTCON_WORK_DIR (where
-    results go), VOC_ROOT, CITYSCAPES_ROOT, ADE_ROOT, SLOTCON_BACKBONE (as --backbone),
-CUDA_VISIBLE_DEVICES (an empty value trains on the CPU).
+results go), CUDA_VISIBLE_DEVICES (an empty value trains on the CPU), VOC_ROOT, CITYSCAPES_ROOT,
+ADE_ROOT (data of the transfers), SLOTCON_BACKBONE (their backbone, as --backbone).
 """
 
 
@@ -128,27 +128,30 @@ def settle_start(cfg, args: argparse.Namespace, say) -> None:
     from slotcon_plugin.engine import checkpoint
 
     checkpoint.use_safe_loader()
-    if args.resume is None:
+    wanted = args.resume
+    if wanted is None and cfg.get("resume"):  # as mmdet's and mmseg's configs ask for it
+        wanted = cfg.get("load_from") or "auto"
+    if wanted is None:
         if cfg.get("load_from"):
             checkpoint.load_checkpoint_safely(cfg.load_from)  # its error before the long set-up
         return
-    if args.resume == "auto":
+    cfg.resume = False
+    if wanted == "auto":
         found = checkpoint.find_last_good_checkpoint(cfg.work_dir, warn=say)
         if found is None:
             say(f"nothing to resume from in {cfg.work_dir}: starting anew")
             return
         path, state = found
     else:
-        path, state = Path(args.resume), checkpoint.load_training_state(args.resume)
+        path, state = Path(wanted), checkpoint.load_training_state(wanted)
     cfg.load_from, cfg.resume = str(path), True
     say(
         f"resuming from {path}, after epoch {state['meta']['epoch']}, iteration "
         f"{state['meta']['iter']:,}"
     )
     if args.seed is None and state["meta"].get("seed") is not None:
-        cfg.randomness.seed = state["meta"][
-            "seed"
-        ]  # the same order and views as without the interruption
+        # The same order and views as without the interruption.
+        cfg.randomness.seed = state["meta"]["seed"]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -184,7 +187,7 @@ def train(args: argparse.Namespace) -> None:
             check_listed_files(runner.train_dataloader.dataset, cfg)
         check_enough_pictures(runner.train_dataloader)
         runner.train()
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         explained = explain_build_error(error)
         if explained is None:
             raise
@@ -197,14 +200,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
     from slotcon_plugin.engine.launch import process_number
-    from slotcon_plugin.errors import CheckpointError, ConfigError, SlotConError
+    from slotcon_plugin.errors import DataError, SlotConError, TrainingStopped
 
     try:
         train(args)
     except SlotConError as error:
         number = process_number(args.launcher)
-        if number and isinstance(error, ConfigError | CheckpointError):
-            return 1  # all processes find the same fault; the first one tells
+        # All processes find the same fault, or all of one machine: the first one tells.
+        teller = int(os.environ.get("LOCAL_RANK", 0)) if isinstance(error, DataError) else number
+        if teller and not isinstance(error, TrainingStopped):
+            return 1
         # Raised in a loading worker, the message arrives with the worker's traceback around it.
         message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
         where = f"[process {number}] " * (number > 0)

@@ -78,5 +78,6 @@ custom_hooks = [
     dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
     dict(type="DiagnosticsHook"),
     dict(type="PreciseBNHook", iterations=12),
+    dict(type="ResumeHook"),
 ]
 work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/detectron2_mask_rcnn_r18_mini}}"

@@ -5,13 +5,17 @@ Command:  DATA_ROOT=/my/pictures python tools/train.py configs/pretrain/slotcon_
           with 2 processes: tools/dist_train.sh configs/pretrain/slotcon_r18_demo.py 2
 Data:     any folder of pictures, searched to any depth. DATA_ROOT, or
           --cfg-options train_dataloader.dataset.source=PATH, names it.
+Cost:     1.5 s a step on 2 CPU cores; 100 epochs of 1,000 pictures are 6,200 steps. Fewer than 16
+          pictures: +train_dataloader.sampler.rounds=N shows each N times an epoch.
 Expected: groups that follow the regions of the pictures; nothing to transfer.
 
 What differs from the paper's recipe, and why:
 - three stages of ResNet-18: stride 16, so that a view of 128 pixels has 8 x 8 places to group;
 - 16 prototypes and narrow layers: a few dozen pictures hold few kinds of things;
-- crops of at least a fifth of the picture: with 0.08 of a small picture little is left to see.
-- lr 3.0 for a batch of 16: 48 times the paper's rule, since the training is a few hundred steps.
+- crops of at least a fifth of the picture: with 0.08 of a small picture little is left to see;
+- teacher momentum 0.9: at 0.99 the teacher would lag behind by a hundred of a few hundred steps;
+- lr 3.0 for a batch of 16: 48 times the paper's rule, for a training of a few hundred steps on a
+  few dozen pictures. A longer one was not tried; the paper's rule would be lr=0.0625.
 """
 
 _base_ = ["_base_/slotcon_r50.py"]
@@ -23,6 +27,7 @@ model = dict(
         prototypes=dict(num_prototypes=16, channels=128),
         predictor=dict(channels=128, hidden_channels=512),
     ),
+    teacher_momentum=0.9,
 )
 train_dataloader = dict(
     batch_size=16,

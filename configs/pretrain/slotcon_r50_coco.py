@@ -6,6 +6,7 @@ Data:     every picture of train2017 (118,287), no labels. COCO_ROOT, or
           --cfg-options train_dataloader.dataset.source=PATH, names the folder of train2017/.
 Cost:     8 GPUs x 64 pictures. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
           94.6 million pictures seen (two views of each).
+          Hours and memory: not measured yet.
 Expected: Mask R-CNN R50-FPN 1x on COCO, teacher's encoder: 41.0 box AP, 37.0 mask AP; Cityscapes
           76.2, VOC 71.6, ADE20K 39.0 mIoU (paper's summary; AP also in its README). Published
           numbers, not measured with this code yet.

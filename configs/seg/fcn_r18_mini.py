@@ -75,5 +75,6 @@ custom_hooks = [
     dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
     dict(type="DiagnosticsHook"),
     dict(type="PreciseBNHook", iterations=10),
+    dict(type="ResumeHook"),
 ]
 work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/fcn_r18_mini}}"

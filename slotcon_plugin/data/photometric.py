@@ -58,9 +58,8 @@ def hue(views_bchw: Tensor, turn_b: Tensor) -> Tensor:
     red, green, blue = views_bchw.unbind(dim=1)
     top, low = views_bchw.amax(dim=1), views_bchw.amin(dim=1)
     chroma = top - low
-    safe = torch.where(
-        chroma > 0, chroma, 1
-    )  # grey pixels have no hue; their chroma of 0 keeps them
+    # Grey pixels have no hue; their chroma of 0 keeps them.
+    safe = torch.where(chroma > 0, chroma, 1)
     sector = torch.where(
         top == red,
         (green - blue) / safe,

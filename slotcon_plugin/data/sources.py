@@ -21,9 +21,8 @@ Source = str | os.PathLike
 class PresetLayout(NamedTuple):
     """Where a known data set keeps its training pictures under its root, and how many they are."""
 
-    folders: tuple[
-        tuple[str, ...], ...
-    ]  # each entry: one folder that is needed, by its usual names
+    # Each entry: one folder that is needed, by its usual names.
+    folders: tuple[tuple[str, ...], ...]
     pictures: int
 
 

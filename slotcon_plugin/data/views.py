@@ -75,9 +75,8 @@ class TwoViews:
         self.blur_sigma = tuple(blur_sigma)
         self.solarise_prob = _pair("solarise_prob", solarise_prob, 1)
         self.solarise_threshold = solarise_threshold
-        self.draw_geometry(
-            np.random.default_rng(0), 64, 64
-        )  # wrong ranges fail here, not in a worker
+        # Wrong ranges fail here, not in a worker.
+        self.draw_geometry(np.random.default_rng(0), 64, 64)
 
     def __call__(self, picture: Image.Image, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Make the two views of one RGB picture.

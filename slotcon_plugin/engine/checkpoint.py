@@ -40,7 +40,7 @@ def allowed_types() -> list:
     They are numpy arrays and the names of four methods. numpy moved its internals from `numpy.core`
     to `numpy._core` in 2.0; files of either are readable under either.
     """
-    core = np._core if hasattr(np, "_core") else np.core
+    core = getattr(np, "_core", None) or np.core
     allowed = [HistoryBuffer, np.ndarray, np.dtype, (_history_method, "builtins.getattr")]
     allowed += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     for function in (core.multiarray._reconstruct, core.multiarray.scalar):
@@ -96,9 +96,8 @@ def load_checkpoint_safely(
     try:
         with torch.serialization.safe_globals([*allowed_types(), *also]):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch, zipfile and pickle raise a dozen types on a file that is not theirs
+    except Exception as error:
+        # torch, zipfile and pickle raise a dozen types on a file that is not theirs.
         raise CheckpointError(why_not_loaded(path, error)) from None
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
@@ -179,9 +178,8 @@ def find_last_good_checkpoint(
     candidates = sorted(age, key=age.get, reverse=True)
     note = work_dir / "last_checkpoint"
     if note.is_file():
-        noted = (
-            work_dir / Path(note.read_text(errors="replace").strip()).name
-        )  # the folder may have been moved
+        # By its name alone, since the folder may have been moved.
+        noted = work_dir / Path(note.read_text(errors="replace").strip()).name
         # Killed between the two writes: a file later in time and number is the last one.
         overtaken = noted in age and any(
             all(x > y for x, y in zip(a, age[noted])) for a in age.values()

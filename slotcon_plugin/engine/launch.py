@@ -42,9 +42,8 @@ def processes(launcher: str) -> tuple[int, int]:
             "tools/slurm_train.sh, or leave --launcher away for one process."
         )
     rank, world_size, local_rank = (int(os.environ[name]) for name in names)
-    os.environ["LOCAL_RANK"] = str(
-        local_rank
-    )  # MMEngine places the model by it under every launcher
+    # MMEngine places the model by it under every launcher.
+    os.environ["LOCAL_RANK"] = str(local_rank)
     return rank, world_size
 
 

@@ -3,11 +3,12 @@
 import ast
 import contextlib
 import difflib
+import traceback
 from pathlib import Path
 
 from mmengine import registry as registries
 from mmengine.config import Config
-from mmengine.registry import Registry
+from mmengine.registry import Registry, build_functions
 
 from ..errors import ConfigError
 
@@ -95,10 +96,13 @@ def _did_you_mean(name: str, known: list[str]) -> str:
 
 
 def explain_build_error(error: Exception) -> ConfigError | None:
-    """Turn what MMEngine raises on a bad config entry into one line; None if it is something else.
+    """Turn what is raised on a bad config entry into one line; None if it is something else.
 
-    Known are a `type` that nobody registered, and an argument that the named class does not take.
+    Known are a `type` that nobody registered, an argument that the named class does not take, and
+    a value that it refuses.
     """
+    if not _raised_while_building(error):
+        return None
     message = str(error.args[0]) if error.args else ""
     if isinstance(error, KeyError) and " registry. Please check" in message:
         name, _, rest = message.partition(" is not in the ")
@@ -106,7 +110,14 @@ def explain_build_error(error: Exception) -> ConfigError | None:
         return _unregistered(kind, name)
     if isinstance(error, TypeError) and "__init__() " in message:
         return ConfigError(f"The config has a wrong argument: {message.removeprefix('Error: ')}")
+    if isinstance(error, ValueError):
+        return ConfigError(f"The config has a value that cannot be used: {message}")
     return None
+
+
+def _raised_while_building(error: Exception) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code.co_filename == build_functions.__file__ for frame, _ in frames)
 
 
 def check_optimizer(cfg: Config) -> None:

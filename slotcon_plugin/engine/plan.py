@@ -56,5 +56,6 @@ def check_enough_pictures(loader) -> None:
         raise DataError(
             f"The data set has {len(loader.dataset)} pictures, fewer than one batch of "
             f"{loader.batch_size} a process: no step can be taken. Add pictures, or set "
-            "--cfg-options train_dataloader.batch_size=N."
+            "--cfg-options train_dataloader.batch_size=N, or show each picture N times an epoch: "
+            "+train_dataloader.sampler.rounds=N."
         )

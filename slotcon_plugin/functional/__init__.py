@@ -1,5 +1,5 @@
-"""Floor 0: pure tensor functions. They import torch, numpy and scipy, and hold every line of
-SlotCon that computes.
+"""Floor 0: pure tensor functions. They import torch, numpy and scipy, and hold SlotCon's
+arithmetic; the optimiser's is in `optim.lars`.
 
 ==============  =======================================================================
 `grouping`      cosine scores, active slots, attention pooling

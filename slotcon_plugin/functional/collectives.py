@@ -24,6 +24,15 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
     return total / world_size()
 
 
+def any_process(mask: Tensor) -> Tensor:
+    """Where a mask of the same shape on every process is true on at least one of them."""
+    if world_size() == 1:
+        return mask
+    anywhere = mask.to(torch.uint8)
+    dist.all_reduce(anywhere, op=dist.ReduceOp.MAX)
+    return anywhere.bool()
+
+
 def share_counts(counts_c: Tensor) -> list[list[int]]:
     """Bring a few integers of every process to the host: the one wait for the device in a step.
 

@@ -21,6 +21,7 @@ class Grouping(NamedTuple):
     features: Tensor  # (b, d, h, w) projected pixels, not normalised
     directions: Tensor  # (b, d, h, w) the same pixels with unit length
     scores: Tensor  # (b, k, h, w) cosine of pixel and prototype, in [-1, 1], before any temperature
+    temperature: float  # τ of the attention that pools this view's slots
 
 
 class ActiveSlots(NamedTuple):

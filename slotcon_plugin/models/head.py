@@ -9,7 +9,8 @@ class PrototypeHead(BaseModule):
 
     Args:
         prototypes, group_loss, slot_loss, predictor: configs of the parts. `group_loss` learns the
-            number of prototypes from `prototypes`.
+            number of prototypes from `prototypes`. A part of one's own takes and gives what
+            `Prototypes`, `GroupingLoss` and `SlotLoss` take and give.
         group_loss_weight: λ_g in [0, 1]; the slot loss weighs 1 - λ_g.
         init_cfg: MMEngine's initialisation config.
     """

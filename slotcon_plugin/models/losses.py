@@ -1,9 +1,9 @@
-"""The two losses as modules: they hold state (a centre, a temperature) and call `functional`."""
+"""The two losses as modules: they hold state (a centre, temperatures) and call `functional`."""
 
 import torch
 from torch import Tensor, nn
 
-from ..functional import losses
+from ..functional import diagnostics, losses
 from ..functional.collectives import gather_rows, mean_over_processes, rank, share_counts
 from ..functional.grouping import ActiveSlots, Grouping, active_slots, pool_slots, slot_mask
 
@@ -57,6 +57,17 @@ class GroupingLoss(nn.Module):
         mean_1k = mean_over_processes(means_vk.mean(dim=0, keepdim=True))
         self.center.copy_(losses.moved_center(self.center, mean_1k, self.center_momentum))
 
+    @torch.no_grad()
+    def diagnose(self, teacher_scores: list[Tensor]) -> dict[str, Tensor]:
+        """What to log of the teacher's *unaligned* scores, (b, k, h, w) of each view."""
+        entropies = [
+            diagnostics.assignment_entropy(scores_bkhw, self.teacher_temperature)
+            for scores_bkhw in teacher_scores
+        ]
+        return dict(
+            assignment_entropy=torch.stack(entropies).mean(), center_norm=self.center.norm()
+        )
+
 
 class SlotLoss(nn.Module):
     """A slot should be recognised in the other view, among the slots of all pictures and processes.
@@ -66,13 +77,11 @@ class SlotLoss(nn.Module):
 
     Args:
         temperature: τ_c of the contrast.
-        pooling_temperature: τ of the attention that pools slots, the student's and the teacher's.
     """
 
-    def __init__(self, temperature: float = 0.2, pooling_temperature: float = 0.07) -> None:
+    def __init__(self, temperature: float = 0.2) -> None:
         super().__init__()
         self.temperature = temperature
-        self.pooling_temperature = pooling_temperature
 
     def forward(
         self, student: list[Grouping], teacher: list[Grouping], predictor: nn.Module
@@ -87,16 +96,19 @@ class SlotLoss(nn.Module):
             (2,): a loss per direction; 0 where no slot is active in both views.
         """
         num_prototypes = student[0].scores.shape[1]
-        seen = [active_slots(view.scores) for view in student]
-        known = [active_slots(view.scores) for view in teacher]
-        known_bk = [slot_mask(active, num_prototypes) for active in known]
+        student_active = [active_slots(view.scores) for view in student]
+        teacher_active = [active_slots(view.scores) for view in teacher]
+        teacher_active_bk = [slot_mask(active, num_prototypes) for active in teacher_active]
 
         # Queries are active in the student's view and in the teacher's other view,
         # keys are all that are active in the teacher's view.
-        is_query = [seen[s].valid & known_bk[t].gather(1, seen[s].index) for s, t in DIRECTIONS]
-        is_key = [known[t].valid for _, t in DIRECTIONS]
+        is_query = [
+            student_active[s].valid & teacher_active_bk[t].gather(1, student_active[s].index)
+            for s, t in DIRECTIONS
+        ]
+        is_key = [teacher_active[t].valid for _, t in DIRECTIONS]
         counts = share_counts(torch.stack([mask.sum() for mask in (*is_query, *is_key)]))
-        keys = self._gather_keys(teacher, known, counts)
+        keys = _gather_keys(teacher, teacher_active, counts)
 
         per_direction = []
         for direction, (s, t) in enumerate(DIRECTIONS):
@@ -105,7 +117,7 @@ class SlotLoss(nn.Module):
                 per_direction.append(_zero_for(predictor, student[s].scores))
                 continue
             rows = _true_positions(is_query[direction], queries_per_rank[rank()])
-            slots_qd = self._pool(student[s], seen[s].index).flatten(0, 1)[rows]
+            slots_qd = _pool(student[s], student_active[s].index).flatten(0, 1)[rows]
             device = slots_qd.device.type
             # Synchronised batch norm sends an empty process's zeros in the input's precision, the
             # others' statistics in float32: the two must agree.
@@ -113,31 +125,32 @@ class SlotLoss(nn.Module):
             with torch.autocast(device, enabled=mixed):
                 predictions_qd = predictor(slots_qd)
             first_row = sum(count[2 + direction] for count in counts[: rank()])
-            key_row_bm = _key_rows(known[t], num_prototypes).gather(1, seen[s].index)
+            key_row_bk = _key_rows(teacher_active[t], num_prototypes)
+            key_row_bm = key_row_bk.gather(1, student_active[s].index)
             target_q = first_row + key_row_bm.flatten()[rows]
             per_direction.append(
                 losses.slot_loss(predictions_qd, keys[direction], target_q, self.temperature)
             )
         return torch.stack(per_direction)
 
-    def _pool(self, view: Grouping, index_bm: Tensor) -> Tensor:
-        return pool_slots(view.features, view.scores, index_bm, self.pooling_temperature)
 
-    @torch.no_grad()
-    def _gather_keys(
-        self, teacher: list[Grouping], known: list[ActiveSlots], counts: list[list[int]]
-    ) -> list[Tensor]:
-        """The teacher's active slots of all processes, (n, d) per direction, in one exchange."""
-        own = []
-        for direction, (_, t) in enumerate(DIRECTIONS):
-            rows = _true_positions(known[t].valid, counts[rank()][2 + direction])
-            own.append(self._pool(teacher[t], known[t].index).flatten(0, 1)[rows])
-        everyone = gather_rows(torch.cat(own), [sum(count[2:]) for count in counts])
-        # Rank 0's two directions, rank 1's two, and so on.
-        blocks = everyone.split([rows for count in counts for rows in count[2:]])
-        return [
-            torch.cat(blocks[direction :: len(DIRECTIONS)]) for direction in range(len(DIRECTIONS))
-        ]
+def _pool(view: Grouping, index_bm: Tensor) -> Tensor:
+    return pool_slots(view.features, view.scores, index_bm, view.temperature)
+
+
+@torch.no_grad()
+def _gather_keys(
+    teacher: list[Grouping], active: list[ActiveSlots], counts: list[list[int]]
+) -> list[Tensor]:
+    """The teacher's active slots of all processes, (n, d) per direction, in one exchange."""
+    own = []
+    for direction, (_, t) in enumerate(DIRECTIONS):
+        rows = _true_positions(active[t].valid, counts[rank()][2 + direction])
+        own.append(_pool(teacher[t], active[t].index).flatten(0, 1)[rows])
+    everyone = gather_rows(torch.cat(own), [sum(count[2:]) for count in counts])
+    # Rank 0's two directions, rank 1's two, and so on.
+    blocks = everyone.split([rows for count in counts for rows in count[2:]])
+    return [torch.cat(blocks[direction :: len(DIRECTIONS)]) for direction in range(len(DIRECTIONS))]
 
 
 def _true_positions(mask_bm: Tensor, count: int) -> Tensor:

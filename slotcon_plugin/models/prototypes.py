@@ -12,18 +12,23 @@ class Prototypes(nn.Module):
     Args:
         num_prototypes: K; 256 on COCO and COCO+, 2048 on ImageNet-1K.
         channels: d.
+        temperature: τ of the attention that pools slots, the student's and the teacher's.
     """
 
-    def __init__(self, num_prototypes: int = 256, channels: int = 256) -> None:
+    def __init__(
+        self, num_prototypes: int = 256, channels: int = 256, temperature: float = 0.07
+    ) -> None:
         super().__init__()
         if num_prototypes < 2:
             raise ValueError(f"num_prototypes is {num_prototypes}, expected at least 2.")
+        self.temperature = temperature
         self.weight = nn.Parameter(torch.randn(num_prototypes, channels))
 
     def forward(self, features_bdhw: Tensor) -> Grouping:
         """Group the projected pixels (b, d, h, w) of one view."""
         directions_bdhw = unit_directions(features_bdhw)
-        return Grouping(features_bdhw, directions_bdhw, self.score(directions_bdhw))
+        scores_bkhw = self.score(directions_bdhw)
+        return Grouping(features_bdhw, directions_bdhw, scores_bkhw, self.temperature)
 
     def score(self, directions_bdhw: Tensor) -> Tensor:
         """Scores (b, k, h, w) of directions, resampled or not."""

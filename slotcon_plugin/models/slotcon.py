@@ -4,10 +4,12 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..functional import diagnostics
 from ..functional.alignment import ViewGeometry, align
+from ..functional.collectives import any_process
 from ..functional.grouping import Grouping, active_slots, pool_slots, slot_mask
 from ..functional.schedules import teacher_momentum
 from .teacher import Teacher
@@ -40,11 +42,7 @@ class SlotCon(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head)
-        if getattr(self.backbone, "norm_eval", False):
-            raise ValueError(
-                f"backbone {backbone['type']} has norm_eval=True, which freezes its batch-norm "
-                "statistics; pretraining moves them: set norm_eval=False."
-            )
+        _check_nothing_is_frozen(self.backbone, backbone["type"])
         self.teacher = Teacher(*self.student)
         self.base_momentum = teacher_momentum
         self.teacher_moves = False
@@ -79,8 +77,12 @@ class SlotCon(BaseModel):
         """
         momentum = teacher_momentum(step, total_steps, self.base_momentum)
         self.teacher.follow(*self.student, momentum=momentum)
-        self.teacher_moves = True
+        self.expect_teacher_moves()
         return momentum
+
+    def expect_teacher_moves(self) -> None:
+        """Take it that `update_teacher` is called when it is due; training asks for this."""
+        self.teacher_moves = True
 
     def forward(self, inputs, data_samples: ViewGeometry | None = None, mode: str = "tensor"):
         """Run the model the MMEngine way.
@@ -128,9 +130,12 @@ class SlotCon(BaseModel):
             for view, place in zip(teacher_views, places, strict=True)
         ]
 
-        # 3. Both views are grouped alike; 4. the centre follows.
+        # 3. Both views are grouped alike.
         loss_group = head.group_loss(student_aligned, teacher_aligned)
-        head.group_loss.move_center([view.scores for view in teacher_views])
+
+        # 4. The centre follows.
+        if self.training:
+            head.group_loss.move_center([view.scores for view in teacher_views])
 
         # 5. A slot is recognised in the other view.
         loss_slot = head.slot_loss(student_views, teacher_views, head.predictor)
@@ -154,8 +159,7 @@ class SlotCon(BaseModel):
         """The teacher's grouping of whole pictures, one element a picture; see `forward`."""
         view = self.teacher(images)
         every_k = torch.arange(self.num_prototypes, device=images.device).expand(len(images), -1)
-        temperature = self.head.slot_loss.pooling_temperature
-        slots_bkd = pool_slots(view.features, view.scores, every_k, temperature)
+        slots_bkd = pool_slots(view.features, view.scores, every_k, view.temperature)
         return [
             BaseDataElement(scores=scores_khw, assignment=scores_khw.argmax(dim=0), slots=slots_kd)
             for scores_khw, slots_kd in zip(view.scores, slots_bkd, strict=True)
@@ -171,22 +175,28 @@ class SlotCon(BaseModel):
 
     @torch.no_grad()
     def _diagnose(self, teacher_views: list[Grouping]) -> dict[str, Tensor]:
-        """What is logged beside the losses, of the teacher's views on this process."""
+        """What is logged beside the losses, of the teacher's views."""
         active = [slot_mask(active_slots(v.scores), self.num_prototypes) for v in teacher_views]
         active_bk = torch.cat(active)
-        used_k = active_bk.any(dim=0)
-        self.idle_steps.copy_(torch.where(used_k, 0, self.idle_steps + 1))
-
-        group_loss = self.head.group_loss
-        scores_bkhw = torch.cat([view.scores for view in teacher_views])
+        used_k = any_process(active_bk.any(dim=0))
+        if self.training:
+            self.idle_steps.copy_(torch.where(used_k, 0, self.idle_steps + 1))
         directions_bdhw = torch.cat([view.directions for view in teacher_views])
         return dict(
             prototypes_used=diagnostics.share(used_k),
             prototypes_used_running=diagnostics.share(self.idle_steps < RECENT_STEPS),
             active_slots=active_bk.sum(dim=1, dtype=torch.float32).mean(),
-            assignment_entropy=diagnostics.assignment_entropy(
-                scores_bkhw, group_loss.teacher_temperature
-            ),
             feature_std=diagnostics.feature_std(directions_bdhw),
-            center_norm=group_loss.center.norm(),
+            **self.head.group_loss.diagnose([view.scores for view in teacher_views]),
+        )
+
+
+def _check_nothing_is_frozen(backbone: nn.Module, name: str) -> None:
+    """mmdet's and mmseg's ResNets can freeze stages and batch-norm statistics."""
+    frozen_stages = getattr(backbone, "frozen_stages", -1)
+    if getattr(backbone, "norm_eval", False) or frozen_stages >= 0:
+        raise ConfigError(
+            f"The backbone {name} has norm_eval={getattr(backbone, 'norm_eval', False)} and "
+            f"frozen_stages={frozen_stages}, which freeze part of it; pretraining trains all of "
+            "it: set norm_eval=False, frozen_stages=-1."
         )

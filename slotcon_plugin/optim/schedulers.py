@@ -39,7 +39,8 @@ class WarmupCosineLR(_ParamScheduler):
     ) -> None:
         if not 0 <= warmup <= end:
             raise ValueError(
-                f"warmup is {warmup}, expected a length between 0 and the schedule's end, {end}."
+                f"warmup is {warmup}, expected a length between 0 and the schedule's end, {end}: "
+                "shorten param_scheduler.warmup or lengthen train_cfg.max_epochs."
             )
         self.warmup = warmup
         self.final = final

@@ -8,24 +8,25 @@ from matplotlib.figure import Figure
 from ..errors import DataError
 
 
-def read_scalars(work_dir: str | Path) -> list[dict]:
-    """The lines that a training logged, in order of steps; later runs in the same folder win.
+def read_scalars(folder: str | Path) -> list[dict]:
+    """The lines that a training logged, in order of steps; a later run's win over an earlier's.
 
     Args:
-        work_dir: a training's folder; MMEngine writes `<time>/vis_data/scalars.json` into it.
+        folder: a training's work dir, with a `<time>/vis_data/scalars.json` of MMEngine for each
+            run in it; or the folder of one run.
 
     Raises:
         DataError: nothing was logged there.
     """
     by_step: dict[int, dict] = {}
-    for file in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
+    for file in sorted(Path(folder).rglob("vis_data/scalars.json")):
         for line in file.read_text().splitlines():
             entry = json.loads(line)
             if "loss" in entry:
                 by_step[entry["step"]] = entry
     if not by_step:
         raise DataError(
-            f"No logged losses in {work_dir}, expected <time>/vis_data/scalars.json: was the "
+            f"No logged losses in {folder}, expected <time>/vis_data/scalars.json: was the "
             "training shorter than LoggerHook's interval?"
         )
     return [by_step[step] for step in sorted(by_step)]

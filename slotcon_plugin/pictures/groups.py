@@ -19,6 +19,9 @@ PALETTE = (
 # fmt: on
 
 
+MARGIN = 64  # pixels by which a photograph is continued beyond its borders
+
+
 @dataclass
 class Grouped:
     """One photograph and the prototype of each of its pixels."""
@@ -29,32 +32,56 @@ class Grouped:
 
 @torch.no_grad()
 def group_photographs(
-    model, photographs: list[Image.Image], short_side: int = 192
+    model,
+    photographs: list[Image.Image],
+    short_side: int = 192,
+    scales: tuple[float, ...] = (2 / 3, 1, 4 / 3),
 ) -> list[Grouped]:
     """Group each photograph with the teacher of a `SlotCon` model.
 
-    Scores are computed on the feature map and interpolated to the photograph, and each pixel goes
-    to its best prototype.
+    Scores are computed at several scales, of the photograph and of its mirror image, interpolated
+    to the photograph and added up; each pixel goes to its best prototype. The photograph is
+    continued beyond its borders by reflection, for convolutions see a frame of zeros there.
 
     Args:
         model: a `SlotCon`; its mode is restored afterwards.
         photographs: RGB.
-        short_side: pixels to which each photograph's shorter side is scaled. The groups are those
-            of this scale: one to two times the side of the training views works well.
+        short_side: pixels to which each photograph's shorter side is scaled for the picture.
+        scales: of the encoder's inputs, relative to that. The groups are those of these scales: one
+            to two times the side of the training views works well.
     """
     was_training = model.training
     model.eval()
     grouped = []
     for photograph in photographs:
-        scale = short_side / min(photograph.size)
-        size = [max(round(side * scale), 1) for side in photograph.size]
-        pixels = np.array(photograph.resize(size, Image.Resampling.BICUBIC))
-        batch = dict(inputs=torch.from_numpy(pixels).permute(2, 0, 1)[None])
-        (sample,) = model.test_step(batch)
-        scores_1khw = F.interpolate(sample.scores[None], pixels.shape[:2], mode="bilinear")
-        grouped.append(Grouped(pixels, scores_1khw[0].argmax(dim=0).cpu().numpy()))
+        pixels = _resized(photograph, short_side)
+        scores_khw = sum(
+            _score(model, _resized(photograph, short_side * scale), pixels.shape[:2], mirrored)
+            for scale in scales
+            for mirrored in (False, True)
+        )
+        grouped.append(Grouped(pixels, scores_khw.argmax(dim=0).cpu().numpy()))
     model.train(was_training)
     return grouped
+
+
+def _resized(photograph: Image.Image, short_side: float) -> np.ndarray:
+    scale = short_side / min(photograph.size)
+    size = [max(round(side * scale), 1) for side in photograph.size]
+    return np.array(photograph.resize(size, Image.Resampling.BICUBIC))
+
+
+def _score(model, pixels: np.ndarray, shape: tuple[int, int], mirrored: bool) -> torch.Tensor:
+    """The prototypes' scores, (k, *shape), of uint8 pixels."""
+    height, width = pixels.shape[:2]
+    top, left = min(MARGIN, height - 1), min(MARGIN, width - 1)
+    framed = np.pad(pixels, ((top, top), (left, left), (0, 0)), mode="reflect")
+    images = torch.from_numpy(framed).permute(2, 0, 1)[None]
+    (sample,) = model.test_step(dict(inputs=images.flip(3) if mirrored else images))
+    scores = F.interpolate(sample.scores[None], framed.shape[:2], mode="bilinear")
+    scores = scores.flip(3) if mirrored else scores
+    inside = scores[:, :, top : top + height, left : left + width]
+    return F.interpolate(inside, shape, mode="bilinear")[0]
 
 
 def usage(grouped: list[Grouped], num_prototypes: int) -> np.ndarray:

@@ -64,8 +64,11 @@ def to_ours(
     ]
     try:
         optimizer = _renumbered(content["optimizer"], places, reverse(GROUP), reverse(BUFFER))
+        schedule = _our_schedule(content["scheduler"], step)
     except CheckpointError as error:
         return {"meta": meta}, kept, [f"dropped: optimizer, which is not the paper's LARS. {error}"]
+    except KeyError as error:
+        return {"meta": meta}, kept, [f"dropped: optimizer; its schedule has no {error}"]
     remarks = [f"came over: momentum, epoch {meta['epoch']}, iteration {step}, learning rate"]
     if "scaler" in content:
         optimizer["loss_scaler"] = content["scaler"]
@@ -78,10 +81,7 @@ def to_ours(
             "resumed_keys": OrderedDict(),
         },
         "optimizer": optimizer,
-        # Length, warm-up and peak come from the config.
-        "param_schedulers": [
-            _schedule(content["scheduler"], step, optimizer["param_groups"][0]["lr"])
-        ],
+        "param_schedulers": [schedule],
     }
     return entries, kept, remarks
 
@@ -151,11 +151,21 @@ def _renumbered(state: dict, places: dict[int, int], group_names, buffer_names) 
     return {"state": dict(sorted(buffers.items())), "param_groups": groups}
 
 
-def _schedule(scheduler: dict, step: int, lr: float) -> dict:
-    """The counters of our schedule after `step` iterations."""
+def _our_schedule(scheduler: dict, step: int) -> dict:
+    """Our WarmupCosineLR after `step` iterations; --resume compares the curve with the config's."""
     cosine = scheduler.get("after_scheduler") or scheduler
-    end = scheduler.get("warmup_epoch", 0) + cosine["T_max"]  # both in iterations
-    return {"last_step": min(step, end - 1), "_global_step": step, "_last_value": [lr]}
+    warmup = scheduler.get("warmup_epoch", 0)  # in iterations, whatever its name
+    end = warmup + cosine["T_max"]
+    return {
+        "warmup": warmup,
+        "final": cosine["eta_min"],
+        "start_divisor": scheduler.get("multiplier", 100),
+        "end": end,
+        "base_values": scheduler["base_lrs"],
+        "last_step": min(step, end - 1),
+        "_global_step": step,
+        "_last_value": scheduler["_last_lr"],
+    }
 
 
 def _published_schedule(ours: dict, step: int | None) -> dict | None:

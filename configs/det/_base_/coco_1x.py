@@ -108,6 +108,7 @@ custom_hooks = [
     dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
     dict(type="DiagnosticsHook"),
     dict(type="PreciseBNHook", iterations=200),
+    dict(type="ResumeHook"),
 ]
 log_processor = dict(by_epoch=False)
 visualizer = dict(

@@ -72,6 +72,7 @@ custom_hooks = [
     dict(type="TeacherHook"),
     dict(type="DiagnosticsHook"),
     dict(type="PictureReportHook", max_unreadable=0.01),
+    dict(type="ResumeHook"),
 ]
 log_processor = dict(
     window_size=1,
@@ -86,7 +87,7 @@ visualizer = dict(
 )
 
 env_cfg = dict(
-    cudnn_benchmark=True,  # every batch has the same shape
+    cudnn_benchmark=True,  # the encoder's batches all have the same shape
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )

@@ -66,6 +66,7 @@ custom_hooks = [
     dict(type="LossGuardHook", patience=5),
     dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
     dict(type="DiagnosticsHook"),
+    dict(type="ResumeHook"),
 ]
 log_processor = dict(by_epoch=False)
 visualizer = dict(

@@ -3,6 +3,8 @@
 import torch
 from mmengine.hooks import Hook, LoggerHook
 
+from ...functional.collectives import mean_over_processes
+
 
 def logged_iterations(runner, batch_idx: int) -> bool:
     """Whether `LoggerHook` writes a line after this iteration. True if there is no `LoggerHook`."""
@@ -20,9 +22,9 @@ class OutputsWindowHook(Hook):
 
     MMEngine's `RuntimeInfoHook` reads every output of every iteration, and each reading makes the
     host wait until the device has finished the step. This hook comes before it, takes the outputs
-    away, and on the iterations that are logged puts back the mean of each since the last line, as
-    plain floats. Later hooks therefore see an empty `outputs` in between; a hook that wants every
-    loss has to stand before this one, as `LossGuardHook` does.
+    away, and on the iterations that are logged puts back the mean of each since the last line and
+    over all processes, as plain floats. Later hooks therefore see an empty `outputs` in between; a
+    hook that wants every loss has to stand before this one, as `LossGuardHook` does.
     """
 
     priority = "HIGHEST"
@@ -44,7 +46,8 @@ class OutputsWindowHook(Hook):
             table = torch.stack(
                 [torch.stack([step[name].float() for name in names]) for step in self.window]
             )
-            outputs.update(zip(names, table.mean(0).tolist()))  # the one transfer
+            means = mean_over_processes(table.mean(0)).tolist()  # the one transfer
+            outputs.update(zip(names, means, strict=True))
             self.window = []
 
 
@@ -58,9 +61,8 @@ class DiagnosticsHook(Hook):
     slow workers.
     """
 
-    priority = (
-        55  # after IterTimerHook (50), which measures, and before LoggerHook (60), which writes
-    )
+    # After IterTimerHook (50), which measures, and before LoggerHook (60), which writes.
+    priority = 55
 
     def before_train(self, runner) -> None:
         """Stand between the gradients and the optimiser."""
@@ -75,18 +77,13 @@ class DiagnosticsHook(Hook):
     def _measure(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         if not self.wanted:
             return
-        grads = [
-            p.grad
-            for group in optimizer.param_groups
-            for p in group["params"]
-            if p.grad is not None
-        ]
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        grads = [p.grad for p in params if p.grad is not None]
         if grads:
             self.norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Ask for the norm if the step that this iteration belongs to will be the last before a
-        line."""
+        """Ask for the norm if this iteration's step will be the last before a line."""
         accumulation = runner.optim_wrapper._accumulative_counts
         self.wanted = any(logged_iterations(runner, batch_idx + i) for i in range(accumulation))
 

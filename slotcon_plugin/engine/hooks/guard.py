@@ -4,7 +4,7 @@ import math
 from collections import deque
 
 import torch
-from mmengine.dist import all_reduce, is_distributed
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
@@ -24,13 +24,12 @@ class LossGuardHook(Hook):
         grace_epochs: no warning in the first so many epochs.
 
     The loss is copied to the host without waiting for it, so on a GPU the stop can come a few steps
-    late. A checkpoint is never written while the loss is not finite: at the end of an epoch all
-    processes agree first.
+    late. A checkpoint with a weight that is not finite is never written: when the loss was not
+    finite just before one is due, the weights are looked at.
     """
 
-    priority = (
-        "HIGHEST"  # before OutputsWindowHook takes the outputs; list it first in custom_hooks
-    )
+    # Before OutputsWindowHook takes the outputs: list it first in custom_hooks.
+    priority = "HIGHEST"
 
     def __init__(
         self,
@@ -67,21 +66,27 @@ class LossGuardHook(Hook):
         self._look(runner)
 
     def after_train_epoch(self, runner) -> None:
-        """Stop before `CheckpointHook` if any process is in a streak; warn on collapse."""
+        """Stop before `CheckpointHook` if weights are lost on any process; warn on collapse."""
         self._look(runner, wait=True)
-        streak = torch.tensor(self.streak)
-        if is_distributed():
-            all_reduce(streak, op="max")
-        if streak:
-            self._stop(runner, int(streak), "at the end of the epoch")
+        lost_after = torch.tensor(self.streak if self._weights_are_lost(runner) else 0)
+        all_reduce(lost_after, op="max")
+        if lost_after:
+            self._stop(runner, int(lost_after), "at the end of the epoch")
         if runner.epoch >= self.grace_epochs:
             self._warn_on_collapse(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """The same for checkpoints that are written within an epoch."""
         self._look(runner, wait=True)
-        if self.streak:
+        if self._weights_are_lost(runner):
             self._stop(runner, self.streak, "when a checkpoint was due")
+
+    def _weights_are_lost(self, runner) -> bool:
+        """One step without a finite loss may have spoilt them, or have been passed over."""
+        if not self.streak:
+            return False
+        floats = [t for t in runner.model.state_dict().values() if t.is_floating_point()]
+        return not all(bool(t.isfinite().all()) for t in floats)
 
     def _look(self, runner, wait: bool = False) -> None:
         while self.pending:
@@ -101,15 +106,12 @@ class LossGuardHook(Hook):
     def _stop(self, runner, streak: int, where: str) -> None:
         last = "no step had a finite loss"
         if self.last_finite:
-            last = (
-                f"the last finite loss was {self.last_finite[1]:.4g} at step {self.last_finite[0]}"
-            )
+            step, loss = self.last_finite
+            last = f"the last finite loss was {loss:.4g} at step {step}"
         saved = runner.message_hub.runtime_info.get("last_ckpt")
-        kept = (
-            f"The last checkpoint, {saved}, is intact: --resume continues from it."
-            if saved
-            else ("There is no checkpoint yet.")
-        )
+        kept = "There is no checkpoint yet."
+        if saved:
+            kept = f"The last checkpoint, {saved}, is intact: --resume continues from it."
         raise TrainingStopped(
             f"The loss was not finite for {streak} step{'s' * (streak > 1)} {where}; {last}. "
             f"{kept} What helps, in this order: --amp bf16 instead of fp16 (or --amp off to see "

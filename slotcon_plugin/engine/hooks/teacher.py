@@ -17,14 +17,19 @@ class TeacherHook(Hook):
 
     priority = "NORMAL"
 
+    def before_train(self, runner) -> None:
+        """Announce the moves: a resume may begin within an optimiser step, after its move."""
+        _unwrapped(runner).expect_teacher_moves()
+
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Move the teacher if this iteration begins an optimiser step; log its momentum."""
-        accumulation = (
-            runner.optim_wrapper._accumulative_counts
-        )  # MMEngine has no public name for it
+        accumulation = runner.optim_wrapper._accumulative_counts  # it has no public name
         if runner.iter % accumulation:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         step, total_steps = runner.iter // accumulation, ceil(runner.max_iters / accumulation)
-        momentum = model.update_teacher(step, total_steps)
+        momentum = _unwrapped(runner).update_teacher(step, total_steps)
         runner.message_hub.update_scalar("train/teacher_momentum", momentum)
+
+
+def _unwrapped(runner):
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

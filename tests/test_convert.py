@@ -1,0 +1,180 @@
+"""Published full checkpoints become ours and come back, bit by bit, and training goes on."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from tiny_training import DEMO, ROOT, assert_same, environment, tiny_options, write_pictures
+from tiny_weights import lively_model, ours, published_content, slotcon_config
+
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely, load_training_state
+from slotcon_plugin.errors import CheckpointError
+from slotcon_plugin.weights.containers import read_file
+from slotcon_plugin.weights.convert import to_ours, to_published
+
+GOLDEN = Path(__file__).parent / "golden" / "checkpoint_keys_r50_coco.json"
+
+
+@pytest.fixture(scope="module")
+def content() -> dict:
+    return published_content()
+
+
+def test_there_and_back_is_bit_equal(content, tmp_path):
+    torch.save(content, tmp_path / "published.pth")
+    tool = runpy.run_path(str(ROOT / "tools" / "export.py"))["main"]
+    for source, out, to in (
+        ("published.pth", "ours.pth", "slotcon"),
+        ("ours.pth", "again.pth", "published"),
+    ):
+        assert tool([str(tmp_path / source), str(tmp_path / out), "--to", to]) == 0
+    again = read_file(tmp_path / "again.pth")
+    assert list(again["model"]) == list(content["model"])
+    assert vars(again.pop("args")) == vars(content["args"])
+    assert_same(again, {name: value for name, value in content.items() if name != "args"})
+
+
+def test_it_is_the_model_it_was(content):
+    state = to_ours(content, "it").content["state_dict"]
+    original = lively_model(18)
+    model = MODELS.build(slotcon_config(18))
+    model.load_state_dict(state)  # strict
+    assert_same(dict(model.state_dict()), dict(original.state_dict()))
+    assert list(state) == list(original.state_dict())
+
+
+def test_momentum_belongs_to_the_same_parameter(content):
+    done = to_ours(content, "it")
+    model = lively_model(18)
+    ours = [name for name, _ in model.named_parameters()]
+    buffers = ("running_mean", "running_var", "num_batches_tracked", "center")
+    theirs = [name for name in content["model"] if not name.endswith(buffers)]
+    moved = done.content["optimizer"]["state"]
+    assert len(moved) == len(content["optimizer"]["state"])
+    for i, entry in moved.items():
+        old = done.used[ours[i]]
+        mu = content["optimizer"]["state"][theirs.index(f"module.{old}")]["mu"]
+        assert entry["momentum_buffer"] is mu
+        assert mu.shape == dict(model.named_parameters())[ours[i]].shape
+    assert done.content["optimizer"]["loss_scaler"] == content["scaler"]
+    curve = dict(warmup=5, final=1e-6, start_divisor=100, end=45, base_values=[2.0])
+    (schedule,) = done.content["param_schedulers"]
+    assert schedule == dict(**curve, last_step=30, _global_step=30, _last_value=[0.7])
+    assert (done.content["meta"]["epoch"], done.content["meta"]["iter"]) == (3, 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        (lambda c: c.pop("optimizer"), "not there: optimizer; --resume needs it"),
+        (lambda c: c.pop("scheduler"), "not there: scheduler; --resume needs it"),
+        (
+            lambda c: c["scheduler"]["after_scheduler"].pop("T_max"),
+            "dropped: optimizer; its schedule has no 'T_max'",
+        ),
+        (
+            lambda c: c["optimizer"]["param_groups"][0].update(nesterov=False),
+            "dropped: optimizer, which is not the paper's LARS",
+        ),
+    ],
+)
+def test_what_cannot_be_continued_is_said(tmp_path, change, remark):
+    content = published_content()
+    change(content)
+    done = to_ours(content, "it")
+    assert any(remark in line for line in done.remarks)
+    torch.save(done.content, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="cannot be resumed from"):
+        load_training_state(tmp_path / "a.pth")
+    lively = MODELS.build(slotcon_config(18))
+    lively.load_state_dict(load_checkpoint_safely(tmp_path / "a.pth")["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("module.center"), "not a whole SlotCon. missing: head.group_loss.center"),
+        (lambda m: m.pop("module.grouping_q.slot_embed.weight"), "lacks head.prototypes.weight"),
+        (lambda m: m.update({"module.queue": m["module.center"]}), "neither known .* queue"),
+        (
+            lambda m: m.update({"module.predictor_slot.mlp.9.bias": m["module.center"]}),
+            r"not of it: head.predictor.mlp.9.bias",
+        ),
+        (
+            lambda m: m.update({"module.center": torch.zeros(1, 5)}),
+            "of another shape: head.group_loss.center",
+        ),
+        (
+            lambda m: m.update({"module.center": torch.full((1, 12), torch.inf)}),
+            "`head.group_loss.center` is not finite",
+        ),
+    ],
+)
+def test_what_is_not_whole_is_refused(change, message):
+    content = published_content()
+    change(content["model"])
+    with pytest.raises(CheckpointError, match=message):
+        to_ours(content, "it")
+
+
+def test_each_way_takes_its_own_kind_only(content, tmp_path):
+    own = read_file(ours(tmp_path, 18))
+    with pytest.raises(CheckpointError, match="not a published SlotCon checkpoint"):
+        to_ours(own, "it")
+    with pytest.raises(CheckpointError, match="--to published converts full checkpoints of"):
+        to_published(content, "it")
+    del own["state_dict"]["neck.mlp.4.bias"]
+    with pytest.raises(CheckpointError, match=r"missing: neck.mlp.4.bias"):
+        to_published(own, "it")
+
+
+def test_ours_becomes_a_published_one(tmp_path):
+    done = to_published(read_file(ours(tmp_path, 18)), "it")
+    expected = published_content()["model"]
+    assert list(done.content["model"]) == list(expected)
+    assert_same(done.content["model"], expected)
+    args = vars(done.content["args"])
+    assert args["arch"] == "resnet18" and args["num_prototypes"] == 12 and args["epochs"] == 800
+    assert done.digest == to_ours(done.content, "it").digest
+
+
+def test_the_papers_checkpoint_by_names_and_shapes():
+    """Every tensor of the published COCO checkpoint, of its real size, but without its numbers."""
+    golden = json.loads(GOLDEN.read_text())
+    weights = {name: torch.zeros(()).expand(shape) for name, shape in golden.items()}
+    done = to_ours({"model": weights, "epoch": 800}, "it")
+    assert "take a config with the same encoder and prototypes: ResNet-50, 256" in done.remarks[0]
+    back = to_published(done.content, "it")
+    assert {name: list(value.shape) for name, value in back.content["model"].items()} == golden
+    assert list(back.content["model"]) == list(golden)
+
+
+@pytest.mark.slow
+def test_training_resumes_from_it_as_from_our_own(tmp_path):
+    """Two epochs in one go, and one epoch, over to the published format and back, and one more."""
+    pictures = write_pictures(tmp_path / "pictures")
+
+    def train(work_dir: Path, *more) -> Path:
+        options = ["--cfg-options", *tiny_options(pictures, work_dir)]
+        command = [sys.executable, "tools/train.py", str(DEMO), *map(str, more), *options]
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return work_dir / "epoch_2.pth"
+
+    straight = load_checkpoint_safely(train(tmp_path / "straight"))
+    published = to_published(read_file(tmp_path / "straight" / "epoch_1.pth"), "it")
+    assert "scheduler" in published.content
+    torch.save(published.content, tmp_path / "published.pth")
+    back = to_ours(read_file(tmp_path / "published.pth"), "it")
+    torch.save(back.content, tmp_path / "ours.pth")
+    resumed = load_checkpoint_safely(train(tmp_path / "resumed", "--resume", tmp_path / "ours.pth"))
+    for state in (straight, resumed):
+        del state["state_dict"]["idle_steps"]  # begun anew
+    for entry in ("state_dict", "optimizer", "param_schedulers"):
+        assert_same(straight[entry], resumed[entry], entry)
+    assert resumed["meta"]["iter"] == straight["meta"]["iter"]
