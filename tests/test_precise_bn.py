@@ -7,6 +7,7 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
@@ -113,7 +114,8 @@ class Toy(BaseModel):
         return [torch.zeros(1)]
 
 
-class Numbers(torch.utils.data.Dataset):
+@DATASETS.register_module()
+class TwelvePictures(torch.utils.data.Dataset):
     def __len__(self):
         return 12
 
@@ -137,14 +139,14 @@ def train(tmp_path, hooks, name):
         batch_size=3,
         num_workers=0,
         collate_fn=dict(type="default_collate"),
-        dataset=Numbers(),
+        dataset=dict(type="TwelvePictures"),
     )
     runner = Runner(
         model=Toy(),
         work_dir=str(tmp_path / name),
         train_dataloader=dict(**loader, sampler=dict(type="InfiniteSampler", shuffle=True)),
         val_dataloader=dict(**loader, sampler=dict(type="DefaultSampler", shuffle=False)),
-        val_evaluator=Zero(),
+        val_evaluator=[Zero()],
         train_cfg=dict(by_epoch=False, max_iters=5, val_interval=2),
         val_cfg=dict(),
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1)),
@@ -168,7 +170,7 @@ def test_the_hook_measures_before_evaluations_and_does_not_disturb_training(tmp_
         torch.testing.assert_close(one["conv.weight"], other["conv.weight"], rtol=0, atol=0)
         measured = not torch.equal(one["bn.running_mean"], other["bn.running_mean"])
         assert measured == (i >= 2)  # evaluations after 2, 4 and, the last, 5
-    values = torch.stack([Numbers()[i]["inputs"] for i in range(12)])
+    values = torch.stack([TwelvePictures()[i]["inputs"] for i in range(12)])
     mean, variance = values.mean((0, 2, 3)), values.var((0, 2, 3), correction=0)
     for at in (2, 4, 5):  # 4 batches of 3: each of the 12 pictures once
         torch.testing.assert_close(with_it[at - 1]["bn.running_mean"], mean)

@@ -1,0 +1,88 @@
+"""detectron2's model under MMEngine's Runner, and its own trainer; where it is installed."""
+
+import sys
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from tiny_training import ROOT, start
+from tiny_transfer import tiny_options, write_encoder, write_mini
+
+pytest.importorskip("detectron2", reason="detectron2 is in no registry; see docs/transfers.md")
+pytest.importorskip("mmdet", reason="Detectron2Wrapper is mmdet's")
+
+WRAPPED = ROOT / "configs" / "det" / "detectron2_mask_rcnn_r18_mini.py"
+YAML = ROOT / "configs" / "det" / "detectron2" / "mask_rcnn_r18_mini.yaml"
+SMALL = {
+    "model.detector.rpn.post_nms_topk_train": 20,
+    "model.detector.rpn.post_nms_topk_test": 10,
+    "model.detector.roi_heads.batch_size_per_image": 16,
+    "model.detector.roi_heads.score_thresh_test": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_mini(tmp_path_factory.mktemp("mini") / "coco_mini", count=4)
+
+
+@pytest.fixture(scope="module")
+def pickled(tmp_path_factory):
+    """An encoder as tools/export.py --to detectron2 writes it."""
+    folder = tmp_path_factory.mktemp("weights")
+    for depth in (18, 34):
+        write_encoder(folder / f"r{depth}.pth", depth)
+        process = start(
+            *(sys.executable, ROOT / "tools" / "export.py", folder / f"r{depth}.pth"),
+            *(folder / f"r{depth}.pkl", "--to", "detectron2"),
+        )
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+    return folder
+
+
+def run(*command):
+    process = start(sys.executable, *command)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def test_the_wrapped_model_trains_and_evaluates(root, pickled, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLOTCON_DATA", str(root))
+    MMLogger._instance_dict.clear()
+    options = [o for o in tiny_options(WRAPPED, root) if not o.startswith("model.")]
+    options += [f"{key}={value}" for key, value in SMALL.items()]
+    status, output = run(
+        *(ROOT / "tools" / "train.py", WRAPPED, "--backbone", pickled / "r18.pkl"),
+        *("--work-dir", tmp_path, "--cfg-options", *options),
+    )
+    assert status == 0, output
+    assert "all 120 tensors used" in output
+    assert "coco/segm_mAP" in output
+    saved = torch.load(tmp_path / "iter_2.pth", weights_only=False)["state_dict"]
+    assert "d2_model.backbone.bottom_up.stem.conv1.weight" in saved
+
+
+def test_the_official_trainer_trains_and_evaluates(root, pickled, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLOTCON_DATA", str(root))
+    tool = (ROOT / "tools" / "train_detectron2.py", YAML, "--num-gpus", "0")
+    shrunk = (
+        *("MODEL.ROI_HEADS.NUM_CLASSES", 3, "SOLVER.MAX_ITER", 2, "TEST.PRECISE_BN.NUM_ITER", 1),
+        *("INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96),
+        *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 16, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 20),
+        *("MODEL.RPN.POST_NMS_TOPK_TEST", 10, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
+    )
+    work = ("--work-dir", tmp_path)
+    status, output = run(*tool, "--backbone", pickled / "r18.pkl", *work, *shrunk)
+    assert status == 0, output
+    assert "all 120 tensors used" in output
+    assert "Computing precise BN statistics" in output
+    assert "Evaluation results for segm" in output
+    assert (tmp_path / "model_final.pth").exists()
+
+    status, output = run(*tool, "--backbone", pickled / "r34.pkl", *work, *shrunk)
+    assert status == 1
+    assert output.count("error: ") == 1
+    status, output = run(*tool, *work, *shrunk)
+    assert status == 1
+    assert "No backbone is named" in output
