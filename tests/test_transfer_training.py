@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from mmengine.logging import MMLogger
+from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 from tiny_training import ROOT, start
 from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
+
+from slotcon_plugin.engine.options import read_config
+from slotcon_plugin.transfer.backbone import fill_backbone
+from slotcon_plugin.transfer.machine import name_backbone
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
@@ -170,6 +176,32 @@ def test_evaluation_wants_the_right_checkpoint(tool, weights, tmp_path):
     assert "does not fit the config's model" in err
     pretraining = ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py"
     assert load_tool("test").main([str(pretraining), str(weights)]) == 1
+
+
+def test_the_supervised_backbone_is_torchvision_s(tool, tmp_path, monkeypatch):
+    """From torch's own cache, as after a first download."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18().state_dict(), cache / "resnet18-f37072fd.pth")
+    status, out, err = tool("train", SEG, "--dry-run", "--backbone", "supervised")
+    assert status == 0, err
+    assert "resnet18-f37072fd.pth (torchvision), all 120 tensors used" in out
+
+
+def test_a_pretraining_starts_from_a_backbone_too(weights):
+    """Student and teacher alike."""
+    cfg = read_config(ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py")
+    cfg.model.backbone.num_stages, cfg.model.neck.in_channels = 4, 512
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    assert "all 120 tensors used" in fill_backbone(model, cfg.model, str(weights))
+    given = torch.load(weights, weights_only=True)["state_dict"]["layer4.1.conv2.weight"]
+    for backbone in (model.backbone, model.teacher.backbone):
+        assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], given)
+    assert name_backbone(cfg, str(weights)) == [f"backbone: {weights}"]
+    assert cfg.custom_hooks[0] == dict(type="BackboneHook", source=str(weights))
 
 
 @pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])
