@@ -3,10 +3,11 @@
 import sys
 
 import pytest
-import torch
 from mmengine.logging import MMLogger
 from tiny_training import ROOT, start
 from tiny_transfer import tiny_options, write_encoder, write_mini
+
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 
 pytest.importorskip("detectron2", reason="detectron2 is in no registry; see docs/transfers.md")
 pytest.importorskip("mmdet", reason="Detectron2Wrapper is mmdet's")
@@ -59,7 +60,7 @@ def test_the_wrapped_model_trains_and_evaluates(root, pickled, tmp_path, monkeyp
     assert status == 0, output
     assert "all 120 tensors used" in output
     assert "coco/segm_mAP" in output
-    saved = torch.load(tmp_path / "iter_2.pth", weights_only=False)["state_dict"]
+    saved = load_checkpoint_safely(tmp_path / "iter_2.pth")["state_dict"]
     assert "d2_model.backbone.bottom_up.stem.conv1.weight" in saved
 
 

@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 from slotcon_plugin.engine.hooks.precise_bn import PreciseBNHook, measure_batch_norm
 from slotcon_plugin.functional.population import PopulationMoments
 
@@ -158,8 +159,7 @@ def train(tmp_path, hooks, name):
     )
     runner.train()
     return [
-        torch.load(tmp_path / name / f"iter_{i}.pth", weights_only=False)["state_dict"]
-        for i in range(1, 6)
+        load_checkpoint_safely(tmp_path / name / f"iter_{i}.pth")["state_dict"] for i in range(1, 6)
     ]
 
 

@@ -15,6 +15,7 @@ from mmengine.runner import CheckpointLoader
 from tiny_training import ROOT, start
 from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
 
+from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.transfer.backbone import fill_backbone
 from slotcon_plugin.transfer.machine import name_backbone
@@ -78,7 +79,7 @@ def test_trains_evaluates_resumes_and_tests(config, tool, weights, root, tmp_pat
     (in_training,) = re.findall(rf"{METRICS[config]}: ([-\d.]+)", log)
     assert list(work.rglob("events.out.tfevents.*"))
 
-    first = torch.load(work / "iter_2.pth", weights_only=False)["state_dict"]
+    first = load_checkpoint_safely(work / "iter_2.pth")["state_dict"]
     given = torch.load(weights, weights_only=True)["state_dict"]["conv1.weight"]
     moved = (first["backbone.conv1.weight"] - given).abs().max()
     assert 0 < moved < 0.01  # the weights given, two steps later
@@ -224,7 +225,7 @@ def test_two_processes_train(config, root, weights, tmp_path, monkeypatch):
     assert output.count("total batch 2 = 2 processes x 1") == 1
     assert output.count("2 processes on CPUs: gloo") == 1
     assert "all 120 tensors used" in output
-    saved = torch.load(tmp_path / "iter_2.pth", weights_only=False)
+    saved = load_checkpoint_safely(tmp_path / "iter_2.pth")
     assert saved["meta"]["iter"] == 2
     assert not any(name.startswith("module.") for name in saved["state_dict"])
 
