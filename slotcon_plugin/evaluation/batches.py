@@ -1,10 +1,12 @@
 """Pictures in batches: every process its own, each picture once, with progress."""
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
@@ -53,5 +55,23 @@ def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str
 
 
 def default_device() -> str:
-    """A GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """A GPU where there is one; each process of a machine its own."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+
+
+def join_processes() -> bool:
+    """Meet the other processes, if torchrun started this one. NCCL where there are GPUs for all."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return False
+    gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if gpus:
+        torch.cuda.set_device(default_device())
+    dist.init_process_group("nccl" if gpus else "gloo")
+    return True
+
+
+def leave_processes() -> None:
+    """Leave the others."""
+    dist.destroy_process_group()

@@ -45,6 +45,7 @@ class ClassFolders(Dataset):
             for name in found
             for path in list_pictures(root / name)
         ]
+        self.selection = f"the {len(self.items)} pictures of {root.name}"
 
     def __len__(self) -> int:
         return len(self.items)

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 import torch
+from torch.utils.data import Dataset
 
 from .. import __version__
 from ..engine.checkpoint import write_atomically
@@ -64,6 +65,32 @@ def per_class(values: dict) -> str:
         ["class", "IoU", "accuracy", "pixels"],
         [[name, v["iou"], v["accuracy"], v["pixels"]] for name, v in values["classes"].items()],
     )
+
+
+def data_of(train: Dataset | None, test: Dataset) -> dict:
+    """Which pictures were used: how many, and by what they were chosen."""
+    used = dict(test=test, train=train)
+    return {
+        name: dict(pictures=len(data), selection=data.selection)
+        for name, data in used.items()
+        if data is not None
+    }
+
+
+def show(
+    origin: str, train: Dataset | None, test: Dataset, size: int, results: dict, classes: bool
+) -> None:
+    """Print what was evaluated on what, the table, and the classes if they are wanted."""
+    print(f"network:   {origin}")
+    print(f"pictures:  {test.selection}, at {size} x {size} pixels")
+    if train is not None:
+        print(f"learned from: {train.selection}")
+    print(f"\n{summary(results)}")
+    if "note" in results:
+        print(f"\nnote: {results['note']}")
+    for mode, values in results.get("matchings", {"": results}).items():
+        if classes and isinstance(values.get("classes"), dict):
+            print(f"\n{mode}\n{per_class(values)}".replace("\n\n\n", "\n\n"))
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -112,7 +112,14 @@ def unsupervised(
     (counts_kl,) = count_agreement(lambda pictures: [groups(pictures)], [size], dataset, reading)
     used = int((counts_kl.sum(dim=1) > 0).sum())
     scores = score(counts_kl, dataset.classes, modes)
-    return dict(prototypes=size, prototypes_used=used, matchings=scores)
+    result = dict(prototypes=size, prototypes_used=used, matchings=scores)
+    classes = len(dataset.classes)
+    if size != classes:
+        result["note"] = (
+            f"{size} prototypes for {classes} classes: the protocol's one-to-one figure needs as "
+            "many prototypes as classes. Compare many-to-one among equal numbers of prototypes."
+        )
+    return result
 
 
 def sample_directions(
