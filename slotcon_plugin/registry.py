@@ -22,6 +22,7 @@ from .engine.checkpoint import AtomicLocalBackend
 from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
 from .engine.hooks.resume import ResumeHook
+from .engine.hooks.segmentation import UnsupervisedSegHook
 from .engine.hooks.teacher import TeacherHook
 from .engine.hooks.unreadable import PictureReportHook
 from .models.backbones import TorchvisionResNet
@@ -57,6 +58,7 @@ NAMES = {
         DiagnosticsHook,
         PictureReportHook,
         ResumeHook,
+        UnsupervisedSegHook,
     ),
 }
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .shapes import check_shapes
@@ -76,6 +75,8 @@ def match_one_to_one(counts_kl: Tensor) -> Tensor:
     Returns:
         (k,) int64 class of each cluster, or `NOBODY`.
     """
+    from scipy.optimize import linear_sum_assignment  # pretraining alone does not need SciPy
+
     check_shapes(counts_kl=counts_kl)
     rows, columns = linear_sum_assignment(counts_kl.cpu().numpy(), maximize=True)
     classes_k = torch.full((len(counts_kl),), NOBODY)
