@@ -20,8 +20,10 @@ DET = ["onedl-mmcv>=2.3", "onedl-mmdetection>=3.5", "pycocotools>=2.0.7"]
 SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
 DEMO = ["matplotlib>=3.7", "rich", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
 EXPORT = ["safetensors>=0.4"]
+EVAL = ["scipy>=1.11", "tqdm"]  # tools/evaluate.py
+FAISS = ["faiss-cpu>=1.9"]  # its --search faiss; plain torch finds the same neighbours
 # timm is a target of tools/export.py: only the test that proves it needs the library.
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EXPORT]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAISS]
 LINT = ["ruff"]
 DEV = [*TEST, *LINT, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
 
@@ -47,7 +49,9 @@ setup(
         "det": DET,
         "seg": SEG,
         "demo": DEMO,
+        "eval": EVAL,
         "export": EXPORT,
+        "faiss": FAISS,
         "test": TEST,
         "lint": LINT,
         "dev": DEV,

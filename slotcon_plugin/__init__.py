@@ -9,13 +9,14 @@ Names of tensors end in their axes:
 ======  ======================================================
 `b`     pictures of a batch, on this process
 `v`     views of a picture: two
-`k`     prototypes
+`k`     prototypes, or clusters
 `d`     channels of the projected features
 `c`     channels of the encoder's features
 `h w`   rows and columns of a feature map; `y x` before and
         `i j` after resampling; `p` the two flattened
 `m`     candidates for active slots of one picture
 `q n`   queries; keys, or gathered rows
+`l`     classes of labels
 digits  themselves, as in `boxes_b4`
 ======  ======================================================
 

@@ -24,6 +24,7 @@ from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
 from .engine.hooks.precise_bn import PreciseBNHook
 from .engine.hooks.resume import ResumeHook
+from .engine.hooks.segmentation import UnsupervisedSegHook
 from .engine.hooks.teacher import TeacherHook
 from .engine.hooks.unreadable import PictureReportHook
 from .models.backbones import TorchvisionResNet
@@ -61,6 +62,7 @@ NAMES = {
         ResumeHook,
         BackboneHook,
         PreciseBNHook,
+        UnsupervisedSegHook,
     ),
 }
 

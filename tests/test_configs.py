@@ -18,6 +18,7 @@ NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 # From METHOD and the paper: prototypes, epochs, preset, pictures.
 RECIPES = {
     "slotcon_r50_coco": (256, 800, "coco", 118_287),
+    "slotcon_r50_coco_k27": (27, 800, "coco", 118_287),
     "slotcon_r50_cocoplus": (256, 800, "coco+", 241_690),
     "slotcon_r50_in1k_100e": (2048, 100, "imagenet", 1_281_167),
     "slotcon_r50_in1k_200e": (2048, 200, "imagenet", 1_281_167),

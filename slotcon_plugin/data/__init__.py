@@ -10,6 +10,9 @@
 `sampler`       the order, and each process's share
 `samples`       photographs for a first look, from scikit-image and scikit-learn
 `photometric`   colour operations on a batch, on the device
+`labels`        formats of pixel labels, for evaluation
+`coco_stuff`    the 27 coarse classes of COCO-Stuff
+`labelled`      pictures with labels, cut to one size
 `preprocessor`  batch in, the model's arguments out (floor 2)
 ==============  ============================================================================
 """

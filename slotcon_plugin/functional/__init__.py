@@ -8,6 +8,10 @@ arithmetic; the optimiser's is in `optim.lars`.
 `schedules`     learning rate and teacher momentum, in closed form
 `collectives`   what processes exchange; the identity on one process
 `diagnostics`   what is logged beside the losses
+`matching`      clusters against classes: counts, matchings, accuracy and IoU
+`dense`         from score maps to one answer a pixel, and labels to shares of a cell
+`kmeans`        clusters of directions
+`neighbours`    answers by the nearest of a memory
 `crops`         geometry of the two views
 `shapes`        the check at the door of the functions above
 `precision`     keeps the functions above out of mixed precision

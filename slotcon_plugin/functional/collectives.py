@@ -24,6 +24,15 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
     return total / world_size()
 
 
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Sum of a tensor of the same shape on every process; no gradient."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
 def any_process(mask: Tensor) -> Tensor:
     """Where a mask of the same shape on every process is true on at least one of them."""
     if world_size() == 1:

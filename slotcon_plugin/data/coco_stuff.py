@@ -1,0 +1,80 @@
+"""The 27 coarse classes of COCO-Stuff, from its pixel maps or from COCO's panoptic format.
+
+The hierarchy of COCO-Stuff (Caesar et al., CVPR 2018) one level above the fine classes, as the
+protocol of IIC and PiCIE uses it: 12 classes of things, 15 of stuff.
+"""
+
+# fmt: off
+CLASSES = (
+    "electronic-things",
+    "appliance-things",
+    "food-things",
+    "furniture-things",
+    "indoor-things",
+    "kitchen-things",
+    "accessory-things",
+    "animal-things",
+    "outdoor-things",
+    "person-things",
+    "sports-things",
+    "vehicle-things",
+    "ceiling-stuff",
+    "floor-stuff",
+    "food-stuff",
+    "furniture-stuff",
+    "raw-material-stuff",
+    "textile-stuff",
+    "wall-stuff",
+    "window-stuff",
+    "building-stuff",
+    "ground-stuff",
+    "plant-stuff",
+    "sky-stuff",
+    "solid-stuff",
+    "structural-stuff",
+    "water-stuff",
+)
+# Value of a COCO-Stuff pixel map, 0-181 (a category's id less one), to the coarse class.
+FINE_TO_COARSE = (
+    9, 11, 11, 11, 11, 11, 11, 11, 11, 8, 8, 8, 8, 8, 8, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6,
+    6, 6, 6, 6, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5, 5, 5, 5, 5, 5, 5, 5, 2, 2, 2, 2, 2, 2,
+    2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 4, 4, 4, 4, 4, 4,
+    4, 4, 17, 17, 22, 20, 20, 22, 15, 25, 16, 13, 12, 12, 17, 17, 23, 15, 15, 17, 15, 21, 15, 25,
+    13, 13, 13, 13, 13, 22, 26, 14, 14, 15, 22, 21, 21, 24, 20, 22, 15, 17, 16, 15, 22, 24, 21, 17,
+    25, 16, 21, 17, 22, 16, 21, 21, 25, 21, 26, 21, 24, 20, 17, 14, 21, 26, 15, 23, 20, 21, 24, 15,
+    24, 22, 25, 15, 20, 17, 17, 22, 14, 18, 18, 18, 18, 18, 18, 18, 26, 26, 19, 19, 24,
+)
+# fmt: on
+THINGS, STUFF = slice(0, 12), slice(12, 27)
+
+# Super-category and `isthing` of a category in COCO's panoptic format, to the coarse class. Food
+# and furniture are things and stuff, so that the name alone does not tell.
+SUPERCATEGORIES = {
+    ("electronic", 1): 0,
+    ("appliance", 1): 1,
+    ("food", 1): 2,
+    ("furniture", 1): 3,
+    ("indoor", 1): 4,
+    ("kitchen", 1): 5,
+    ("accessory", 1): 6,
+    ("animal", 1): 7,
+    ("outdoor", 1): 8,
+    ("person", 1): 9,
+    ("sports", 1): 10,
+    ("vehicle", 1): 11,
+    ("ceiling", 0): 12,
+    ("floor", 0): 13,
+    ("food-stuff", 0): 14,
+    ("furniture-stuff", 0): 15,
+    ("raw-material", 0): 16,
+    ("textile", 0): 17,
+    ("wall", 0): 18,
+    ("window", 0): 19,
+    ("building", 0): 20,
+    ("ground", 0): 21,
+    ("plant", 0): 22,
+    ("sky", 0): 23,
+    ("solid", 0): 24,
+    ("structural", 0): 25,
+    ("water", 0): 26,
+}

@@ -1,0 +1,147 @@
+"""Pictures with labels of their pixels, cut to one size, for evaluation."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..errors import DataError
+from .decode import UnreadablePicture, read_picture
+from .labels import FORMATS, LabelMap, find_labels
+from .sources import PICTURE_SUFFIXES, Source, list_pictures
+
+
+class LabelledPictures(Dataset):
+    """Pictures and index maps: short side to `size`, centre square (as PiCIE cuts them).
+
+    Args:
+        pictures: where they lie, see `sources.list_pictures`.
+        labels: a folder, or the JSON file of COCO's panoptic format; see `labels.find_labels`.
+        kind: a name of `labels.FORMATS`.
+        size: pixels of the square's side.
+        names: a text file that chooses the pictures, one name a line, with or without folder and
+            suffix; without it every picture that has labels is taken.
+
+    An item is a dict of `inputs`, uint8 (3, size, size) RGB, and `labels`, uint8 (size, size), 255
+    where there is none.
+
+    Raises:
+        DataError: at construction, if nothing is found or a listed picture or its labels are
+            missing; on indexing, if a file is broken or the two differ in size.
+    """
+
+    def __init__(
+        self,
+        pictures: Source | Iterable[Source],
+        labels: Source,
+        kind: str,
+        size: int = 320,
+        names: Source | None = None,
+    ):
+        self.size = size
+        self.classes = FORMATS[kind].classes if kind in FORMATS else ()
+        self.items, self.selection = _pair(
+            list_pictures(pictures), find_labels(labels, kind), labels, names
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        path, label_map = self.items[index]
+        try:
+            picture = read_picture(path)
+        except UnreadablePicture as error:
+            # Another picture must not take its place here, as it does in training.
+            raise DataError(f"{error}. A score without it would be another score.") from error
+        labels = label_map.read()
+        if picture.size != labels.size:
+            raise DataError(
+                f"The picture {path} has {picture.size[0]} x {picture.size[1]} pixels, its labels "
+                f"{label_map.path} {labels.size[0]} x {labels.size[1]}. Labels must be of the "
+                "picture's size."
+            )
+        return dict(
+            inputs=to_tensor(centre_square(picture, self.size, Image.Resampling.BILINEAR)),
+            labels=torch.from_numpy(
+                np.array(centre_square(labels, self.size, Image.Resampling.NEAREST))
+            ),
+        )
+
+
+def centre_square(picture: Image.Image, size: int, resample: int, short: int | None = None):
+    """Scale the short side to `short` (default: `size`) and cut the square of `size` in the middle.
+
+    Sides and margins are rounded as torchvision's Resize and CenterCrop round them.
+    """
+    short = short or size
+    width, height = picture.size
+    scaled = (
+        (short, int(short * height / width))
+        if width <= height
+        else (int(short * width / height), short)
+    )
+    if picture.size != scaled:
+        picture = picture.resize(scaled, resample)
+    left, top = (round((side - size) / 2) for side in scaled)
+    return picture.crop((left, top, left + size, top + size))
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """An RGB picture as uint8 (3, h, w)."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def _pair(
+    pictures: list[str], labels: dict[str, LabelMap], source: Source, names: Source | None
+) -> tuple[list[tuple[str, LabelMap]], str]:
+    """The pictures to use with their labels, and in words which they are."""
+    by_stem = {_stem(path): path for path in pictures}
+    if len(by_stem) != len(pictures):
+        raise DataError(
+            f"{len(pictures) - len(by_stem)} of the {len(pictures)} pictures have the name of "
+            "another one, and labels are found by the name: name the folder of one split."
+        )
+    if names is None:
+        chosen = [stem for stem in by_stem if stem in labels]
+        if not chosen:
+            raise DataError(
+                f"None of the {len(pictures)} pictures (first: {pictures[0]}) has labels in "
+                f"{source}: their file names must have the same stems. First label: "
+                f"{next(iter(labels.values())).path}."
+            )
+        selection = f"the {len(chosen)} of {len(pictures)} pictures that have labels"
+    else:
+        chosen = _read_names(Path(names).expanduser())
+        for where, found in (("pictures", by_stem), (f"labels in {source}", labels)):
+            missing = [stem for stem in chosen if stem not in found]
+            if missing:
+                raise DataError(
+                    f"{len(missing)} of the {len(chosen)} names in {names} are not among the "
+                    f"{where}: {', '.join(missing[:5])}{', …' * (len(missing) > 5)}"
+                )
+        selection = f"the {len(chosen)} pictures of {Path(names).name}"
+    return [(by_stem[stem], labels[stem]) for stem in chosen], selection
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise DataError(f"The list {path} cannot be read: {error.strerror}.") from error
+    chosen = [_stem(line) for line in lines if line and not line.startswith("#")]
+    if not chosen:
+        raise DataError(f"The list {path} is empty. Expected one name of a picture a line.")
+    if len(set(chosen)) != len(chosen):
+        raise DataError(f"The list {path} names {len(chosen) - len(set(chosen))} pictures twice.")
+    return chosen
+
+
+def _stem(path: str) -> str:
+    name = path.replace("\\", "/").rsplit("/", 1)[-1]
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in PICTURE_SUFFIXES else name

@@ -1,0 +1,13 @@
+"""What a pretraining learned, seen without fine-tuning. `tools/evaluate.py` is its door.
+
+==============  ============================================================================
+`networks`      the frozen networks: an encoder from anywhere, or SlotCon's grouping
+`batches`       labelled pictures in batches, shared among processes, with progress
+`segmentation`  prototypes or k-means clusters against classes
+`memory`        nearest neighbours, by plain torch or by faiss
+`retrieval`     dense nearest-neighbour retrieval
+`probe`         a linear classifier of every pixel
+`knn`           nearest-neighbour classification of whole pictures
+`report`        results as tables and as JSON
+==============  ============================================================================
+"""

@@ -1,0 +1,120 @@
+"""Nearest-neighbour classification of whole pictures, in folders by class as ImageNet is."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..data.decode import UnreadablePicture, read_picture
+from ..data.labelled import centre_square, to_tensor
+from ..data.sources import list_pictures
+from ..errors import ConfigError, DataError
+from ..functional.collectives import world_size
+from ..functional.neighbours import weighted_vote
+from .batches import Reading, batches
+from .memory import SEARCHES
+
+
+class ClassFolders(Dataset):
+    """A folder with one folder of pictures for each class.
+
+    Args:
+        root: the folder.
+        classes: names of the classes in order; by default the sub-folders, sorted.
+        size: pixels of the square that is cut from the middle, of a short side of size · 256 / 224.
+    """
+
+    def __init__(self, root: str | Path, classes: list[str] | None = None, size: int = 224):
+        root, self.size = Path(root).expanduser(), size
+        if not root.is_dir():
+            raise DataError(f"There is no folder {root}. Expected one with a folder a class.")
+        found = sorted(path.name for path in root.iterdir() if path.is_dir())
+        self.classes = found if classes is None else classes
+        unknown = sorted(set(found) - set(self.classes))
+        if not found or unknown:
+            raise DataError(
+                f"{root} holds the classes {unknown[:5]}, which the training folder does not."
+                if unknown
+                else f"{root} has no folders. Expected one for each class."
+            )
+        self.items = [
+            (path, self.classes.index(name))
+            for name in found
+            for path in list_pictures(root / name)
+        ]
+        self.selection = f"the {len(self.items)} pictures of {root.name}"
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | int]:
+        path, label = self.items[index]
+        try:
+            picture = read_picture(path)
+        except UnreadablePicture as error:
+            raise DataError(f"{error}. A score without it would be another score.") from error
+        short = round(self.size * 256 / 224)
+        square = centre_square(picture, self.size, Image.Resampling.BILINEAR, short)
+        return dict(inputs=to_tensor(square), labels=label)
+
+
+def classify(
+    features: nn.Module,
+    train: ClassFolders,
+    test: ClassFolders,
+    reading: Reading,
+    count: int = 20,
+    temperature: float = 0.07,
+    search: str = "torch",
+) -> dict:
+    """Label each test picture by the most similar training pictures.
+
+    Features are averaged over the places of the map. Neighbours vote with the weight
+    `exp(cosine / τ)` (Wu et al., CVPR 2018; 20 neighbours and τ = 0.07 as in DINO).
+
+    Args:
+        features: from uint8 pictures to (b, c, h, w).
+        train, test: the pictures; `test` has `train`'s classes.
+        reading: batches and where they go.
+        count: neighbours.
+        temperature: τ.
+        search: a name of `SEARCHES`.
+    """
+    if world_size() > 1:
+        raise ConfigError("knn runs in one process; start it without torchrun.")
+    features = features.to(reading.device)
+    memory_nd, labels_n = _encode(features, train, reading, "remembering")
+    memory, count = SEARCHES[search](memory_nd), min(count, len(memory_nd))
+    queries_qd, truth_q = _encode(features, test, reading, "looking up")
+    most = min(5, len(train.classes))
+    top1 = top5 = 0
+    # Batches bound the votes, which have a number for every neighbour and class.
+    for part_qd, part_q in zip(queries_qd.split(64), truth_q.split(64), strict=True):
+        similarity_qn, rows_qn = memory.search(part_qd, count)
+        answers_qnl = F.one_hot(labels_n[rows_qn], len(train.classes)).float()
+        votes_ql = weighted_vote(similarity_qn, answers_qnl, temperature)
+        hits = votes_ql.topk(most, dim=1).indices == part_q[:, None]
+        top1 += int(hits[:, 0].sum())
+        top5 += int(hits.sum())
+    return dict(
+        neighbours=count,
+        temperature=temperature,
+        memory=len(memory_nd),
+        classes=len(train.classes),
+        top1=round(100 * top1 / len(test), 4),
+        top5=round(100 * top5 / len(test), 4),
+    )
+
+
+def _encode(
+    features: nn.Module, dataset: Dataset, reading: Reading, title: str
+) -> tuple[Tensor, Tensor]:
+    """Directions (n, c) and labels (n,) of pictures."""
+    rows, labels = [], []
+    for batch in batches(dataset, reading, title):
+        rows.append(F.normalize(features(batch["inputs"]).mean(dim=(2, 3)), dim=1))
+        labels.append(batch["labels"])
+    return torch.cat(rows), torch.cat(labels)

@@ -1,0 +1,57 @@
+"""From a small map of scores or features to one answer a pixel, with bounded memory."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .shapes import check_shapes
+
+
+def upsampled_argmax(maps_bkhw: Tensor, height: int, width: int, chunk: int = 64) -> Tensor:
+    """Resample score maps bilinearly (align_corners False) and take the best of each pixel.
+
+    Args:
+        maps_bkhw: (b, k, h, w) scores.
+        height, width: pixels of the result.
+        chunk: score maps that are at full size at the same time; the result does not depend on it.
+
+    Returns:
+        (b, height, width) int64 in [0, k).
+    """
+    check_shapes(maps_bkhw=maps_bkhw)
+    best, winner = None, None
+    for start in range(0, maps_bkhw.shape[1], chunk):
+        part = maps_bkhw[:, start : start + chunk].float()
+        part = F.interpolate(part, (height, width), mode="bilinear", align_corners=False)
+        value, index = part.max(dim=1)
+        if best is None:
+            best, winner = value, index
+        else:
+            winner = torch.where(value > best, index + start, winner)
+            best = torch.maximum(value, best)
+    return winner
+
+
+def label_shares(labels_byx: Tensor, height: int, width: int, num_classes: int) -> Tensor:
+    """Share of each class among the labelled pixels of each cell of a coarse grid.
+
+    Args:
+        labels_byx: (b, y, x) integers in [0, num_classes); everything else is ignored. Sides are
+            multiples of `height` and `width`, or are split into cells as evenly as possible.
+        height, width: cells.
+        num_classes: l.
+
+    Returns:
+        (b, height, width, l) float32; sums to 1, or is all 0 in a cell without labelled pixels.
+    """
+    check_shapes(labels_byx=labels_byx)
+    b, y, x = labels_byx.shape
+    row_y = torch.arange(y, device=labels_byx.device) * height // y
+    column_x = torch.arange(x, device=labels_byx.device) * width // x
+    cell_yx = row_y[:, None] * width + column_x
+    picture_b = torch.arange(b, device=labels_byx.device)[:, None, None]
+    counted = (labels_byx >= 0) & (labels_byx < num_classes)
+    bins = ((picture_b * height * width + cell_yx) * num_classes + labels_byx.long())[counted]
+    counts = torch.bincount(bins, minlength=b * height * width * num_classes)
+    counts = counts.view(b, height, width, num_classes).float()
+    return counts / counts.sum(dim=3, keepdim=True).clamp(min=1)

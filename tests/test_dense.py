@@ -1,0 +1,77 @@
+"""Dense maps, k-means and neighbours against naive computations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from slotcon_plugin.functional.dense import label_shares, upsampled_argmax
+from slotcon_plugin.functional.kmeans import assign, fit_centres
+from slotcon_plugin.functional.neighbours import nearest, weighted_vote
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10, 64])
+def test_argmax_in_parts_is_the_argmax_of_all(chunk):
+    maps = random(2, 10, 4, 5)
+    whole = F.interpolate(maps, (32, 40), mode="bilinear", align_corners=False).argmax(dim=1)
+    assert torch.equal(upsampled_argmax(maps, 32, 40, chunk), whole)
+
+
+def test_label_shares_of_a_cell():
+    labels = torch.tensor([[[0, 0, 1, 255], [0, 2, 1, 255], [1, 1, 255, 255], [1, 1, 255, 255]]])
+    shares = label_shares(labels, 2, 2, num_classes=3)
+    assert shares.shape == (1, 2, 2, 3)
+    assert shares[0, 0, 0].tolist() == [0.75, 0, 0.25]
+    assert shares[0, 0, 1].tolist() == [0, 1, 0]  # of the two labelled pixels
+    assert shares[0, 1, 0].tolist() == [0, 1, 0]
+    assert shares[0, 1, 1].tolist() == [0, 0, 0]  # none is labelled
+
+
+def test_label_shares_where_cells_differ_in_size():
+    labels = torch.zeros(1, 7, 7, dtype=torch.uint8)
+    labels[:, :, 4:] = 1  # columns 0-3 belong to the first cell, 4-6 to the second
+    assert label_shares(labels, 2, 2, 2)[0, :, :, 1].tolist() == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("chunk", [3, 7, 1000])
+def test_nearest_in_parts_is_the_top_of_all(chunk):
+    queries, memory = random(6, 8), random(50, 8, seed=1)
+    similarity, rows = nearest(queries, memory, 5, chunk)
+    expected = (queries @ memory.T).topk(5, dim=1)
+    torch.testing.assert_close(similarity, expected.values)
+    assert torch.equal(rows, expected.indices)
+    with pytest.raises(ValueError, match="count is 51, expected 1 to 50"):
+        nearest(queries, memory, 51)
+
+
+def test_a_vote_by_hand():
+    similarity = torch.tensor([[1.0, 1.0 - 0.02 * torch.tensor(3.0).log().item()]])
+    answers = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    vote = weighted_vote(similarity, answers, temperature=0.02)  # weights 3 : 1
+    torch.testing.assert_close(vote, torch.tensor([[0.75, 0.25]]))
+
+
+def test_kmeans_finds_separate_groups():
+    corners = F.normalize(torch.eye(6)[:5] + 0.01, dim=1)
+    truth = torch.arange(5).repeat_interleave(40)
+    points = F.normalize(corners[truth] + 0.03 * random(200, 6), dim=1)
+    centres = fit_centres(points, 5)
+    torch.testing.assert_close(centres.norm(dim=1), torch.ones(5))
+    cosine, cluster = assign(points, centres)
+    assert (cosine > 0.98).all()
+    pairs = {(a, b) for a, b in zip(truth.tolist(), cluster.tolist(), strict=True)}
+    assert len(pairs) == 5  # one cluster a group
+    assert torch.equal(fit_centres(points, 5), centres)  # the seed decides
+
+
+def test_kmeans_leaves_no_cluster_empty():
+    points = F.normalize(random(30, 4), dim=1)
+    _, cluster = assign(points, fit_centres(points, 30))
+    assert cluster.unique().numel() >= 29
+    doubled = points[:3].repeat(5, 1)  # fewer different directions than clusters
+    assert fit_centres(doubled, 6).isfinite().all()
+    with pytest.raises(ValueError, match="num_clusters is 31, expected 1 to 30"):
+        fit_centres(points, 31)

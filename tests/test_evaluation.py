@@ -1,0 +1,184 @@
+"""The evaluations on pictures whose answer is known, on one process and on two."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from coloured import COLOURS, ColourFeatures, ColourGroups, write_coloured
+from PIL import Image
+
+from slotcon_plugin.data.labelled import LabelledPictures
+from slotcon_plugin.errors import ConfigError, DataError
+from slotcon_plugin.evaluation.batches import Reading
+from slotcon_plugin.evaluation.knn import ClassFolders, classify
+from slotcon_plugin.evaluation.memory import FaissNeighbours, TorchNeighbours
+from slotcon_plugin.evaluation.probe import probe
+from slotcon_plugin.evaluation.retrieval import remember, retrieve
+from slotcon_plugin.evaluation.segmentation import count_agreement, overcluster, unsupervised
+
+BOTH = ("one-to-one", "many-to-one")
+QUIET = Reading(batch_size=4, quiet=True)
+ORDER = [4, 2, 0, 5, 3, 1]
+
+
+def open_coloured(folder: Path) -> LabelledPictures:
+    return LabelledPictures(folder / "pictures", folder / "labels", "voc", size=64)
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory):
+    """Training pictures and 5 others: an odd number for two processes."""
+    folder = tmp_path_factory.mktemp("coloured")
+    return [
+        open_coloured(write_coloured(folder / name, count, seed))
+        for name, count, seed in (("train", 6, 0), ("test", 5, 1))
+    ]
+
+
+def test_permuted_prototypes_are_matched(coloured):
+    result = unsupervised(ColourGroups(ORDER), coloured[1], BOTH, QUIET)
+    for mode in BOTH:
+        assert result["matchings"][mode]["clusters"] == ORDER
+        assert result["matchings"][mode]["accuracy"] == result["matchings"][mode]["miou"] == 100
+        assert result["matchings"][mode]["classes_in_labels"] == 6
+    assert result["prototypes_used"] == 6
+    assert "6 prototypes for 21 classes" in result["note"]
+
+
+def test_the_maps_are_resampled_as_the_protocol_says(coloured):
+    """Against a direct computation: full-size scores, one arg-max, one histogram."""
+    groups, dataset = ColourGroups(ORDER), coloured[1]
+    (counts,) = count_agreement(lambda p: [groups(p)], [6], dataset, QUIET)
+    expected = np.zeros((6, 21), np.int64)
+    for item in (dataset[i] for i in range(len(dataset))):
+        scores = groups(item["inputs"][None])
+        scores = torch.nn.functional.interpolate(scores, (64, 64), mode="bilinear")
+        winner, labels = scores.argmax(dim=1)[0].numpy(), item["labels"].numpy()
+        np.add.at(expected, (winner[labels < 255], labels[labels < 255]), 1)
+    assert (counts.numpy() == expected).all()
+    labelled = sum(int((dataset[i]["labels"] < 255).sum()) for i in range(5))
+    assert counts.sum() == labelled < 5 * 64 * 64
+
+
+def test_k_means_finds_the_colours(coloured):
+    result = overcluster(ColourFeatures(), coloured[1], [6, 12], BOTH, QUIET)
+    assert result["directions"] == 5 * 64
+    assert result["clusterings"]["6"]["one-to-one"]["miou"] == 100
+    assert result["clusterings"]["12"]["many-to-one"]["miou"] == 100
+    with pytest.raises(ConfigError, match="--clusters 400: there are 320 features"):
+        overcluster(ColourFeatures(), coloured[1], [400], BOTH, QUIET)
+    small = overcluster(ColourFeatures(), coloured[1], [6], BOTH, QUIET, coloured[0], most=60)
+    assert small["directions"] == 60  # the bound holds, and other pictures can be clustered
+
+
+def test_retrieval(coloured):
+    train, test = coloured
+    result = retrieve(ColourFeatures(), train, test, QUIET, count=5)
+    assert result["miou"] == result["accuracy"] == 100
+    assert result["neighbours"] == 5
+    # neighbours beyond a colour's cells count little at a low temperature, and all at a high one
+    many = dict(count=300)
+    assert retrieve(ColourFeatures(), train, test, QUIET, **many)["miou"] == 100
+    assert retrieve(ColourFeatures(), train, test, QUIET, **many, temperature=100)["miou"] < 50
+
+
+def test_the_memory_is_bounded(coloured):
+    directions, answers = remember(ColourFeatures(), coloured[0], QUIET, most=30, seed=0)
+    assert directions.shape == (30, 3) and answers.shape == (30, 21)
+    torch.testing.assert_close(directions.norm(dim=1), torch.ones(30))
+    torch.testing.assert_close(answers.sum(dim=1), torch.ones(30))  # no cell without labels
+    everything = remember(ColourFeatures(), coloured[0], QUIET, most=10_000, seed=0)[1]
+    labelled = sum(int((coloured[0][i]["labels"] < 255).sum()) for i in range(6)) / 4
+    assert len(everything) == labelled  # four pixels of each labelled cell
+
+
+def test_rare_classes_are_remembered_first(tmp_path):
+    for name in ("pictures", "labels"):
+        (tmp_path / name).mkdir()
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:8, :16] = 1  # 2 of 64 cells
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path / "pictures" / "a.png")
+    Image.fromarray(labels).save(tmp_path / "labels" / "a.png")
+    dataset = open_coloured(tmp_path)
+    kept = [remember(ColourFeatures(), dataset, QUIET, 4, seed)[1][:, 1].sum() for seed in range(9)]
+    assert sum(kept) > 12  # by chance alone it would be about one
+
+
+def test_faiss_finds_what_torch_finds():
+    pytest.importorskip("faiss")
+    generator = torch.Generator().manual_seed(0)
+    memory, queries = (torch.randn(n, 16, generator=generator) for n in (300, 20))
+    one, other = (kind(memory).search(queries, 7) for kind in (TorchNeighbours, FaissNeighbours))
+    torch.testing.assert_close(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+def test_a_probe_learns_the_colours_cached_or_not(coloured):
+    train, test = coloured
+    results = [
+        probe(ColourFeatures(), train, test, QUIET, epochs=40, cache=cache) for cache in (2**20, 0)
+    ]
+    assert all(result["miou"] == 100 for result in results)
+    assert probe(ColourFeatures(), train, test, QUIET, epochs=1, lr=0.0)["accuracy"] < 60
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for split in ("train", "val"):
+        for i, colour in enumerate(COLOURS[:3]):
+            folder = tmp_path / split / f"class{i}"
+            folder.mkdir(parents=True)
+            for n in range(2):
+                pixels = np.full((40, 50, 3), colour) // (n + 1)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{n}.png")
+    return tmp_path
+
+
+def test_knn_classifies_pictures(folders):
+    train = ClassFolders(folders / "train", size=32)
+    result = classify(ColourFeatures(), train, ClassFolders(folders / "val", size=32), QUIET, 1)
+    assert (result["top1"], result["top5"], result["classes"]) == (100, 100, 3)
+    # a picture in the wrong folder is a mistake
+    (folders / "val" / "class0" / "1.png").rename(folders / "val" / "class1" / "2.png")
+    result = classify(ColourFeatures(), train, ClassFolders(folders / "val", size=32), QUIET, 1)
+    assert result["top1"] == pytest.approx(100 * 5 / 6, abs=0.01)
+    (folders / "val" / "class1").rename(folders / "val" / "other")
+    with pytest.raises(DataError, match=r"classes \['other'\], which the training folder does not"):
+        ClassFolders(folders / "val", train.classes)
+
+
+def _worker(rank, folder):
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group(
+        "gloo",
+        f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=180),
+    )
+    dataset = open_coloured(Path(folder))
+    counts = count_agreement(lambda pictures: [ColourGroups(ORDER)(pictures)], [6], dataset, QUIET)[
+        0
+    ]
+    clustered = overcluster(ColourFeatures(), dataset, [6], BOTH, QUIET)
+    torch.save(dict(counts=counts, clustered=clustered), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    folder = write_coloured(tmp_path / "data", count=5, seed=1)
+    torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=2)
+    dataset = open_coloured(folder)
+    (alone,) = count_agreement(lambda p: [ColourGroups(ORDER)(p)], [6], dataset, QUIET)
+    clustered = overcluster(ColourFeatures(), dataset, [6], BOTH, QUIET)
+    for rank in range(2):
+        found = torch.load(folder / f"{rank}.pt", weights_only=True)
+        assert torch.equal(found["counts"], alone)
+        assert found["clustered"]["directions"] == clustered["directions"]
+        miou = found["clustered"]["clusterings"]["6"]["one-to-one"]["miou"]
+        assert miou == clustered["clusterings"]["6"]["one-to-one"]["miou"]

@@ -1,0 +1,159 @@
+"""Labels of pixels in every format, and the squares that are cut from pictures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as tv
+
+from slotcon_plugin.data import coco_stuff
+from slotcon_plugin.data.labelled import LabelledPictures, centre_square
+from slotcon_plugin.data.labels import FORMATS, find_labels
+from slotcon_plugin.errors import DataError
+
+
+def save(path, values, mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(np.array(values, np.uint8))
+    if mode == "P":
+        picture.putpalette(list(range(256)) * 3)
+    picture.save(path)
+    return path
+
+
+def read(source, kind, stem="a"):
+    return np.array(find_labels(source, kind)[stem].read()).tolist()
+
+
+def test_index_maps(tmp_path):
+    # person, car, (grass-stuff, value 123) and sky-other (156), unlabelled
+    save(tmp_path / "stuff/a.png", [[0, 2, 123], [156, 181, 255]])
+    names = coco_stuff.CLASSES
+    assert read(tmp_path / "stuff", "coco-stuff") == [
+        [names.index("person-things"), names.index("vehicle-things"), names.index("plant-stuff")],
+        [names.index("sky-stuff"), names.index("solid-stuff"), 255],
+    ]
+    save(tmp_path / "voc/a.png", [[0, 20, 255]], mode="P")
+    assert read(tmp_path / "voc", "voc") == [[0, 20, 255]]
+    save(tmp_path / "ade/a.png", [[0, 1, 150]])
+    assert read(tmp_path / "ade", "ade20k") == [[255, 0, 149]]
+    assert [len(FORMATS[kind].classes) for kind in FORMATS] == [27, 27, 21, 150]
+
+
+def write_panoptic(folder, categories, segments, numbers):
+    content = dict(
+        categories=[
+            dict(id=i, name=f"c{i}", supercategory=name, isthing=thing)
+            for i, (name, thing) in enumerate(categories)
+        ],
+        annotations=[dict(file_name="a.png", image_id=1, segments_info=segments)],
+    )
+    file = folder / "panoptic.json"
+    file.write_text(json.dumps(content))
+    numbers = np.array(numbers)
+    rgb = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=-1)
+    save(folder / "panoptic" / "a.png", rgb)
+    return file
+
+
+def test_panoptic_segments(tmp_path):
+    categories = [("furniture", 1), ("furniture-stuff", 0), ("food", 1), ("food-stuff", 0)]
+    segments = [dict(id=70000, category_id=0), dict(id=300, category_id=1)]
+    segments += [dict(id=5, category_id=2), dict(id=6, category_id=3)]
+    file = write_panoptic(tmp_path, categories, segments, [[70000, 300, 0], [5, 6, 70000]])
+    assert read(file, "panoptic") == [[3, 15, 255], [2, 14, 3]]
+
+    write_panoptic(tmp_path, categories, segments[1:], [[70000, 300, 0]])
+    with pytest.raises(DataError, match=r"segments \[70000\], which the JSON file does not list"):
+        read(file, "panoptic")
+    write_panoptic(tmp_path, [("cutlery", 1)], [], [[0]])
+    with pytest.raises(DataError, match="'cutlery' with isthing = 1, which is none of COCO's 27"):
+        find_labels(file, "panoptic")
+
+
+def test_super_categories_agree_with_the_pixel_maps(coco_mini):
+    """Two sources of the same hierarchy: the panoptic categories and COCO-Stuff's fine classes."""
+    categories = json.loads((coco_mini / "panoptic.json").read_text())["categories"]
+    shared = [category for category in categories if category["id"] <= 182]
+    assert len(shared) > 100
+    for category in shared:
+        coarse = coco_stuff.SUPERCATEGORIES[category["supercategory"], category["isthing"]]
+        assert coarse == coco_stuff.FINE_TO_COARSE[category["id"] - 1], category["name"]
+    assert sorted(coco_stuff.SUPERCATEGORIES.values()) == list(range(27))
+    assert set(coco_stuff.FINE_TO_COARSE) == set(range(27))
+
+
+def test_panoptic_labels_are_the_semantic_maps(coco_mini):
+    categories = json.loads((coco_mini / "panoptic.json").read_text())["categories"]
+    coarse = np.full(256, 255)
+    for category in categories:
+        key = category["supercategory"], category["isthing"]
+        coarse[category["id"]] = coco_stuff.SUPERCATEGORIES[key]
+    labels = find_labels(coco_mini / "panoptic.json", "panoptic")
+    assert len(labels) == 53
+    for stem in sorted(labels)[:5]:
+        ids = np.array(Image.open(coco_mini / "semantic133" / f"{stem}.png"))
+        assert (np.array(labels[stem].read()) == coarse[ids]).all()
+
+
+@pytest.mark.parametrize("size", [(97, 64), (64, 97), (200, 131), (64, 64)])
+def test_squares_are_torchvision_s(size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    for resample, mode in (
+        (Image.Resampling.BILINEAR, tv.InterpolationMode.BILINEAR),
+        (Image.Resampling.NEAREST, tv.InterpolationMode.NEAREST),
+    ):
+        expected = tv.center_crop(tv.resize(picture, 64, mode), [64, 64])
+        assert (np.array(centre_square(picture, 64, resample)) == np.array(expected)).all()
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    for i, name in enumerate(("a", "b", "c")):
+        values = np.full((20, 30, 3), 60 * i)
+        save(tmp_path / "pictures" / f"{name}.jpg", values)
+        if name != "c":
+            save(tmp_path / "labels" / f"{name}.png", values[..., 0] // 60)
+    return tmp_path
+
+
+def test_pictures_and_labels_are_paired_by_name(pairs):
+    found = LabelledPictures(pairs / "pictures", pairs / "labels", "voc", size=16)
+    assert len(found) == 2
+    assert found.selection == "the 2 of 3 pictures that have labels"
+    assert found[1]["inputs"].shape == (3, 16, 16)
+    assert found[1]["inputs"].dtype == torch.uint8
+    assert found[1]["labels"].unique().tolist() == [1]
+    (pairs / "list.txt").write_text("# chosen\nsome/folder/b.jpg\n")
+    found = LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16, pairs / "list.txt")
+    assert found[0]["labels"].unique().tolist() == [1]
+    assert found.selection == "the 1 pictures of list.txt"
+
+
+def test_mistakes_are_named(pairs):
+    (pairs / "list.txt").write_text("a\nc\n")
+    with pytest.raises(DataError, match=r"1 of the 2 names .* not among the labels in .*: c"):
+        LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16, pairs / "list.txt")
+    with pytest.raises(DataError, match="no folder of labels"):
+        find_labels(pairs / "nowhere", "voc")
+    with pytest.raises(ValueError, match="'voc12', expected one of coco-stuff, panoptic, voc"):
+        find_labels(pairs / "labels", "voc12")
+    save(pairs / "labels" / "a.png", np.zeros((20, 31)))
+    with pytest.raises(DataError, match=r"has 30 x 20 pixels, its labels .* 31 x 20"):
+        LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16)[0]
+    save(pairs / "labels" / "a.png", [[21, 22]])
+    with pytest.raises(DataError, match=r"values \[21, 22\], which voc does not"):
+        read(pairs / "labels", "voc")
+    save(pairs / "labels" / "a.png", np.zeros((4, 4, 3)))
+    with pytest.raises(DataError, match="mode RGB, expected an 8-bit index map"):
+        read(pairs / "labels", "voc")
+    save(pairs / "labels" / "deeper" / "a.png", [[0]])
+    with pytest.raises(DataError, match="Two label maps have the same name"):
+        find_labels(pairs / "labels", "voc")
+    (pairs / "labels" / "deeper" / "a.png").unlink()
+    (pairs / "pictures" / "b.jpg").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"cannot read the picture .*b\.jpg"):
+        LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16)[1]
