@@ -75,7 +75,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     one = commands.add_parser("retrieval", help="dense nearest neighbours")
     one.description = (
         "Cells of training pictures are remembered with their labels; a cell of another picture "
-        "gets the weighted labels of its nearest. Nothing is trained (Hummingbird, arXiv 2306.01667)."
+        "gets the weighted labels of its nearest. Nothing is trained (Hummingbird, arXiv "
+        "2306.01667)."
     )
     _add_network(one)
     one.add_argument("--memory", type=int, default=100_000, help="cells kept (%(default)s)")
