@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 
 import pytest
@@ -10,7 +9,7 @@ import tiny_weights
 import torch
 from coloured import write_coloured
 from photographs import photographs
-from tiny_training import ROOT, environment
+from tiny_training import ROOT, start
 
 from slotcon_plugin.data.labelled import to_tensor
 from slotcon_plugin.errors import CheckpointError, ConfigError
@@ -83,35 +82,42 @@ def test_tables():
     ]
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "tools" / "evaluate.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=120,
+@pytest.fixture(scope="module")
+def runs(checkpoint, tmp_path_factory):
+    """The tool, run three times side by side: output and exit status of each."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = write_coloured(folder / "data", count=3)
+    where = ["--pictures", data / "pictures", "--labels", data / "labels"]
+    pixels = [*where, "--labels-format", "voc", "--size", 64]
+    commands = dict(
+        help=["--help"],
+        segment=["unsupervised", checkpoint, *pixels, "--out", folder / "new" / "out.json"],
+        mistake=["retrieval", checkpoint, *where],
     )
+    tool = ROOT / "tools" / "evaluate.py"
+    started = {name: start(sys.executable, tool, *words) for name, words in commands.items()}
+    done = {
+        name: (process.communicate(timeout=120)[0], process) for name, process in started.items()
+    }
+    return folder, {name: (text, process.returncode) for name, (text, process) in done.items()}
 
 
-def test_help_teaches():
-    shown = run("--help").stdout
+def test_help_teaches(runs):
+    shown, _ = runs[1]["help"]
     for command in COMMANDS:
         assert command in shown
-    for line in re.findall(r"tools/evaluate.py (\w+) ", shown):
-        assert line in COMMANDS
+    examples = re.findall(r"tools/evaluate.py ([a-z]+) [^-]", shown)
+    assert set(examples) >= {"unsupervised", "overcluster", "retrieval"}
+    assert set(examples) <= set(COMMANDS)
 
 
-def test_the_tool_segments_and_writes(checkpoint, tmp_path):
-    data = write_coloured(tmp_path / "data", count=3)
-    out = tmp_path / "results" / "unsupervised.json"
-    where = ["--pictures", data / "pictures", "--labels", data / "labels"]
-    done = run(
-        "unsupervised", checkpoint, *where, "--labels-format", "voc", "--size", 64, "--out", out
-    )
-    assert done.returncode == 0, done.stderr
-    assert "the 3 of 3 pictures that have labels" in done.stdout
-    assert re.search(r"\| one-to-one +\| +\d+\.\d\d", done.stdout)
-    written = json.loads(out.read_text())
+def test_the_tool_segments_and_writes(runs):
+    folder, results = runs
+    shown, status = results["segment"]
+    assert status == 0, shown
+    assert "the 3 of 3 pictures that have labels" in shown
+    assert re.search(r"\| one-to-one +\| +\d+\.\d\d", shown)
+    written = json.loads((folder / "new" / "out.json").read_text())
     assert written["evaluation"] == "unsupervised"
     assert written["data"]["test"]["pictures"] == 3
     assert written["results"]["prototypes"] == 12
@@ -120,10 +126,8 @@ def test_the_tool_segments_and_writes(checkpoint, tmp_path):
     assert one["classes"]["sheep"]["pixels"] == 0 and one["classes"]["aeroplane"]["pixels"] > 0
 
 
-def test_mistakes_are_one_message(checkpoint, tmp_path):
-    data = write_coloured(tmp_path / "data", count=2)
-    where = ["--pictures", data / "pictures", "--labels", data / "labels"]
-    done = run("retrieval", checkpoint, *where)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: retrieval learns from other pictures than it scores")
-    assert "Traceback" not in done.stderr
+def test_mistakes_are_one_message(runs):
+    shown, status = runs[1]["mistake"]
+    assert status == 1
+    assert "error: retrieval learns from other pictures than it scores" in shown
+    assert "Traceback" not in shown

@@ -58,6 +58,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_pixels(one, "coco-stuff", 320)
 
     one = commands.add_parser("overcluster", help="k-means clusters against classes")
+    one.description = (
+        "Features of all pictures, of unit length, are clustered by k-means; each pixel goes to "
+        "the nearest centre; clusters are matched to classes. The same for every encoder, so that "
+        "encoders can be compared. Runs in several processes under torchrun."
+    )
     _add_network(one)
     one.add_argument("--clusters", type=int, nargs="+", default=[27, 100, 500], metavar="K")
     one.add_argument(
@@ -68,20 +73,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_train(one, "to cluster", "the same pictures that are scored")
 
     one = commands.add_parser("retrieval", help="dense nearest neighbours")
+    one.description = (
+        "Cells of training pictures are remembered with their labels; a cell of another picture "
+        "gets the weighted labels of its nearest. Nothing is trained (Hummingbird, arXiv "
+        "2306.01667)."
+    )
     _add_network(one)
     one.add_argument("--memory", type=int, default=100_000, help="cells kept (%(default)s)")
     _add_search(one, 30, 0.02)
     _add_pixels(one, "voc", 512)
-    _add_train(one, "to remember", "those of --pictures and --labels")
+    _add_train(one, "to remember", "all of --train-pictures")
 
     one = commands.add_parser("probe", help="a linear layer of every pixel")
+    one.description = (
+        "Batch norm and one linear layer are trained on frozen features, without augmentation; "
+        "features that fit into 4 GiB are computed once."
+    )
     _add_network(one)
     one.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
     one.add_argument("--lr", type=float, default=0.1, help="default: %(default)s")
     _add_pixels(one, "voc", 512)
-    _add_train(one, "to train on", "those of --pictures and --labels")
+    _add_train(one, "to train on", "all of --train-pictures")
 
     one = commands.add_parser("knn", help="whole pictures, in a folder a class")
+    one.description = (
+        "Features, averaged over each picture, are compared; the nearest training pictures vote."
+    )
     _add_network(one)
     one.add_argument("--train", type=Path, required=True, help="folder with a folder a class")
     one.add_argument("--pictures", type=Path, required=True, help="the same, to be classified")
@@ -92,7 +109,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("network", metavar="NETWORK", help="see `tools/evaluate.py --help`")
+    parser.add_argument(
+        "network",
+        metavar="NETWORK",
+        help="a checkpoint, an exported encoder, random:resnet50 or supervised:resnet50",
+    )
     parser.add_argument("--part", choices=("teacher", "student"), help="of a full checkpoint")
     parser.add_argument("--stage", type=int, help="1-4: whose map is taken (default: the last)")
     parser.add_argument(
@@ -109,8 +130,10 @@ def _add_matching(parser: argparse.ArgumentParser) -> None:
 
 def _add_search(parser: argparse.ArgumentParser, count: int, temperature: float) -> None:
     parser.add_argument("--neighbours", type=int, default=count, help="default: %(default)s")
-    parser.add_argument("--temperature", type=float, default=temperature, help="%(default)s")
-    parser.add_argument("--search", choices=("torch", "faiss"), default="torch")
+    parser.add_argument(
+        "--temperature", type=float, default=temperature, help="of the weights (%(default)s)"
+    )
+    parser.add_argument("--search", choices=("torch", "faiss"), default="torch", help="%(default)s")
 
 
 def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) -> None:
@@ -132,9 +155,11 @@ def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) 
 
 
 def _add_train(parser: argparse.ArgumentParser, what: str, default: str) -> None:
-    parser.add_argument("--train-list", metavar="FILE", help=f"names of the pictures {what}")
-    parser.add_argument("--train-pictures", metavar="PATH", help=f"default: {default}")
-    parser.add_argument("--train-labels", metavar="PATH")
+    parser.add_argument(
+        "--train-list", metavar="FILE", help=f"names of the pictures {what}; default: {default}"
+    )
+    parser.add_argument("--train-pictures", metavar="PATH", help="default: --pictures")
+    parser.add_argument("--train-labels", metavar="PATH", help="default: --labels")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
