@@ -20,8 +20,9 @@ DET = ["onedl-mmcv>=2.3", "onedl-mmdetection>=3.5", "pycocotools>=2.0.7"]
 SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
 DEMO = ["matplotlib>=3.7", "rich", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
 EXPORT = ["safetensors>=0.4"]
+FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it PIL does
 # timm is a target of tools/export.py: only the test that proves it needs the library.
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EXPORT]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EXPORT, *FAST]
 LINT = ["ruff"]
 DEV = [*TEST, *LINT, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
 
@@ -48,6 +49,7 @@ setup(
         "seg": SEG,
         "demo": DEMO,
         "export": EXPORT,
+        "fast": FAST,
         "test": TEST,
         "lint": LINT,
         "dev": DEV,

@@ -48,7 +48,7 @@ FLOORS = [
 # Libraries that a floor may import, besides those of the floors under it and Python's own.
 LIBRARIES = {
     0: {"torch", "numpy", "scipy"},
-    1: {"torchvision", "PIL"},
+    1: {"torchvision", "PIL", "simplejpeg"},
     2: {"mmengine", "safetensors"},
     3: {
         "mmcv",
