@@ -32,8 +32,8 @@ class UnlabelledPictures(Dataset):
             root. See `sources.list_pictures`.
         preset: None, "coco", "coco+" or "imagenet".
         list_root: what relative paths in list files start from; by default the list's own folder.
-        views: called with a picture, uint8 RGB (h, w, 3), and a generator, returns a dict of tensors; or arguments
-            of `TwoViews` as a dict. By default the paper's `TwoViews()`.
+        views: called with a picture, uint8 RGB (h, w, 3), and a generator, returns a dict of
+            tensors; or arguments of `TwoViews` as a dict. By default the paper's `TwoViews()`.
 
     Indexed by a `Draw`, the item is a function of the draw alone. Indexed by a plain integer, the
     seed of the views comes from torch's: the DataLoader's base seed in a worker, else

@@ -122,12 +122,10 @@ class SlotCon(BaseModel):
         # 2. Inverse augmentation: pixel (i, j) of both views shows the same place.
         places = list(zip(geometry.boxes, geometry.flips, strict=True))
         student_aligned = [
-            head.prototypes.score(align(view.directions, *place))
-            for view, place in zip(student_views, places, strict=True)
+            align(view.scores, *place) for view, place in zip(student_views, places, strict=True)
         ]
         teacher_aligned = [
-            teacher.prototypes.score(align(view.directions, *place))
-            for view, place in zip(teacher_views, places, strict=True)
+            align(view.scores, *place) for view, place in zip(teacher_views, places, strict=True)
         ]
 
         # 3. Both views are grouped alike.
