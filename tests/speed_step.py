@@ -206,7 +206,9 @@ class Updates:
         for _ in range(2):
             params = [nn.Parameter(p.detach().clone()) for p in student]
             for p in params:
-                p.grad = 0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)).to(p)
+                p.grad = 0.01 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)).to(
+                    p
+                )
             teacher = [0.9 * p.detach() for p in params[:teacher_size]]
             self.sides.append((params, teacher))
         self.optimizer = SlotConLARS(self.sides[0][0], lr=0.1)

@@ -41,6 +41,8 @@ FLOORS = [
     ("engine.*", 2),
     ("registry", 2),
     ("progress", 3),
+    ("benchmark", 3),
+    ("benchmark.*", 3),
     ("pictures", 3),
     ("pictures.*", 3),
     ("", 2),  # the package itself: it registers its parts

@@ -38,7 +38,7 @@ class Row:
     goal: float | None = None  # the ratio that is aimed at, on a CPU
 
     def __post_init__(self) -> None:
-        if self.plain is not None and self.ratio is None:
+        if self.plain is not None and self.ratio is None and self.unit != "share":
             more_is_better = self.unit.startswith("pictures")
             large, small = (self.ours, self.plain) if more_is_better else (self.plain, self.ours)
             self.ratio = large / small if small else None
