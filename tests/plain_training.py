@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from slotcon_plugin.data.views import TwoViews
 
-
 LOSS_SCALE = 1024.0  # of float16; a fixed one
 
 

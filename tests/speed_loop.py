@@ -52,7 +52,7 @@ def run_ours(cfg) -> Loop:
 def run_plainly(cfg, paths: list[str], device: str, steps: int) -> Loop:
     """The same networks and sizes, the plain loop."""
     model = MODELS.build({**cfg.model, "compile": False, "channels_last": False})
-    views = {key: value for key, value in (cfg.train_dataloader.dataset.views or {}).items()}
+    views = dict(cfg.train_dataloader.dataset.get("views") or {})
     views.pop("type", None)
     loader = cfg.train_dataloader
     trainer = PlainTrainer(model, device)

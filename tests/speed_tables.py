@@ -132,17 +132,17 @@ def all_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
     paths = write_jpegs(folder / "loop", *SIZES[0], copies)
     options = ["train_dataloader.dataset.views.size=64"] if settings.quick else []
     steps, batch = settings.loop_steps, settings.loop_batch
-    cfg = loop_config(paths, settings.device, batch, steps, settings.workers, options)
+    arguments = (paths, settings.device, batch, steps, settings.workers, options)
     say(f"all: {steps} plain steps of {batch}")
     try:
-        plain = run_plainly(cfg, paths, settings.device, steps)
+        plain = run_plainly(loop_config(*arguments), paths, settings.device, steps)
     except torch.OutOfMemoryError:
         say("all: the plain loop does not fit into this device's memory")
         plain = None
     gc.collect()
     torch.cuda.empty_cache()
     say(f"all: {steps} steps of ours")
-    ours = run_ours(cfg)
+    ours = run_ours(loop_config(*arguments))
     speeds, waits = [], []
     for side in (ours, plain):
         took, waited = (times[len(times) // 4 :] for times in side) if side else ([], [])

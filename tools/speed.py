@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     import speed_tables
+
     from slotcon_plugin.benchmark.report import machine, table, write_json
 
     settings = settle(args)

@@ -16,7 +16,6 @@ from torch import Tensor
 from .precision import full_precision
 from .shapes import check_shapes
 
-
 # Up to this many pixels the two matrices are multiplied into one (pixels x pixels): more arithmetic
 # but a single product of a good shape. 7 x 7 pixels need 49 multiplications a channel and pixel,
 # the prototypes' scores of a resampled direction d = 256.

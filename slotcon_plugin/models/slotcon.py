@@ -24,8 +24,8 @@ class SlotCon(BaseModel):
         backbone, neck, head: configs of encoder, projector and prototype head.
         teacher_momentum: momentum of the teacher at step 0.
         compile: run encoder and projector, student's and teacher's, through torch.compile.
-        channels_last: keep the encoders' weights with channels innermost, as tensor cores like them;
-            their maps follow.
+        channels_last: keep the encoders' weights with channels innermost, as tensor cores like
+            them; their maps follow.
         data_preprocessor: config of the device part of the data pipeline.
         init_cfg: MMEngine's initialisation config.
     """
