@@ -25,7 +25,7 @@ class PixelsThemselves(nn.Module):
     """An encoder that is not there: its pictures are projected pixels (b, d, h, w) already."""
 
     def forward(self, pixels):
-        return (pixels,)
+        return (pixels.view_as(pixels),)  # a tensor of its own: the teacher's has no gradient
 
 
 class SlotsThemselves(nn.Module):

@@ -43,6 +43,12 @@ class Settings:
 Say = Callable[[str], None]
 
 
+def clock(settings: Settings) -> Callable[[], float]:
+    """With one thread on the CPU the processor's time, which other programs disturb less."""
+    alone = settings.device == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
+
+
 def data_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
     """The worker part and the device part of the pipeline, at two sizes."""
     rows = []
@@ -58,7 +64,9 @@ def data_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
         rows.append(timed_row("data", name, times, 4.0, len(paths), unit))
     items = pair[0]() * (1 if settings.quick else max(settings.batch // len(paths), 1))
     torch.set_num_threads(1 if settings.device == "cpu" else threads)
-    times = race(*device_pair(items, settings.device), settings.rounds, settings.device)
+    times = race(
+        *device_pair(items, settings.device), settings.rounds, settings.device, clock(settings)
+    )
     unit = "pictures/s/core" if settings.device == "cpu" else "pictures/s"
     rows.append(timed_row("data", "device part", times, None, len(items), unit))
     torch.set_num_threads(threads)
@@ -71,7 +79,7 @@ def step_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
     networks = None
     for name, pair in Updates(*recipe_parameters(settings)).pairs().items():
         say(f"step: {name}, all networks")
-        times = race(*pair, settings.rounds, settings.device)
+        times = race(*pair, settings.rounds, settings.device, clock(settings))
         rows.append(timed_row("step", f"{name}, all networks", times))
         networks = times if networks is None else added(networks, times)
     gc.collect()
@@ -82,10 +90,10 @@ def step_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
         whole = None
         for name, pair in step.pairs().items():
             say(f"step: K = {k}, {name}")
-            times = whole = race(*pair, settings.rounds, settings.device)
+            times = whole = race(*pair, settings.rounds, settings.device, clock(settings))
             rows.append(timed_row("step", f"K {k}: {name}", times))
         for name, pair in small.items():
-            times = race(*pair, settings.rounds, settings.device)
+            times = race(*pair, settings.rounds, settings.device, clock(settings))
             whole = added(whole, times)
             rows.append(timed_row("step", f"K {k}: {name}, prototypes", times))
         goal = STEP_GOALS.get(k)
@@ -208,7 +216,7 @@ def growth(settings: Settings, say: Say) -> dict[str, dict[str, list]]:
             say(f"growth: K = {k}, batch = {batch}")
             step = Step(k, batch, device=settings.device)
             x, sides = (k if axis == "K" else batch), step.losses()
-            times = race(*sides, max(settings.rounds // 2, 1), settings.device)
+            times = race(*sides, max(settings.rounds // 2, 1), settings.device, clock(settings))
             add(f"time, {axis}", x, *map(statistics.median, times))
             add(f"memory, {axis}", x, *(peak_bytes(side, settings.device) for side in sides))
     for k, result in exchange(list(many), 4).items():

@@ -58,7 +58,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "512 on a GPU)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--threads", type=int, help="torch's threads (default: torch's choice)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help="torch's threads (default: torch's choice); with 1, times are the processor's",
+    )
     parser.add_argument("--workers", type=int, help="the loop's loader workers (default: cores)")
     parser.add_argument("--rounds", type=int, help="timed rounds (default: 7)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see it work")
