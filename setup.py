@@ -22,8 +22,9 @@ DEMO = ["matplotlib>=3.7", "rich", "scikit-image>=0.22", "scikit-learn>=1.3", "s
 EXPORT = ["safetensors>=0.4"]
 EVAL = ["scipy>=1.11", "tqdm"]  # tools/evaluate.py
 FAISS = ["faiss-cpu>=1.9"]  # its --search faiss; plain torch finds the same neighbours
+FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it PIL does
 # timm is a target of tools/export.py: only the test that proves it needs the library.
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAISS]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAISS, *FAST]
 LINT = ["ruff"]
 DEV = [*TEST, *LINT, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
 
@@ -52,6 +53,7 @@ setup(
         "eval": EVAL,
         "export": EXPORT,
         "faiss": FAISS,
+        "fast": FAST,
         "test": TEST,
         "lint": LINT,
         "dev": DEV,

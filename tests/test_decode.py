@@ -7,8 +7,9 @@ import zlib
 import numpy as np
 import pytest
 from photographs import photograph_paths, photographs
-from PIL import Image
+from PIL import ExifTags, Image
 
+from slotcon_plugin.data import decode
 from slotcon_plugin.data.decode import UnreadablePicture, read_picture
 
 Turn = Image.Transpose
@@ -129,3 +130,30 @@ def test_broken_files_raise_one_error_that_names_them(tmp_path):
         assert caught.value.path == str(tmp_path / name) and caught.value.reason
         again = pickle.loads(pickle.dumps(caught.value))
         assert str(again) == str(caught.value)
+
+
+def test_pixels_are_the_pictures_whoever_decodes(picture, tmp_path, monkeypatch):
+    files = dict(quality=70), dict(quality=95, subsampling=0), dict(progressive=True)
+    for number, options in enumerate(files):
+        picture.save(tmp_path / f"{number}.jpg", **options)
+    picture.convert("L").save(tmp_path / "grey.jpg")
+    picture.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    picture.save(tmp_path / "a.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    for decoder in (decode.decode_jpeg, None):
+        monkeypatch.setattr(decode, "decode_jpeg", decoder)
+        for path in tmp_path.iterdir():
+            pixels = decode.read_pixels(path)
+            np.testing.assert_array_equal(pixels, np.asarray(read_picture(path)), str(path))
+            assert pixels.dtype == np.uint8
+
+
+def test_a_cut_off_jpeg_is_unreadable_to_both(picture, tmp_path):
+    picture.save(tmp_path / "whole.jpg")
+    data = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    for read in (read_picture, decode.read_pixels):
+        with pytest.raises(UnreadablePicture, match=r"cut\.jpg"):
+            read(tmp_path / "cut.jpg")

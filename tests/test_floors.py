@@ -46,6 +46,8 @@ FLOORS = [
     ("evaluation", 3),
     ("evaluation.*", 3),
     ("progress", 3),
+    ("benchmark", 3),
+    ("benchmark.*", 3),
     ("pictures", 3),
     ("pictures.*", 3),
     ("", 2),  # the package itself: it registers its parts
@@ -53,7 +55,7 @@ FLOORS = [
 # Libraries that a floor may import, besides those of the floors under it and Python's own.
 LIBRARIES = {
     0: {"torch", "numpy", "scipy"},
-    1: {"torchvision", "PIL"},
+    1: {"torchvision", "PIL", "simplejpeg"},
     2: {"mmengine", "safetensors"},
     3: {
         "mmcv",

@@ -20,7 +20,8 @@ LEAST_P = 1e-3  # seeds are fixed: what passes keeps passing; a wrong range give
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_cut_is_torchvisions_resized_crop_on_pil(flip):
+def test_cut_is_torchvisions_resized_crop_on_pil_to_rounding(flip):
+    """Both round to whole grey levels, at different steps."""
     rng = np.random.default_rng(0)
     for picture in photographs(320):
         crop = random_resized_crop(rng, *picture.size)
@@ -28,8 +29,10 @@ def test_cut_is_torchvisions_resized_crop_on_pil(flip):
         expected = resized_crop(picture, *box, [224, 224], InterpolationMode.BICUBIC)
         if flip:
             expected = hflip(expected)
-        ours = cut(picture, crop, 224, flip)
-        np.testing.assert_array_equal(ours, np.asarray(expected).transpose(2, 0, 1))
+        ours = cut(np.asarray(picture), crop, 224, flip).numpy().astype(int)
+        difference = np.abs(ours - np.asarray(expected).transpose(2, 0, 1))
+        assert difference.mean() < 0.3
+        assert np.quantile(difference, 0.999) <= 2
 
 
 def test_what_an_item_holds():

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ..errors import DataError
-from .decode import UnreadablePicture, read_picture
+from .decode import UnreadablePicture, read_pixels
 from .paths import PathTable
 from .seeding import Draw, draw_seeds
 from .sources import Source, list_pictures
@@ -18,7 +17,7 @@ from .views import TwoViews
 
 MOST_REPLACEMENTS = 32
 
-ViewMaker = Callable[[Image.Image, np.random.Generator], dict[str, Tensor]]
+ViewMaker = Callable[[np.ndarray, np.random.Generator], dict[str, Tensor]]
 
 
 class UnreadablePictureWarning(UserWarning):
@@ -33,8 +32,8 @@ class UnlabelledPictures(Dataset):
             root. See `sources.list_pictures`.
         preset: None, "coco", "coco+" or "imagenet".
         list_root: what relative paths in list files start from; by default the list's own folder.
-        views: called with an RGB picture and a generator, returns a dict of tensors; or arguments
-            of `TwoViews` as a dict. By default the paper's `TwoViews()`.
+        views: called with a picture, uint8 RGB (h, w, 3), and a generator, returns a dict of
+            tensors; or arguments of `TwoViews` as a dict. By default the paper's `TwoViews()`.
 
     Indexed by a `Draw`, the item is a function of the draw alone. Indexed by a plain integer, the
     seed of the views comes from torch's: the DataLoader's base seed in a worker, else
@@ -76,13 +75,13 @@ class UnlabelledPictures(Dataset):
         """The files found unreadable so far, by any worker of this process."""
         return [self.paths[i] for i in self.unreadable_mask.nonzero().flatten().tolist()]
 
-    def _read(self, index: int, seed: int) -> Image.Image:
+    def _read(self, index: int, seed: int) -> np.ndarray:
         """The picture, or the first readable one of those that the seed puts in its place."""
         replacement = np.random.default_rng((seed, 1))  # apart from the views' own numbers
         for _ in range(MOST_REPLACEMENTS):
             if not self.unreadable_mask[index]:
                 try:
-                    return read_picture(self.paths[index])
+                    return read_pixels(self.paths[index])
                 except UnreadablePicture as error:
                     self.unreadable_mask[index] = 1
                     warnings.warn(f"{error}", UnreadablePictureWarning, stacklevel=2)

@@ -1,9 +1,15 @@
 """Reading one picture file into 8-bit RGB, whatever it holds."""
 
+import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+
+try:
+    from simplejpeg import decode_jpeg
+except ImportError:  # it only saves time: PIL gives the same pixels
+    decode_jpeg = None
 
 BACKGROUND = (255, 255, 255)
 
@@ -31,11 +37,50 @@ def read_picture(path: str | Path) -> Image.Image:
         UnreadablePicture: the file cannot be read, for any reason.
     """
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return to_rgb(upright(picture))
+        return _read(path)
     except Exception as error:  # decoders raise almost anything on a broken file
         raise UnreadablePicture(path, f"{type(error).__name__}: {error}") from error
+
+
+def read_pixels(path: str | Path) -> np.ndarray:
+    """The pixels of `read_picture`, uint8 (h, w, 3), the same values in less time.
+
+    An intact, upright RGB JPEG goes through simplejpeg if that is installed, straight into the
+    array; any other file, and whatever simplejpeg complains about, through `read_picture`'s way.
+
+    Raises:
+        UnreadablePicture: the file cannot be read, for any reason.
+    """
+    try:
+        if decode_jpeg is not None and _is_plain_jpeg(data := Path(path).read_bytes()):
+            try:
+                return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
+            except ValueError:
+                pass  # PIL forgives some faults, and names the others
+        return np.asarray(_read(path))
+    except Exception as error:
+        raise UnreadablePicture(path, f"{type(error).__name__}: {error}") from error
+
+
+def _read(path: str | Path) -> Image.Image:
+    with Image.open(path) as picture:
+        picture.load()
+        return to_rgb(upright(picture))
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether these are the bytes of an RGB JPEG that is stored upright; only its head is read."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    with Image.open(io.BytesIO(data)) as picture:
+        if picture.format != "JPEG" or picture.mode != "RGB":
+            return False
+        if "exif" not in picture.info:
+            return True
+        try:
+            return picture.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        except Exception:  # as `upright` takes it
+            return False
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .chunks import picture_chunks
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -11,8 +12,12 @@ from .shapes import check_shapes
 def assignment_entropy(scores_bkhw: Tensor, temperature: float) -> Tensor:
     """Mean entropy of a pixel's assignment `softmax_k(s / τ)`, in nats: at most log k."""
     check_shapes(scores_bkhw=scores_bkhw)
-    log_assignment_bkhw = (scores_bkhw / temperature).log_softmax(dim=1)
-    return -(log_assignment_bkhw.exp() * log_assignment_bkhw).sum(dim=1).mean()
+    scores_bpk = scores_bkhw.flatten(2).transpose(1, 2)
+    total = scores_bkhw.new_zeros(())
+    for chunk in picture_chunks(scores_bpk):
+        log_assignment = (scores_bpk[chunk] / temperature).log_softmax(dim=2)
+        total -= (log_assignment.exp() * log_assignment).sum()
+    return total / scores_bpk[..., 0].numel()
 
 
 @full_precision

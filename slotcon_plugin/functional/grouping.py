@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .chunks import picture_chunks
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -91,9 +92,44 @@ def pool_slots(
         (b, m, d) slots: weighted means of the pixels.
     """
     check_shapes(features_bdhw=features_bdhw, scores_bkhw=scores_bkhw, index_bm=index_bm)
-    logits_bkp = scores_bkhw.flatten(2) / temperature
-    normaliser_b1p = torch.logsumexp(logits_bkp, dim=1, keepdim=True)
-    chosen_bmp = logits_bkp.gather(1, index_bm[:, :, None].expand(-1, -1, logits_bkp.shape[2]))
-    attention_bmp = (chosen_bmp - normaliser_b1p).exp() + ATTENTION_FLOOR
-    attention_bmp = attention_bmp / attention_bmp.sum(dim=2, keepdim=True)
-    return torch.einsum("bmp,bdp->bmd", attention_bmp, features_bdhw.flatten(2))
+    scores_bpk = scores_bkhw.flatten(2).transpose(1, 2)
+    log_attention_bpm = _ChosenLogAttention.apply(scores_bpk, index_bm, temperature)
+    attention_bpm = log_attention_bpm.exp() + ATTENTION_FLOOR
+    attention_bpm = attention_bpm / attention_bpm.sum(dim=1, keepdim=True)
+    return torch.einsum("bpm,bdp->bmd", attention_bpm, features_bdhw.flatten(2))
+
+
+class _ChosenLogAttention(torch.autograd.Function):
+    """`s / τ - logsumexp_k(s / τ)` of scores (b, p, k) for chosen prototypes (b, m): (b, p, m).
+
+    For the backward pass only the scores are kept, which live anyway; the softmax over all k is
+    there for a few pictures at a time.
+    """
+
+    @staticmethod
+    def forward(ctx, scores_bpk, index_bm, temperature):
+        normaliser_bp1 = scores_bpk.new_empty((*scores_bpk.shape[:2], 1))
+        for chunk in picture_chunks(scores_bpk):
+            logits = scores_bpk[chunk] / temperature
+            normaliser_bp1[chunk] = logits.logsumexp(dim=2, keepdim=True)
+        chosen_bpm = scores_bpk.gather(2, _at_every_pixel(index_bm, scores_bpk))
+        ctx.save_for_backward(scores_bpk, index_bm, normaliser_bp1)
+        ctx.temperature = temperature
+        return chosen_bpm.div_(temperature).sub_(normaliser_bp1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream_bpm):
+        scores_bpk, index_bm, normaliser_bp1 = ctx.saved_tensors
+        gradient_bpk = torch.empty_like(scores_bpk)
+        for chunk in picture_chunks(scores_bpk):
+            upstream = upstream_bpm[chunk] / ctx.temperature
+            part = (scores_bpk[chunk] / ctx.temperature).sub_(normaliser_bp1[chunk]).exp_()
+            part.mul_(-upstream.sum(dim=2, keepdim=True))
+            part.scatter_add_(2, _at_every_pixel(index_bm[chunk], part), upstream)
+            gradient_bpk[chunk] = part
+        return gradient_bpk, None, None
+
+
+def _at_every_pixel(index_bm: Tensor, maps_bpk: Tensor) -> Tensor:
+    return index_bm[:, None].expand(-1, maps_bpk.shape[1], -1)

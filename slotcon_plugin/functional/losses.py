@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .chunks import picture_chunks
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -33,10 +34,41 @@ def grouping_loss(
         teacher_scores_bkhw=teacher_scores_bkhw,
         center_1k=center_1k,
     )
-    centred_bkhw = teacher_scores_bkhw - center_1k[:, :, None, None]
-    target_bkhw = (centred_bkhw / teacher_temperature).softmax(dim=1)
-    log_assignment_bkhw = (student_scores_bkhw / student_temperature).log_softmax(dim=1)
-    return -(target_bkhw * log_assignment_bkhw).sum(dim=1).mean()
+    return _GroupingLoss.apply(
+        student_scores_bkhw.flatten(2).transpose(1, 2),
+        teacher_scores_bkhw.flatten(2).transpose(1, 2),
+        center_1k,
+        student_temperature,
+        teacher_temperature,
+    )
+
+
+class _GroupingLoss(torch.autograd.Function):
+    """The loss of scores (b, p, k), whose gradient is known as soon as both assignments are: `(a_s
+    - a_t) / (b · p · τ_s)`. It is all that is kept for the backward pass, one map of the scores'
+    size, and what lies between is there for a few pictures at a time.
+    """
+
+    @staticmethod
+    def forward(ctx, student_bpk, teacher_bpk, center_1k, student_temperature, teacher_temperature):
+        total = student_bpk.new_zeros(())
+        gradient_bpk = torch.empty_like(student_bpk) if ctx.needs_input_grad[0] else None
+        pixels = student_bpk.shape[0] * student_bpk.shape[1]
+        for chunk in picture_chunks(student_bpk):
+            target = ((teacher_bpk[chunk] - center_1k) / teacher_temperature).softmax(dim=2)
+            log_assignment = (student_bpk[chunk] / student_temperature).log_softmax(dim=2)
+            total -= (target * log_assignment).sum()
+            if gradient_bpk is not None:
+                difference = log_assignment.exp_().sub_(target)
+                gradient_bpk[chunk] = difference.div_(pixels * student_temperature)
+        ctx.save_for_backward(gradient_bpk)
+        return total / pixels
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        (gradient_bpk,) = ctx.saved_tensors
+        return gradient_bpk * upstream, None, None, None, None
 
 
 @full_precision

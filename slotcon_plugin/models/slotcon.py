@@ -24,6 +24,8 @@ class SlotCon(BaseModel):
         backbone, neck, head: configs of encoder, projector and prototype head.
         teacher_momentum: momentum of the teacher at step 0.
         compile: run encoder and projector, student's and teacher's, through torch.compile.
+        channels_last: keep the encoders' weights with channels innermost, as tensor cores like
+            them; their maps follow.
         data_preprocessor: config of the device part of the data pipeline.
         init_cfg: MMEngine's initialisation config.
     """
@@ -35,6 +37,7 @@ class SlotCon(BaseModel):
         head: dict,
         teacher_momentum: float = 0.99,
         compile: bool = False,
+        channels_last: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -47,6 +50,9 @@ class SlotCon(BaseModel):
         self.base_momentum = teacher_momentum
         self.teacher_moves = False
         self.register_buffer("idle_steps", torch.full((self.num_prototypes,), RECENT_STEPS))
+        if channels_last:
+            for part in (self.backbone, self.teacher.backbone):
+                part.to(memory_format=torch.channels_last)
         if compile:
             for part in (self.backbone, self.neck, self.teacher.backbone, self.teacher.neck):
                 part.compile()
@@ -120,18 +126,10 @@ class SlotCon(BaseModel):
         teacher_views = [teacher(view) for view in views]
 
         # 2. Inverse augmentation: pixel (i, j) of both views shows the same place.
-        places = list(zip(geometry.boxes, geometry.flips, strict=True))
-        student_aligned = [
-            head.prototypes.score(align(view.directions, *place))
-            for view, place in zip(student_views, places, strict=True)
-        ]
-        teacher_aligned = [
-            teacher.prototypes.score(align(view.directions, *place))
-            for view, place in zip(teacher_views, places, strict=True)
-        ]
-
-        # 3. Both views are grouped alike.
-        loss_group = head.group_loss(student_aligned, teacher_aligned)
+        # 3. Both views are grouped alike. (The aligned maps are not kept beyond this line.)
+        loss_group = head.group_loss(
+            _aligned_scores(student_views, geometry), _aligned_scores(teacher_views, geometry)
+        )
 
         # 4. The centre follows.
         if self.training:
@@ -189,6 +187,11 @@ class SlotCon(BaseModel):
             feature_std=diagnostics.feature_std(directions_bdhw),
             **self.head.group_loss.diagnose([view.scores for view in teacher_views]),
         )
+
+
+def _aligned_scores(views: list[Grouping], geometry: ViewGeometry) -> list[Tensor]:
+    places = zip(geometry.boxes, geometry.flips, strict=True)
+    return [align(view.scores, *place) for view, place in zip(views, places, strict=True)]
 
 
 def _check_nothing_is_frozen(backbone: nn.Module, name: str) -> None:

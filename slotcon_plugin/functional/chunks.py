@@ -1,0 +1,16 @@
+"""A batch of large maps, a few pictures at a time."""
+
+from torch import Tensor
+
+# Bytes of one map's chunk. A CPU's cache holds a few chunks of this size; a GPU wants long kernels.
+CPU_CHUNK = 2 * 2**20
+DEVICE_CHUNK = 128 * 2**20
+
+
+def picture_chunks(maps_bpk: Tensor) -> list[slice]:
+    """Slices of the pictures that cover a batch of maps (b, p, k), each at least one picture."""
+    limit = CPU_CHUNK if maps_bpk.device.type == "cpu" else DEVICE_CHUNK
+    pictures = len(maps_bpk)
+    bytes_each = maps_bpk[:1].numel() * maps_bpk.element_size()
+    step = max(limit // max(bytes_each, 1), 1)
+    return [slice(start, start + step) for start in range(0, pictures, step)]

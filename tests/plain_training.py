@@ -1,0 +1,87 @@
+"""A training loop written plainly: the baseline of the whole.
+
+Networks are those of a built SlotCon, torch's and the config's; everything else is plain: data from
+PIL, `plain.losses`, updates tensor by tensor. On a GPU in float16, as published.
+"""
+
+import time
+
+import plain
+import torch
+from plain_data import PlainPictures
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from slotcon_plugin.data.views import TwoViews
+
+LOSS_SCALE = 1024.0  # of float16; a fixed one
+
+
+class PlainTrainer:
+    """Student, teacher, centre and momenta.
+
+    Args:
+        model: a built SlotCon; its parameters are trained.
+        device: "cpu" (float32) or "cuda" (float16 with a scaled loss).
+    """
+
+    def __init__(self, model: nn.Module, device: str, lr: float = 0.1) -> None:
+        self.model, self.device, self.lr = model.to(device).train(), device, lr
+        student = [*model.backbone.parameters(), *model.neck.parameters()]
+        self.followed = [*student, model.head.prototypes.weight]
+        self.params = [p for p in model.parameters() if p.requires_grad]
+        self.buffers = [torch.zeros_like(p) for p in self.params]
+
+    def step(self, views: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
+        """One step on views (b, 2, 3, s, s), boxes (b, 2, 4) and flips (b, 2); the loss."""
+        model, head, teacher = self.model, self.model.head, self.model.teacher
+        plain.move_teacher(list(teacher.parameters()), self.followed, 0.99)
+        views = [view.contiguous() for view in views.to(self.device).unbind(1)]
+        places = boxes.to(self.device).transpose(0, 1), flips.to(self.device).transpose(0, 1)
+        with torch.autocast(self.device, dtype=torch.float16, enabled=self.device == "cuda"):
+            projected = plain.project(
+                lambda image: model.neck(model.backbone(image)),
+                lambda image: teacher.neck(teacher.backbone(image)),
+                views,
+                *places,
+            )
+            (result,), center = plain.losses(
+                [projected],
+                head.prototypes.weight,
+                teacher.prototypes.weight,
+                head.predictor,
+                head.group_loss.center,
+            )
+        head.group_loss.center.copy_(center)
+        for p in self.params:
+            p.grad = None
+        scale = LOSS_SCALE if self.device == "cuda" else 1.0
+        (result.total * scale).backward()
+        for p in self.params:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad / scale
+        plain.lars_step(self.params, self.buffers, self.lr)
+        return result.total
+
+
+def train(
+    trainer: PlainTrainer, paths: list[str], draws: TwoViews, batch: int, steps: int, workers: int
+) -> tuple[list[float], list[float]]:
+    """Train some steps; seconds of each step, and how many of them it waited for its data."""
+    loader = DataLoader(
+        PlainPictures(paths, batch * steps, draws),
+        batch_size=batch,
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=trainer.device == "cuda",
+    )
+    took, waited = [], []
+    start = time.perf_counter()
+    for data in loader:
+        waited.append(time.perf_counter() - start)
+        trainer.step(data["views"], data["boxes"], data["flips"])
+        if trainer.device == "cuda":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        took.append(now - start)
+        start = now
+    return took, waited

@@ -1,0 +1,192 @@
+"""tools/speed.py runs, and what it measures side by side gives the same. No times are judged."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import plain
+import pytest
+import torch
+from speed_data import device_pair, worker_pair, write_jpegs
+from speed_exchange import exchange
+from speed_step import Step, Updates
+from tiny_model import gradients, random_geometry, random_views, tiny_model
+from tiny_training import ROOT, environment
+
+from slotcon_plugin.benchmark.growth import draw_growth
+from slotcon_plugin.benchmark.memory import peak_bytes
+from slotcon_plugin.benchmark.report import Row, table, timed_row
+from slotcon_plugin.benchmark.timing import Timed, race, spread
+from slotcon_plugin.data import photometric
+from slotcon_plugin.data.views import TwoViews
+from slotcon_plugin.functional import chunks
+from slotcon_plugin.functional.grouping import pool_slots
+from slotcon_plugin.functional.losses import grouping_loss
+
+EXACT = dict(rtol=1e-9, atol=1e-11)
+
+
+def same(ours, expected):
+    if isinstance(ours, torch.Tensor):
+        torch.testing.assert_close(ours, expected, **EXACT)
+        return
+    for mine, theirs in zip(ours, expected, strict=True):
+        same(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    "name", ["scores and alignment", "grouping loss", "slot loss", "all of these"]
+)
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_each_part_of_the_step_equals_its_plain_version(name, chunk, monkeypatch):
+    if chunk:
+        monkeypatch.setattr(chunks, "CPU_CHUNK", chunk)  # a picture at a time
+    step = Step(20, 5, channels=12, size=4, dtype=torch.float64)
+    ours, plainly = step.pairs()[name]
+    for _ in range(2):  # the second time with a centre that has moved
+        same(ours(), plainly())
+
+
+def test_teacher_and_lars_equal_their_plain_versions():
+    torch.manual_seed(0)
+    shapes = (7, 5), (5,), (3, 4, 2, 2)
+    updates = Updates([torch.randn(shape, dtype=torch.float64) for shape in shapes], 2)
+    for ours, plainly in updates.pairs().values():
+        for _ in range(2):
+            same(ours(), plainly())
+
+
+def test_gradients_that_are_known_in_the_forward_pass_are_right():
+    g = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 2, 6, 2, 3, generator=g, dtype=torch.float64)
+    center = 0.1 * torch.randn(1, 6, generator=g, dtype=torch.float64)
+    features = torch.randn(2, 4, 2, 3, generator=g, dtype=torch.float64).requires_grad_()
+    index = torch.tensor([[0, 0, 5], [1, 3, 3]])  # with repeats
+    student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: grouping_loss(s, teacher, center, 0.5, 0.4), student)
+    assert torch.autograd.gradcheck(lambda f, s: pool_slots(f, s, index, 0.5), (features, student))
+
+
+def test_channels_last_changes_nothing():
+    views, geometry = random_views(3), random_geometry(3)
+    results, reference = [], tiny_model().state_dict()
+    for flag in (False, True):
+        model = tiny_model(channels_last=flag)
+        model.load_state_dict(reference)
+        losses = model.loss(views, geometry)
+        (losses["loss_group"] + losses["loss_slot"]).backward()
+        results.append([losses["loss_group"], losses["loss_slot"], *gradients(model).values()])
+    assert model.backbone.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    same(*results)
+
+
+def test_two_processes_send_less_and_compute_the_same():
+    for k, result in exchange([4, 64], batch=3, size=3).items():
+        assert result["loss_ours"] == pytest.approx(result["loss_plain"], rel=1e-5), k
+        assert result["center_error"] < 1e-6
+        # Plainly: slots of 256 floats and a mask byte, for all k, 3 pictures, both directions; and
+        # the centre's mean.
+        assert result["plain"] == 2 * 3 * k * (256 * 4 + 1) + 4 * k
+    assert result["ours"] < result["plain"] / 4  # at most 9 of 64 slots are active
+
+
+def test_both_pipelines_make_the_same_views(tmp_path):
+    draws = TwoViews(size=96, blur_prob=0)  # PIL's blur is no true Gaussian
+    ours, plainly = worker_pair(write_jpegs(tmp_path, 320, 240), draws)
+    items, expected = ours(), plainly()
+    for name in ("boxes", "flips"):
+        same([item[name] for item in items], [item[name] for item in expected])
+    normalised, of_same_pixels = (side() for side in device_pair(items, "cpu"))
+    expected = torch.stack([item["views"] for item in expected])
+    levels = photometric.IMAGENET_STD[0] * 255
+    assert normalised.shape == expected.shape == (6, 2, 3, 96, 96)
+    for other in (expected, of_same_pixels):
+        error = (normalised - other).abs().mean(dim=(2, 3, 4)) * levels
+        assert error.max() < 4, "grey levels"
+
+
+def test_peak_memory_counts_what_is_held_at_once():
+    def run():
+        for _ in range(3):
+            a = torch.ones(2**18)  # 1 MiB
+            b = a + 1  # and another beside it
+            del a, b
+
+    assert 2 * 2**20 <= peak_bytes(run) <= 2 * 2**20 + 4096
+
+
+def test_a_race_takes_turns():
+    order = []
+    times = race(lambda: order.append("ours"), lambda: order.append("plain"), rounds=2)
+    assert order == ["plain", "ours", "ours", "plain", "plain", "ours"]
+    assert [len(side) for side in times] == [2, 2]
+
+
+def test_ratios_and_spread_by_hand():
+    times = Timed([1.0, 2.0, 2.0], [4.0, 4.0, 10.0])
+    row = timed_row("step", "a", times, goal=4.0)
+    assert (row.ours, row.plain, row.ratio) == (2.0, 4.0, 4.0)
+    rates = timed_row("data", "b", times, pictures=8, unit="pictures/s/core")
+    assert (rates.ours, rates.plain, rates.ratio) == (4.0, 2.0, 4.0)
+    assert Row("memory", "c", "bytes", 10, 25).ratio == 2.5
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(0.5)
+    text = table([row, Row("memory", "c", "bytes", 2**20, 2**21, goal=3.0)])
+    assert "4.0×" in text and "≥ 4 yes" in text and "≥ 3 NO" in text and "1.00 MiB" in text
+
+
+def test_the_tool_measures_every_table(tmp_path):
+    out = tmp_path / "speed.json"
+    command = [sys.executable, ROOT / "tools" / "speed.py", "--quick", "--json", out]
+    command += ["--growth", tmp_path / "growth.png"]
+    done = subprocess.run(
+        [str(word) for word in command], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert {row["table"] for row in record["rows"]} == {
+        "data",
+        "step",
+        "memory",
+        "exchange",
+        "all",
+    }
+    for row in record["rows"]:
+        assert row["ours"] > 0 and row["plain"] > 0, row
+        assert row["name"] in done.stdout
+    assert record["machine"]["torch"] == torch.__version__
+    assert (tmp_path / "growth.png").stat().st_size > 0
+    assert "[speed]" in done.stderr and "[speed]" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["stap"], "no table 'stap'"),
+        (["--batch", "0"], "expected 1 or more"),
+        (["-K", "1"], "-K is 1"),
+    ],
+)
+def test_a_wrong_option_is_explained(arguments, part):
+    command = [sys.executable, str(ROOT / "tools" / "speed.py"), *arguments]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert part in done.stderr
+
+
+def test_growth_is_drawn():
+    curves = {"time, K": {"x": [1, 2], "ours": [0.1, 0.2], "plain": [0.3, 0.6]}}
+    figure = draw_growth(curves, "a machine")
+    (line, _) = figure.axes[0].get_lines()
+    np.testing.assert_allclose(line.get_ydata(), [300, 600])
+
+
+def test_both_centres_follow():
+    """What the pair of all parts returns does not show the centre: compared here."""
+    step = Step(9, 3, channels=8, size=3, dtype=torch.float64)
+    for run in step.losses():
+        run()
+    centers = [m.head.group_loss.center for m in (step.model, step.plain_model)]
+    same(*centers)
+    assert centers[0].abs().max() > 0
+    assert plain.Settings().center_momentum == step.model.head.group_loss.center_momentum

@@ -1,0 +1,162 @@
+"""How fast is it, how much memory and traffic does it take: beside a plain version, in one table.
+
+Every row is measured in the same run as its plain baseline, which is written straight from the
+method in tests/ (PIL pipeline, RoIAlign on K channels, picture by picture, all slots exchanged,
+updates tensor by tensor). The two take turns, so that a busy machine slows both.
+
+  data      pictures a second: a worker's part, a device's part
+  step      forward and backward without backbone, projector and slot predictor; teacher, optimiser
+  memory    peak of that part
+  exchange  bytes that one of two processes sends in a step (gradients aside: they are the same)
+  all       the training loop with the real loader, and its share of waiting for data
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = """
+examples:
+  everything on this machine's processor:     python tools/speed.py
+  everything on a GPU, within ten minutes:    python tools/speed.py --device cuda
+  one table, other sizes:                     python tools/speed.py step -K 1024 --batch 16
+  keep the figures:                           python tools/speed.py --json speed.json
+  growth with K, batch and processes:         python tools/speed.py memory --growth growth.png
+  does it work at all, in seconds:            python tools/speed.py --quick
+
+reading it: ± is half the distance between the quartiles; the ratio says how many times better ours
+is, and for times it is the median of the rounds' ratios; goals are for a CPU. Ratios of times
+hold to about a tenth; let the machine rest for more.
+"""
+TABLES = ("data", "step", "memory", "exchange", "all")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)} (default: all five)"
+    )
+    parser.add_argument(
+        "-K",
+        "--prototypes",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="numbers of prototypes (default: 256 2048)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        help="pictures a step (default: 64 on a CPU, as each of the paper's 8 processes; "
+        "512 on a GPU)",
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help="torch's threads (default: torch's choice); with 1, times are the processor's",
+    )
+    parser.add_argument("--workers", type=int, help="the loop's loader workers (default: cores)")
+    parser.add_argument("--rounds", type=int, help="timed rounds (default: 7)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see it work")
+    parser.add_argument("--json", metavar="PATH", help="write everything measured here")
+    parser.add_argument("--growth", metavar="PNG", help="measure the growth too, and draw it here")
+    args = parser.parse_args(argv)
+    for name in args.tables:
+        if name not in TABLES:
+            parser.error(f"there is no table {name!r}, but {', '.join(TABLES)}")
+    for name in ("batch", "rounds", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} is {value}, expected 1 or more")
+    if args.prototypes and min(args.prototypes) < 2:
+        parser.error(f"-K is {min(args.prototypes)}, expected at least 2 prototypes")
+    return args
+
+
+def settle(args: argparse.Namespace):
+    """How much is measured, of the options and the device."""
+    from speed_tables import Settings, cores
+
+    settings = Settings(device=args.device, workers=cores(), quick=args.quick)
+    if args.device == "cuda":
+        settings.batch, settings.loop_batch, settings.loop_steps = 512, 512, 40
+    if args.quick:
+        settings = Settings((8, 16), 2, args.device, 2, True, 4, 4, 0)
+    if args.prototypes:
+        settings.num_prototypes = tuple(args.prototypes)
+    if args.batch:
+        settings.batch = args.batch
+        if args.device == "cuda":
+            settings.loop_batch = args.batch
+    if args.rounds:
+        settings.rounds = args.rounds
+    if args.workers is not None:
+        settings.workers = args.workers
+    return settings
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    import torch
+
+    import slotcon_plugin  # noqa: F401  (registers the parts)
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("error: --device cuda, but torch sees no GPU here; leave the option out")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    import speed_tables
+
+    from slotcon_plugin.benchmark.report import machine, table, write_json
+
+    settings = settle(args)
+    facts = machine(args.device)
+
+    def say(line: str) -> None:
+        print(f"[speed] {line}", file=sys.stderr, flush=True)
+
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.tables or TABLES:
+            rows += speed_tables.TABLES[name](settings, Path(folder), say)
+    curves = speed_tables.growth(settings, say) if args.growth else {}
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    print(f"batch {settings.batch}, {settings.rounds} rounds, {args.device}\n")
+    print(table(rows))
+    if args.growth:
+        from slotcon_plugin.benchmark.growth import draw_growth
+
+        title = f"{facts.get('gpu', facts['processor'])}, torch {facts['torch']}"
+        draw_growth(curves, title).savefig(args.growth, dpi=70)
+        say(f"drew {args.growth}")
+    if args.json:
+        write_json(args.json, facts, {**vars(settings), "growth": curves}, rows)
+        say(f"wrote {args.json}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run. Returns the exit status."""
+    args = parse_args(argv)
+    if args.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    warnings.filterwarnings("ignore")  # libraries' deprecations; nothing about the figures
+    try:
+        run(args)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    # The package without installation, and the plain baselines.
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.exit(main())
