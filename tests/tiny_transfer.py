@@ -17,7 +17,7 @@ COCO_NAMES = ("person", "bicycle", "car")
 SIZE = 96  # pixels
 
 
-def write_mini(root: Path, count: int = 8) -> Path:
+def write_mini(root: Path, count: int = 9) -> Path:
     """A folder laid out as coco_mini: squares of two colours, their boxes, masks and labels."""
     (root / "images").mkdir(parents=True)
     (root / "voc21").mkdir()
