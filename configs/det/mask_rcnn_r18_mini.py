@@ -71,7 +71,7 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=2)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=20),
-    dict(type="MultiStepLR", milestones=[120, 145], gamma=0.2, by_epoch=False),
+    dict(type="MultiStepLR", milestones=[120, 145], gamma=0.2, by_epoch=False, end=160),
 ]
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=80))
 custom_hooks = [
