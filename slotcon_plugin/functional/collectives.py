@@ -15,15 +15,6 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def mean_over_processes(tensor: Tensor) -> Tensor:
-    """Mean of a tensor of the same shape on every process; no gradient."""
-    if world_size() == 1:
-        return tensor
-    total = tensor.detach().clone()
-    dist.all_reduce(total)
-    return total / world_size()
-
-
 def sum_over_processes(tensor: Tensor) -> Tensor:
     """Sum of a tensor of the same shape on every process; no gradient."""
     if world_size() == 1:
@@ -31,6 +22,13 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     dist.all_reduce(total)
     return total
+
+
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """Mean of a tensor of the same shape on every process; no gradient."""
+    if world_size() == 1:
+        return tensor
+    return sum_over_processes(tensor) / world_size()
 
 
 def any_process(mask: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Evaluation of a trained detector or segmentation network."""
 
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
 from torch import nn
 
+from ..engine.wrapping import unwrapped
 from ..errors import CheckpointError, ConfigError
 
 NAMED = 8  # keys that a message names
@@ -33,7 +33,7 @@ def check_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     Raises:
         CheckpointError: keys are missing, unknown or of another shape.
     """
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrapped(model)
     given = checkpoint.get("state_dict", checkpoint)
     wanted = model.state_dict()
     wrong = [f"{key} is missing" for key in wanted if key not in given]

@@ -1,9 +1,9 @@
 """When a backbone is filled."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ...transfer.backbone import fill_backbone
+from ..wrapping import unwrapped
 
 
 class BackboneHook(Hook):
@@ -30,5 +30,5 @@ class BackboneHook(Hook):
         if runner.cfg.get("load_from"):
             runner.logger.info(f"backbone: with all other weights from {runner.cfg.load_from}")
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         runner.logger.info(fill_backbone(model, runner.cfg.model, self.source))

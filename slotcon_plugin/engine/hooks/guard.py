@@ -6,9 +6,9 @@ from collections import deque
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ...errors import TrainingStopped
+from ..wrapping import unwrapped
 
 
 class LossGuardHook(Hook):
@@ -121,7 +121,7 @@ class LossGuardHook(Hook):
 
     def _warn_on_collapse(self, runner) -> None:
         scalars = runner.message_hub.log_scalars
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if "train/feature_std" in scalars:
             std = scalars["train/feature_std"].current()
             if std < self.min_feature_std:

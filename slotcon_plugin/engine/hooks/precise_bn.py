@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...functional.population import PopulationMoments
+from ..wrapping import unwrapped
 
 
 @torch.no_grad()
@@ -95,7 +95,7 @@ class PreciseBNHook(Hook):
         return done % runner.val_interval == 0 or done == length
 
     def _measure(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         loader = runner.build_dataloader(
             dict(
                 runner.cfg.train_dataloader,

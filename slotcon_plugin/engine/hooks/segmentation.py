@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from ...data.labelled import LabelledPictures
@@ -19,6 +18,7 @@ from ...functional.matching import (
     matched_counts,
     segmentation_scores,
 )
+from ..wrapping import unwrapped
 
 MATCHINGS = {"one_to_one": match_one_to_one, "many_to_one": match_majority}
 
@@ -64,7 +64,7 @@ class UnsupervisedSegHook(Hook):
 
     def evaluate(self, runner) -> dict[str, float]:
         """Segment, score, log and draw. Returns the scores, in percent."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         was_training = model.training
         model.eval()  # the teacher's running statistics, as in the protocol
         counts_kl = self._count(model)

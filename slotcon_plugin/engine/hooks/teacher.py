@@ -3,7 +3,8 @@
 from math import ceil
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+
+from ..wrapping import unwrapped
 
 
 class TeacherHook(Hook):
@@ -19,7 +20,7 @@ class TeacherHook(Hook):
 
     def before_train(self, runner) -> None:
         """Announce the moves: a resume may begin within an optimiser step, after its move."""
-        _unwrapped(runner).expect_teacher_moves()
+        unwrapped(runner.model).expect_teacher_moves()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Move the teacher if this iteration begins an optimiser step; log its momentum."""
@@ -27,9 +28,5 @@ class TeacherHook(Hook):
         if runner.iter % accumulation:
             return
         step, total_steps = runner.iter // accumulation, ceil(runner.max_iters / accumulation)
-        momentum = _unwrapped(runner).update_teacher(step, total_steps)
+        momentum = unwrapped(runner.model).update_teacher(step, total_steps)
         runner.message_hub.update_scalar("train/teacher_momentum", momentum)
-
-
-def _unwrapped(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
