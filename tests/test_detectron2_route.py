@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from mmengine.logging import MMLogger
-from tiny_training import ROOT, start
+from tiny_training import ROOT, finish, start
 from tiny_transfer import tiny_options, write_encoder, write_mini
 
 from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
@@ -37,8 +37,7 @@ def pickled(tmp_path_factory):
             *(sys.executable, ROOT / "tools" / "export.py", folder / f"r{depth}.pth"),
             *(folder / f"r{depth}.pkl", "--to", "detectron2"),
         )
-        output, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, output
+        finish(process)
     return folder
 
 

@@ -3,7 +3,7 @@
 import re
 
 import torch
-from tiny_training import DEMO, ROOT, start, tiny_options, write_pictures
+from tiny_training import DEMO, ROOT, finish, start, tiny_options, write_pictures
 
 from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 
@@ -12,8 +12,7 @@ def test_two_processes_train_through_the_launcher(tmp_path):
     pictures = write_pictures(tmp_path / "pictures", count=16)  # 16 / (2 x 4): 2 steps an epoch
     options = tiny_options(pictures, tmp_path / "work", epochs=2)
     process = start(ROOT / "tools" / "dist_train.sh", DEMO, 2, "--cfg-options", *options)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    output = finish(process)
 
     assert output.count("2 processes on CPUs: gloo, batch norm per process") == 1
     assert output.count("peak learning rate 0.25 = 1 x global batch 8 / 32") == 1

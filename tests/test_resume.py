@@ -3,19 +3,12 @@
 import os
 import signal
 
-from tiny_training import DEMO, assert_same, start_training, tiny_options, write_pictures
+from tiny_training import DEMO, assert_same, finish, start_training, tiny_options, write_pictures
 
 from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 
 EPOCHS = 4
 COMPARED = ("state_dict", "optimizer", "param_schedulers")  # student, teacher, centre; momentum; lr
-
-
-def finish(process):
-    """Wait for a training that is to succeed; its output."""
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
-    return output
 
 
 def kill_within_epoch(process, epoch: int) -> None:

@@ -12,7 +12,7 @@ import torchvision
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
-from tiny_training import ROOT, start
+from tiny_training import ROOT, finish, start
 from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
 
 from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
@@ -220,8 +220,7 @@ def test_two_processes_train(config, root, weights, tmp_path, monkeypatch):
         "--cfg-options",
         *options,
     )
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    output = finish(process)
     assert output.count("total batch 2 = 2 processes x 1") == 1
     assert output.count("2 processes on CPUs: gloo") == 1
     assert "all 120 tensors used" in output

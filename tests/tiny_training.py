@@ -71,6 +71,14 @@ def start(*command: str | Path) -> subprocess.Popen:
     )
 
 
+def finish(process: subprocess.Popen, seconds: float = 240) -> str:
+    """Wait for a command that is to succeed; its output."""
+    output, _ = process.communicate(timeout=seconds)
+    last = "\n".join(output.splitlines()[-60:])  # a failure stands at the end
+    assert process.returncode == 0, f"exit status {process.returncode}\n{last}"
+    return output
+
+
 def start_training(*arguments: str | Path) -> subprocess.Popen:
     """Start tools/train.py."""
     return start(sys.executable, ROOT / "tools" / "train.py", *arguments)
