@@ -86,3 +86,6 @@ def test_the_official_trainer_trains_and_evaluates(root, pickled, tmp_path, monk
     status, output = run(*tool, *work, *shrunk)
     assert status == 1
     assert "No backbone is named" in output
+    status, output = run(*tool, *work, "MODEL.WEIGHTS", "detectron2://R-18.pkl", *shrunk)
+    assert status == 1
+    assert "--backbone supervised" in output

@@ -11,10 +11,9 @@ from pathlib import Path
 
 EXAMPLES = """
 examples:
-  python tools/export.py epoch_800.pth slotcon_r50.pkl --to detectron2
   COCO_ROOT=/data/coco python tools/train_detectron2.py \\
       configs/det/detectron2/mask_rcnn_r50_fpn_syncbn_1x_coco.yaml \\
-      --backbone slotcon_r50.pkl --num-gpus 8
+      --backbone epoch_800.pth --num-gpus 8
   evaluate:
   python tools/train_detectron2.py CONFIG --eval-only MODEL.WEIGHTS model_final.pth
 
@@ -29,7 +28,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="a detectron2 config, .yaml")
     parser.add_argument(
-        "--backbone", metavar="FILE", help="tools/export.py --to detectron2's file; 'none': random"
+        "--backbone",
+        metavar="FILE",
+        help="a checkpoint of ours, or what tools/export.py wrote; 'supervised': torchvision's "
+        "ImageNet weights; 'none': random",
     )
     parser.add_argument("--num-gpus", type=int, default=1, help="GPUs; on a CPU 0 or 1")
     parser.add_argument("--resume", action="store_true", help="go on from the work dir's last one")
@@ -61,7 +63,10 @@ def run(args: argparse.Namespace) -> dict:
     trainer = route.Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     if trainer.start_iter == 0:
-        print(f"[slotcon] {route.check_backbone(trainer.model, source)}", flush=True)
+        print(
+            f"[slotcon] {route.check_backbone(trainer.model, source, cfg.MODEL.RESNETS.DEPTH)}",
+            flush=True,
+        )
     return trainer.train()
 
 

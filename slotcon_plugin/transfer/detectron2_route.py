@@ -10,10 +10,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
+from detectron2.utils import comm
 from torch import nn
 
+from ..engine.checkpoint import write_atomically
 from ..errors import CheckpointError, ConfigError, DataError
-from .backbone import RANDOM, SUPERVISED, check_source, fill_module
+from ..weights import read_encoder
+from ..weights.export import export
+from .backbone import RANDOM, SUPERVISED, check_source, fill_module, supervised_file
 from .layout import LAYOUTS
 
 MINI = {"slotcon_mini_train": "train2017", "slotcon_mini_val": "val2017"}  # name -> coco_split
@@ -125,37 +129,55 @@ def _mini(root: Path, split: str, name: str) -> list[dict]:
 
 
 def use_backbone(cfg: CfgNode, source: str | None) -> str:
-    """Let detectron2 load the backbone when the trainer starts; what `--backbone` means.
+    """Write the backbone in detectron2's format into the work dir, for the trainer to load.
+
+    detectron2 unpickles what it loads; so it gets this file, and none that came from elsewhere.
+
+    Args:
+        cfg: its MODEL.WEIGHTS is set; it stands in for `source` where that is None.
+        source: an export, a checkpoint of ours, 'supervised' or 'none'.
+
+    Returns:
+        The source, for `check_backbone`.
 
     Raises:
         ConfigError: nothing is named.
         CheckpointError: the file cannot be used.
     """
-    if source is None and cfg.MODEL.WEIGHTS:
-        source = cfg.MODEL.WEIGHTS
-    if source == SUPERVISED:
+    source = source or cfg.MODEL.WEIGHTS or None
+    if source is not None and "://" in source:
         raise ConfigError(
-            "--backbone supervised is tools/train.py's. Here leave --backbone away and name "
-            "detectron2's file: MODEL.WEIGHTS detectron2://ImageNetPretrained/torchvision/R-50.pkl"
+            f"MODEL.WEIGHTS is {source}, which detectron2 would fetch and unpickle. Use --backbone "
+            "FILE, --backbone supervised (torchvision's ImageNet weights) or --backbone none."
         )
     check_source(source)
-    cfg.MODEL.WEIGHTS = "" if source == RANDOM else str(source)
+    if source == RANDOM:
+        cfg.MODEL.WEIGHTS = ""
+        return source
+    written = Path(cfg.OUTPUT_DIR) / "backbone.pkl"
+    if comm.is_main_process():
+        file = supervised_file(cfg.MODEL.RESNETS.DEPTH) if source == SUPERVISED else Path(source)
+        data, _ = export(read_encoder(file), "detectron2", ".pkl")
+        write_atomically(data, written)
+    comm.synchronize()
+    cfg.MODEL.WEIGHTS = str(written)
     return source
 
 
-def check_backbone(model: nn.Module, source: str | None) -> str:
-    """After detectron2 has loaded: every tensor of the file must be in the backbone, bit for bit.
+def check_backbone(model: nn.Module, source: str, depth: int) -> str:
+    """After detectron2 has loaded: every tensor of the source is in the backbone, bit for bit.
 
-    detectron2 itself only warns about what it could not use.
+    detectron2 itself only warns about what it could not use. `source` and `depth` as in
+    `fill_module`.
 
     Raises:
-        CheckpointError: the backbone holds something else than the file.
+        CheckpointError: the backbone holds something else.
     """
     if source == RANDOM:
         return "backbone: random weights, as asked for"
     backbone = model.backbone.bottom_up
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    report = fill_module(backbone, source)
+    report = fill_module(backbone, source, depth)
     changed = [
         name
         for name, tensor in backbone.state_dict().items()
@@ -164,6 +186,6 @@ def check_backbone(model: nn.Module, source: str | None) -> str:
     if changed:
         raise CheckpointError(
             f"detectron2 did not load {len(changed)} of {len(before)} tensors of {source}, e.g. "
-            f"{', '.join(changed[:5])}. Is it written by tools/export.py --to detectron2?"
+            f"{', '.join(changed[:5])}. Do MODEL.RESNETS and the file's architecture agree?"
         )
     return report
