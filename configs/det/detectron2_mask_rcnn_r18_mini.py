@@ -3,10 +3,10 @@
 Paper:    none; a check that a detector overfits, from a backbone that tools/train.py pretrained.
 Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py \
               configs/det/detectron2_mask_rcnn_r18_mini.py --backbone FILE
-Data:     as mask_rcnn_r18_mini.py: the first six pictures of instances.json that have objects.
+Data:     as mask_rcnn_r18_mini.py, the same six pictures.
 Needs:    detectron2, found by mmdet's Detectron2Wrapper.
-Cost:     240 iterations of 3 pictures, long side 320; heads and FPN of half the width, 64 sampled
-          boxes a picture, half of them on objects.
+Cost:     160 iterations of all six, long side 320; heads and FPN of half the width, 128 sampled
+          boxes a picture.
 Expected: on its own training pictures mask AP50 above 95 and mask AP above 70 (docs/transfers.md).
 """
 
@@ -29,7 +29,7 @@ model = dict(
             pre_nms_topk_test=500,
             post_nms_topk_test=200,
         ),
-        roi_heads=dict(batch_size_per_image=64, positive_fraction=0.5),
+        roi_heads=dict(batch_size_per_image=128),
         roi_box_head=dict(conv_dim=128, fc_dim=512),
         roi_mask_head=dict(conv_dim=128),
     )
@@ -38,11 +38,11 @@ six = dict(
     data_root=data_root,
     ann_file="instances.json",
     data_prefix=dict(img="images/"),
-    indices=6,
+    indices=[0, 6, 8, 9, 10, 20],  # of the pictures that have objects
 )
-total_batch_size = 3
+total_batch_size = 6
 train_dataloader = dict(
-    batch_size=3,
+    batch_size=6,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(**six, pipeline=[load, labels, resize, dict(type="PackDetInputs")]),
@@ -62,22 +62,22 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=None)
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_iters=240, val_interval=120)
+train_cfg = dict(max_iters=160, val_interval=160)
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type="AdamW", lr=1e-3, weight_decay=0.01),
+    optimizer=dict(_delete_=True, type="AdamW", lr=5e-4, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
-auto_scale_lr = dict(base_batch_size=3)
+auto_scale_lr = dict(base_batch_size=6)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=20),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=20, end=240, T_max=220, eta_min=1e-5),
+    dict(type="MultiStepLR", milestones=[120, 145], gamma=0.2, by_epoch=False, end=160),
 ]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=60))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=80))
 custom_hooks = [
     dict(type="LossGuardHook", patience=5),
     dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
     dict(type="DiagnosticsHook"),
-    dict(type="PreciseBNHook", iterations=12),
+    dict(type="PreciseBNHook", iterations=2),
     dict(type="ResumeHook"),
 ]
 work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/detectron2_mask_rcnn_r18_mini}}"

@@ -4,11 +4,12 @@ Paper:    none; a check that a detector overfits, from a backbone that tools/tra
 Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/det/mask_rcnn_r18_mini.py \
               --backbone FILE
 Data:     a folder with images/ and instances.json (COCO's format); SLOTCON_DATA names it. Six of
-          the first pictures of instances.json, those with at most four objects in coco_mini, are
-          trained on and evaluated on.
-Cost:     160 iterations of 2 pictures, short side 320; heads and FPN of half the width, 128
-          sampled boxes a picture.
-Expected: on its own training pictures, measured: box AP 66.8, AP50 100; mask AP 57.0, AP50 98.3
+          the first pictures of instances.json, in coco_mini landscapes with at most four objects,
+          are trained on and evaluated on.
+Cost:     160 iterations of all six, long side 320; heads and FPN of half the width, 128 sampled
+          boxes a picture. With all of them in every batch, batch norm sees the same in training
+          and in evaluation.
+Expected: on its own training pictures, measured: box AP 96.4, AP50 100; mask AP 88.0, AP50 100
           (docs/transfers.md).
 """
 
@@ -18,7 +19,7 @@ data_layout = "coco_mini"
 data_root = "{{$SLOTCON_DATA:data/coco_mini}}/"
 load = dict(type="LoadImageFromFile", imdecode_backend="pillow")
 labels = dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=False)
-resize = dict(type="Resize", scale=(480, 320), keep_ratio=True, backend="pillow")
+resize = dict(type="Resize", scale=(320, 320), keep_ratio=True, backend="pillow")
 meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 
 few = dict(nms_pre=500, max_per_img=200)
@@ -39,11 +40,11 @@ six = dict(
     data_root=data_root,
     ann_file="instances.json",
     data_prefix=dict(img="images/"),
-    indices=[0, 2, 3, 4, 6, 8],  # of the pictures that have objects
+    indices=[0, 6, 8, 9, 10, 20],  # of the pictures that have objects
 )
-total_batch_size = 2
+total_batch_size = 6
 train_dataloader = dict(
-    batch_size=2,
+    batch_size=6,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(**six, pipeline=[load, labels, resize, dict(type="PackDetInputs")]),
@@ -68,7 +69,7 @@ optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=5e-4, weight_decay=0.01),
     paramwise_cfg=dict(norm_decay_mult=0.0),
 )
-auto_scale_lr = dict(base_batch_size=2)
+auto_scale_lr = dict(base_batch_size=6)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=20),
     dict(type="MultiStepLR", milestones=[120, 145], gamma=0.2, by_epoch=False, end=160),
@@ -78,7 +79,7 @@ custom_hooks = [
     dict(type="LossGuardHook", patience=5),
     dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
     dict(type="DiagnosticsHook"),
-    dict(type="PreciseBNHook", iterations=12),
+    dict(type="PreciseBNHook", iterations=2),
     dict(type="ResumeHook"),
 ]
 work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/mask_rcnn_r18_mini}}"
