@@ -80,7 +80,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
         runner = Runner.from_cfg(cfg)
         check_weights(runner.model, weights, args.checkpoint)
         metrics = runner.test()
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         explained = explain_build_error(error)
         if explained is None:
             raise
