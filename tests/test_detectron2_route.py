@@ -24,7 +24,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return write_mini(tmp_path_factory.mktemp("mini") / "coco_mini", count=4)
+    return write_mini(tmp_path_factory.mktemp("mini") / "coco_mini")
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def test_what_is_missing_is_named_together(tool, root, tmp_path):
         options=[f"train_dataloader.dataset.data_root={copy}/"],
     )
     assert status == 1
-    assert "2 of 16 files" in err
+    assert "2 of 8 files" in err
     assert "001.png" in err
     assert "002.jpg" in err
 

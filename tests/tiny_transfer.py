@@ -17,7 +17,7 @@ COCO_NAMES = ("person", "bicycle", "car")
 SIZE = 96  # pixels
 
 
-def write_mini(root: Path, count: int = 9) -> Path:
+def write_mini(root: Path, count: int = 4) -> Path:
     """A folder laid out as coco_mini: squares of two colours, their boxes, masks and labels."""
     (root / "images").mkdir(parents=True)
     (root / "voc21").mkdir()
@@ -70,6 +70,7 @@ def tiny_options(config: Path, root: Path, iterations: int = 2) -> list[str]:
         f"train_dataloader.dataset.data_root={root}/",
         f"val_dataloader.dataset.data_root={root}/",
         f"test_dataloader.dataset.data_root={root}/",
+        *(f"{side}_dataloader.dataset.indices=[0,1,2,3]" for side in ("train", "val", "test")),
         f"train_cfg.max_iters={iterations}",
         f"train_cfg.val_interval={iterations}",
         "custom_hooks.3.iterations=1",

@@ -4,8 +4,9 @@ Paper:    none; a check that FCN overfits, from a backbone that tools/train.py p
 Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/seg/fcn_r18_mini.py \
               --backbone FILE
 Data:     a folder with images/, voc21/ (label maps with VOC's classes) and train2017.txt (names);
-          SLOTCON_DATA names it. The first eight names are trained on and evaluated on.
-Cost:     200 iterations of 4 crops of 320 x 320.
+          SLOTCON_DATA names it. Eight of the first twenty names, in coco_mini those with large
+          objects, are trained on and evaluated on.
+Cost:     160 iterations of 4 crops of 320 x 320.
 Expected: on its own training pictures mIoU above 80 (docs/transfers.md).
 """
 
@@ -33,7 +34,7 @@ eight = dict(
     data_root=data_root,
     data_prefix=dict(img_path="images", seg_map_path="voc21"),
     ann_file="train2017.txt",
-    indices=8,
+    indices=[0, 3, 4, 7, 8, 12, 13, 19],
 )
 total_batch_size = 4
 train_dataloader = dict(
@@ -65,11 +66,11 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=200, val_interval=200)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=160, val_interval=160)
 optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.01))
 auto_scale_lr = dict(base_batch_size=4)
-param_scheduler = dict(type="PolyLR", power=0.9, eta_min=1e-5, begin=0, end=200, by_epoch=False)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100))
+param_scheduler = dict(type="PolyLR", power=0.9, eta_min=1e-5, begin=0, end=160, by_epoch=False)
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=80))
 custom_hooks = [
     dict(type="LossGuardHook", patience=5),
     dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
