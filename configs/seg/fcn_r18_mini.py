@@ -7,7 +7,7 @@ Data:     a folder with images/, voc21/ (label maps with VOC's classes) and trai
           SLOTCON_DATA names it. Eight of the first twenty names, in coco_mini those with large
           objects, are trained on and evaluated on.
 Cost:     160 iterations of 4 crops of 320 x 320.
-Expected: on its own training pictures mIoU above 80 (docs/transfers.md).
+Expected: on its own training pictures, measured: mIoU 85.3 (docs/transfers.md).
 """
 
 _base_ = ["_base_/fcn.py"]
