@@ -65,7 +65,15 @@ test_evaluator = val_evaluator
 train_cfg = dict(max_iters=160, val_interval=160)
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=5e-4, weight_decay=0.01),
-    paramwise_cfg=dict(norm_decay_mult=0.0),
+    # detectron2 starts the last mask layer at 0.001. AdamW's steps of equal size would make all its
+    # inputs alike before they tell pixels apart; so the bias takes over the classes' means first.
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        custom_keys={
+            "mask_head.predictor.weight": dict(lr_mult=10),
+            "mask_head.predictor.bias": dict(lr_mult=100),
+        },
+    ),
 )
 auto_scale_lr = dict(base_batch_size=6)
 param_scheduler = [
