@@ -47,13 +47,22 @@ def _table(size: int) -> np.ndarray:
     lab = _oklab(grid)
     # Clearly neither grey, nor nearly black, nor nearly white: photographs are shown in grey.
     seen = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.93) & (np.hypot(lab[:, 1], lab[:, 2]) > 0.07)
-    grid, lab = grid[seen].astype(np.uint8), lab[seen]
-    distance = ((lab[:, None] - _oklab(first)) ** 2).sum(axis=2).min(axis=1)
+    grid = grid[seen].astype(np.uint8)
+    # Whole numbers: the same distances, and so the same colours, on every machine.
+    points, starts = (
+        np.rint(4096 * values).astype(np.int32) for values in (lab[seen], _oklab(first))
+    )
+    light, green_red, blue_yellow = np.ascontiguousarray(points.T)
+    distance = np.full(len(points), np.iinfo(np.int32).max, np.int32)
     colours = [*first]
+    for start in starts:
+        np.minimum(distance, ((points - start) ** 2).sum(axis=1), out=distance)
     while len(colours) < size:
         farthest = int(distance.argmax())
         colours.append(grid[farthest])
-        distance = np.minimum(distance, ((lab - lab[farthest]) ** 2).sum(axis=1))
+        here = points[farthest]
+        apart = (light - here[0]) ** 2 + (green_red - here[1]) ** 2 + (blue_yellow - here[2]) ** 2
+        np.minimum(distance, apart, out=distance)
     table = np.stack(colours)
     table.flags.writeable = False
     return table

@@ -126,8 +126,8 @@ class Survey:
         return [int(k) for k in order if self.usage_k[k] > 0]
 
     def nearest_to(self, prototype: int) -> list[tuple[int, float]]:
-        """Index and similarity of the pictures whose group is nearest, the nearest first; those with
-        a smaller group than `least_share` at the end."""
+        """Index and similarity of the nearest pictures, the nearest first; those of which the group
+        has less than `least_share` at the end."""
         ordered = sorted(self._nearest[prototype], reverse=True)
         return [(-index, float(similarity)) for _, similarity, index in ordered]
 
