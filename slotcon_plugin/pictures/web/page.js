@@ -13,6 +13,7 @@ const cards = [...byId("cards").children].map((node, place) => ({
     }),
   ),
   clear: Number(node.dataset.clear),
+  ratio: Number(node.style.getPropertyValue("--r")),
 }));
 const cardOf = new Map(cards.map((card) => [card.node, card]));
 const colours = new Map(
@@ -23,7 +24,6 @@ const colours = new Map(
 );
 let chosen = null; // the prototype that is marked
 let shown = cards;
-const inSight = new Set();
 
 function rgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
@@ -73,28 +73,103 @@ async function paint(frame, k) {
     return;
   }
   const canvas = await mark(frame, k).catch(() => null);
-  if (!canvas || frame.dataset.wanted !== String(k)) return; // something else was chosen meanwhile
+  if (!canvas || frame.dataset.wanted !== String(k)) return; // chosen anew, or out of sight
   frame.querySelector("canvas")?.remove();
   frame.querySelectorAll("img")[1].after(canvas);
   frame.classList.add("marking");
 }
 
-const watcher = new IntersectionObserver(
-  (entries) => {
-    for (const { target, isIntersecting } of entries) {
-      const frame = target.firstElementChild;
-      if (isIntersecting) {
-        inSight.add(target);
-        if (chosen !== null) paint(frame, chosen);
-      } else {
-        inSight.delete(target);
-        paint(frame, null);
-      }
+// Thousands of cards would make every frame slow: only those near the window are in the document,
+// in rows of one width. (Without a script they all are.)
+const list = byId("cards");
+const GAP = 8;
+const BEYOND = 700; // pixels above and below the window
+let rows = []; // { top, height, cards }, from the top
+let height = 150; // of a row, about
+list.replaceChildren();
+list.classList.add("placed");
+
+/** Put the shown cards into rows that fill the width. */
+function place() {
+  const width = list.clientWidth;
+  rows = [];
+  let top = 0;
+  let row = [];
+  let ratios = 0;
+  const close = (full) => {
+    const room = width - GAP * (row.length - 1);
+    const high = full ? room / ratios : Math.min(height, room / ratios);
+    let left = 0;
+    for (const card of row) {
+      const style = card.node.style;
+      style.left = `${left}px`;
+      style.top = `${top}px`;
+      style.width = `${high * card.ratio}px`;
+      style.height = `${high}px`;
+      left += high * card.ratio + GAP;
     }
+    rows.push({ top, height: high, cards: row });
+    top += high + GAP;
+    row = [];
+    ratios = 0;
+  };
+  for (const card of shown) {
+    row.push(card);
+    ratios += card.ratio;
+    if (ratios * height + GAP * (row.length - 1) >= width) close(true);
+  }
+  if (row.length) close(false);
+  list.style.height = `${top}px`;
+  show();
+}
+
+/** Have the cards near the window in the document, and no others. */
+function show() {
+  const above = list.getBoundingClientRect().top;
+  let first = 0;
+  for (let end = rows.length; first < end; ) {
+    const middle = (first + end) >> 1;
+    if (rows[middle].top + rows[middle].height + above < -BEYOND) first = middle + 1;
+    else end = middle;
+  }
+  const near = new Set();
+  for (let at = first; at < rows.length && rows[at].top + above < innerHeight + BEYOND; at++) {
+    rows[at].cards.forEach((card) => near.add(card.node));
+  }
+  for (const node of [...list.children]) {
+    if (near.has(node)) continue;
+    node.remove();
+    paint(node.firstElementChild, null);
+  }
+  let next = list.firstElementChild;
+  for (const node of near) {
+    if (node === next) {
+      next = next.nextElementSibling;
+    } else {
+      list.insertBefore(node, next);
+      if (chosen !== null) paint(node.firstElementChild, chosen);
+    }
+  }
+}
+
+let waiting = false;
+addEventListener(
+  "scroll",
+  () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      show();
+    });
   },
-  { rootMargin: "300px" },
+  { passive: true },
 );
-cards.forEach((card) => watcher.observe(card.node));
+let lastWidth = 0;
+new ResizeObserver(() => {
+  if (list.clientWidth !== lastWidth) place();
+  lastWidth = list.clientWidth;
+}).observe(list);
 
 const ORDERS = {
   name: (a, b) => a.place - b.place,
@@ -112,15 +187,22 @@ function arrange() {
     option.disabled = chosen === null && ["share", "similarity"].includes(option.value);
   }
   if (sort.selectedOptions[0].disabled) sort.value = "name";
-  shown = cards.filter((card) => chosen === null || card.groups.has(chosen));
+  const part = byId("name").value.trim().toLowerCase();
+  shown = cards.filter(
+    (card) =>
+      (chosen === null || card.groups.has(chosen)) && card.name.toLowerCase().includes(part),
+  );
   shown.sort((a, b) => ORDERS[sort.value](a, b) || a.place - b.place);
-  const kept = new Set(shown);
-  for (const card of cards) card.node.hidden = !kept.has(card);
-  byId("cards").append(...shown.map((card) => card.node));
+  shown.forEach(({ node }, at) => {
+    node.setAttribute("aria-posinset", at + 1);
+    node.setAttribute("aria-setsize", shown.length);
+  });
+  place();
+  const what = chosen === null ? "" : ` with prototype ${chosen}`;
   byId("status").textContent =
-    chosen === null
+    shown.length === cards.length && !what
       ? `${cards.length} pictures`
-      : `${shown.length} of ${cards.length} pictures have prototype ${chosen}`;
+      : `${shown.length} of ${cards.length} pictures${what}`;
 }
 
 function choose(k, { scroll = false } = {}) {
@@ -136,7 +218,7 @@ function choose(k, { scroll = false } = {}) {
     link.classList.toggle("chosen", Number(link.dataset.k) === k);
   }
   arrange();
-  for (const node of inSight) paint(node.firstElementChild, chosen);
+  for (const node of list.children) paint(node.firstElementChild, chosen);
   if (scroll) byId("pictures").scrollIntoView();
 }
 
@@ -156,16 +238,20 @@ byId("prototype").addEventListener("change", (event) => {
   choose(event.target.value === "" ? null : Number(event.target.value));
 });
 byId("sort").addEventListener("change", arrange);
+byId("name").addEventListener("input", arrange);
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
-const root = document.documentElement.style;
 function look() {
-  root.setProperty("--opacity", byId("opacity").value / 100);
-  // The photograph is grey under its groups, for their colours to be the same everywhere.
-  root.setProperty("--grey", Math.min(1, byId("opacity").value / 25));
-  root.setProperty("--height", `${byId("size").value}px`);
+  for (const node of [list, byId("large-frame")]) {
+    node.style.setProperty("--opacity", byId("opacity").value / 100);
+    // The photograph is grey under its groups, for their colours to be the same everywhere.
+    node.style.setProperty("--grey", Math.min(1, byId("opacity").value / 25));
+  }
 }
 byId("opacity").addEventListener("input", look);
-byId("size").addEventListener("input", look);
+byId("size").addEventListener("input", () => {
+  height = Number(byId("size").value);
+  place();
+});
 look();
 for (const radio of document.querySelectorAll("input[name=view]")) {
   radio.addEventListener("change", () => document.body.classList.toggle("heat", radio.value === "heat"));
@@ -174,6 +260,7 @@ for (const radio of document.querySelectorAll("input[name=view]")) {
 let largeAt = 0;
 let largeMarked = null;
 function showLarge(at, k) {
+  if (!shown.length) return;
   largeAt = (at + shown.length) % shown.length;
   largeMarked = k;
   const card = shown[largeAt];
@@ -208,6 +295,4 @@ byId("large").addEventListener("keydown", (event) => {
 byId("large").addEventListener("click", (event) => {
   if (event.target === byId("large")) byId("large").close();
 });
-byId("sort").value = "name";
-byId("prototype").value = "";
 arrange();
