@@ -37,6 +37,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["slotcon_plugin", "slotcon_plugin.*"]),
+    package_data={"slotcon_plugin.pictures": ["web/*"]},
     install_requires=[
         "torch>=2.7",
         "torchvision>=0.22",

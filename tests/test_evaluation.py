@@ -14,14 +14,15 @@ from PIL import Image
 from slotcon_plugin.data.labelled import LabelledPictures
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import Reading
+from slotcon_plugin.evaluation.faiss_memory import FaissNeighbours
 from slotcon_plugin.evaluation.knn import ClassFolders, classify
-from slotcon_plugin.evaluation.memory import FaissNeighbours, TorchNeighbours
+from slotcon_plugin.evaluation.memory import TorchNeighbours
 from slotcon_plugin.evaluation.probe import probe
 from slotcon_plugin.evaluation.retrieval import remember, retrieve
 from slotcon_plugin.evaluation.segmentation import count_agreement, overcluster, unsupervised
 
 BOTH = ("one-to-one", "many-to-one")
-QUIET = Reading(batch_size=4, quiet=True)
+QUIET = Reading(batch_size=4)
 ORDER = [4, 2, 0, 5, 3, 1]
 
 
@@ -40,7 +41,7 @@ def coloured(tmp_path_factory):
 
 
 def test_permuted_prototypes_are_matched(coloured):
-    result = unsupervised(ColourGroups(ORDER), coloured[1], BOTH, QUIET)
+    result = unsupervised(ColourGroups(ORDER), 6, coloured[1], BOTH, QUIET)
     for mode in BOTH:
         assert result["matchings"][mode]["clusters"] == ORDER
         assert result["matchings"][mode]["accuracy"] == result["matchings"][mode]["miou"] == 100
@@ -166,7 +167,9 @@ def _worker(rank, folder):
         0
     ]
     clustered = overcluster(ColourFeatures(), dataset, [6], BOTH, QUIET)
-    torch.save(dict(counts=counts, clustered=clustered), f"{folder}/{rank}.pt")
+    retrieved = retrieve(ColourFeatures(), dataset, dataset, QUIET, 4, temperature=50, most=77)
+    found = dict(counts=counts, clustered=clustered, retrieved=retrieved)
+    torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -176,9 +179,12 @@ def test_two_processes_equal_one(tmp_path):
     dataset = open_coloured(folder)
     (alone,) = count_agreement(lambda p: [ColourGroups(ORDER)(p)], [6], dataset, QUIET)
     clustered = overcluster(ColourFeatures(), dataset, [6], BOTH, QUIET)
+    retrieved = retrieve(ColourFeatures(), dataset, dataset, QUIET, 4, temperature=50, most=77)
+    assert retrieved["memory"] == 75  # 15 cells of each picture, in whatever process
     for rank in range(2):
         found = torch.load(folder / f"{rank}.pt", weights_only=True)
         assert torch.equal(found["counts"], alone)
+        assert found["retrieved"] == retrieved
         assert found["clustered"]["directions"] == clustered["directions"]
         miou = found["clustered"]["clusterings"]["6"]["one-to-one"]["miou"]
         assert miou == clustered["clusterings"]["6"]["one-to-one"]["miou"]

@@ -43,11 +43,16 @@ FLOORS = [
     ("transfer", 2),
     ("transfer.detectron2_route", 3),
     ("transfer.*", 2),
+    ("evaluation.batches", 2),  # these four run during pretraining too, in a hook
+    ("evaluation.memory", 2),
+    ("evaluation.retrieval", 2),
+    ("evaluation.segmentation", 2),
     ("evaluation", 3),
     ("evaluation.*", 3),
     ("progress", 3),
     ("benchmark", 3),
     ("benchmark.*", 3),
+    ("pictures.painting", 0),
     ("pictures", 3),
     ("pictures.*", 3),
     ("", 2),  # the package itself: it registers its parts

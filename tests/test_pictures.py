@@ -52,21 +52,6 @@ def test_usage_is_the_mean_share_of_the_pictures():
     assert groups.usage([small, large], 4).tolist() == [0.375, 0, 0.625, 0]
 
 
-def test_an_overlay_paints_groups_and_the_line_between_them():
-    grey = np.full((1, 3, 3), 100, np.uint8)
-    painted = groups.overlay(
-        groups.Grouped(grey, np.array([[0, 0, 1]])), np.array([[1.0, 0, 0], [0, 0, 1.0]]), 0.5
-    )
-    assert painted[0, 0].tolist() == [177, 50, 50]  # half of red, half of grey
-    assert painted[0, 2].min() > 150  # the line is light
-
-
-def test_the_most_used_prototypes_have_the_palettes_first_colours():
-    colours = groups.prototype_colours(np.array([0.1, 0.7, 0.2]))
-    assert colours[1].tolist() == pytest.approx([0x44 / 255, 0x77 / 255, 0xAA / 255])
-    assert len(np.unique(groups.prototype_colours(np.ones(60)), axis=0)) == 60
-
-
 def test_curves_of_a_run_and_its_resume(tmp_path):
     for run, steps in (("1", (1, 2, 3)), ("2", (3, 4))):
         folder = tmp_path / run / "vis_data"

@@ -1,28 +1,73 @@
 """Evaluation during pretraining: right numbers, pictures, and a training that does not notice."""
 
+import io
+import json
+import os
+import socket
+
+import numpy as np
 import pytest
 import torch
 from coloured import write_coloured
 from mmengine.runner import Runner
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_training import DEMO, assert_same, tiny_options, write_pictures
 
 from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
-from slotcon_plugin.engine.launch import fit_to_machine
+from slotcon_plugin.engine.hooks.segmentation import UnsupervisedSegHook
+from slotcon_plugin.engine.launch import fit_to_machine, leave_processes
 from slotcon_plugin.engine.options import read_config
+from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.evaluation.batches import Reading
-from slotcon_plugin.evaluation.networks import open_groups
+from slotcon_plugin.evaluation.networks import open_encoder, open_groups
+from slotcon_plugin.evaluation.retrieval import retrieve
 from slotcon_plugin.evaluation.segmentation import unsupervised
+from slotcon_plugin.functional.dense import upsampled_argmax
+from slotcon_plugin.pictures.painting import overlay
+
+MODES = ("one-to-one", "many-to-one")
+PARTS = ("pictures", "labels")
 
 
-def train(folder, name, hook=None):
+def train(folder, name, hook=None, launcher="none"):
     cfg = read_config(DEMO, tiny_options(folder / "pictures", folder / name))
     if hook:
         cfg.custom_hooks.append(hook)
-    fit_to_machine(cfg)
+    fit_to_machine(cfg, launcher)
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner
+
+
+def write_data(folder):
+    """Pictures to train on, and the hook with 5 labelled ones and 4 others to remember."""
+    write_pictures(folder / "pictures", count=8)
+    data, other = (
+        write_coloured(folder / name, count, seed)
+        for name, count, seed in (("labelled", 5, 0), ("remembered", 4, 1))
+    )
+    places = {"": data, "train_": other}
+    hook = {f"{prefix}{part}": str(f / part) for prefix, f in places.items() for part in PARTS}
+    return dict(type="UnsupervisedSegHook", **hook, kind="voc", size=64, interval=1, overlays=2)
+
+
+def hook_of(runner):
+    (ours,) = [one for one in runner.hooks if type(one).__name__ == "UnsupervisedSegHook"]
+    return ours
+
+
+def assert_the_checkpoint_scores(path, scores, hook):
+    """The same numbers as tools/evaluate.py finds in the checkpoint."""
+    groups = open_groups(path)
+    found = unsupervised(groups, len(groups.prototypes_kd), hook.dataset, MODES, Reading())
+    for mode in MODES:
+        name = f"unsupervised/miou_{mode.replace('-', '_')}"
+        assert scores[name] == pytest.approx(found["matchings"][mode]["miou"], abs=1e-3)
+    assert scores["unsupervised/prototypes_used"] == found["prototypes_used"]
+    near = retrieve(open_encoder(str(path)), hook.train, hook.dataset, Reading(), most=hook.memory)
+    assert scores["retrieval/miou"] == pytest.approx(near["miou"], abs=1e-3)
+    assert 0 < near["miou"] < 100
 
 
 @pytest.fixture
@@ -31,36 +76,64 @@ def on_the_cpu(monkeypatch):
 
 
 def test_scores_and_overlays_while_training(tmp_path, on_the_cpu):
-    write_pictures(tmp_path / "pictures", count=8)
-    data = write_coloured(tmp_path / "labelled", count=3)
-    hook = dict(type="UnsupervisedSegHook", pictures=str(data / "pictures"))
-    hook |= dict(labels=str(data / "labels"), kind="voc", size=64, interval=1, overlays=2)
-    runner = train(tmp_path, "with", hook)
+    runner = train(tmp_path, "with", write_data(tmp_path))
     train(tmp_path, "without")
-
-    # the same numbers as tools/evaluate.py finds in the checkpoint
-    (ours,) = [one for one in runner.hooks if type(one).__name__ == "UnsupervisedSegHook"]
-    scores = ours.evaluate(runner)
-    modes = ("one-to-one", "many-to-one")
-    groups = open_groups(tmp_path / "with" / "epoch_2.pth")
-    found = unsupervised(groups, ours.dataset, modes, Reading(quiet=True))
-    for mode in modes:
-        name = mode.replace("-", "_")
-        assert scores[f"unsupervised/miou_{name}"] == pytest.approx(
-            found["matchings"][mode]["miou"], abs=1e-3
-        )
-    assert scores["unsupervised/prototypes_used"] == found["prototypes_used"]
+    hook = hook_of(runner)
+    assert_the_checkpoint_scores(tmp_path / "with" / "epoch_2.pth", hook.evaluate(runner), hook)
     assert runner.model.training
 
-    # twice while training: in the log, as scalars, as pictures
+    # twice while training: in the log
     log = next((tmp_path / "with").glob("*/*.log")).read_text()
-    assert log.count("Unsupervised segmentation of the 3 of 3 pictures") == 3
-    drawn = sorted((tmp_path / "with").glob("*/vis_data/vis_image/groups_*.png"))
-    assert [path.name for path in drawn] == [
-        f"groups_{i}_{step}.png" for i in (0, 1) for step in (2, 4)
-    ]
-    assert Image.open(drawn[0]).size == (64, 64)
+    assert log.count("Evaluation on the 5 of 5 pictures") == 3  # and once more, above
+
+    # in TensorBoard, scalars and pictures, which show the teacher's groups
+    events = min((tmp_path / "with").glob("*/vis_data/events*"))
+    board = EventAccumulator(str(events), size_guidance=dict(images=0)).Reload()
+    for name in ("unsupervised/miou_one_to_one", "retrieval/miou"):
+        assert [entry.step for entry in board.Scalars(name)] == [2, 4]
+    assert sorted(board.Tags()["images"]) == ["groups_0", "groups_1"]
+    last = board.Images("groups_1")[-1]
+    drawn = np.asarray(Image.open(io.BytesIO(last.encoded_image_string)))
+    picture = hook.dataset[1]["inputs"]
+    scores = open_groups(tmp_path / "with" / "epoch_2.pth")(picture[None])
+    (assignment,) = upsampled_argmax(scores, 64, 64)
+    expected = overlay(picture.permute(1, 2, 0).numpy(), assignment.numpy())
+    assert (drawn == expected).all(axis=2).mean() > 0.99
 
     # the training took the same steps as without it
     saved = [load_checkpoint_safely(tmp_path / n / "epoch_2.pth") for n in ("with", "without")]
     assert_same(saved[0]["state_dict"], saved[1]["state_dict"])
+
+
+def _worker(rank, folder, hook, port):
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, CUDA_VISIBLE_DEVICES="")
+    runner = train(folder, "work", hook, "pytorch")
+    # the processes' own batch-norm statistics are back in their places
+    sizes = torch.stack([b.double().sum() for b in runner.model.module.teacher.buffers()])
+    torch.save(sizes, folder / f"buffers_{rank}.pt")
+    leave_processes()
+
+
+def test_two_processes_score_what_one_scores(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    hook = write_data(tmp_path)
+    torch.multiprocessing.spawn(_worker, (tmp_path, hook, port), nprocs=2)
+    lines = next((tmp_path / "work").glob("*/vis_data/scalars.json")).read_text().splitlines()
+    scores = [entry for entry in map(json.loads, lines) if "retrieval/miou" in entry]
+    assert [entry["step"] for entry in scores] == [1, 2]  # of the first process alone
+    hook.pop("type")
+    ours = UnsupervisedSegHook(**hook)
+    assert_the_checkpoint_scores(tmp_path / "work" / "epoch_2.pth", scores[-1], ours)
+    buffers = [torch.load(tmp_path / f"buffers_{r}.pt", weights_only=True) for r in range(2)]
+    assert not torch.equal(*buffers)
+
+
+def test_too_few_pictures_are_found_before_the_training(tmp_path, monkeypatch):
+    hook = UnsupervisedSegHook(**{k: v for k, v in write_data(tmp_path).items() if k != "type"})
+    monkeypatch.setattr("slotcon_plugin.evaluation.batches.world_size", lambda: 5)
+    with pytest.raises(ConfigError, match="5 processes for 4 pictures"):
+        hook.before_train(None)

@@ -11,6 +11,7 @@
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -212,24 +213,28 @@ def open_pictures(args: argparse.Namespace) -> tuple:
 def evaluate(args: argparse.Namespace) -> None:
     """Run the sub-command, print and write what it found."""
     from slotcon_plugin.evaluation import batches, knn, probe, report, retrieval, segmentation
+    from slotcon_plugin.evaluation.faiss_memory import SEARCHES
     from slotcon_plugin.functional.collectives import rank
+    from slotcon_plugin.progress import ProgressBar
 
     device = args.device or batches.default_device()
-    reading = batches.Reading(device, args.batch_size, args.workers, args.quiet)
-    network, (train, test) = open_network(args), open_pictures(args)
+    bar = batches.NoBar if args.quiet else ProgressBar
+    reading = batches.Reading(device, args.batch_size, args.workers, bar)
+    network, (train, test) = open_network(args).to(device), open_pictures(args)
     if args.command == "unsupervised":
-        results = segmentation.unsupervised(network, test, args.matching, reading)
+        size = len(network.prototypes_kd)
+        results = segmentation.unsupervised(network, size, test, args.matching, reading)
     elif args.command == "overcluster":
         results = segmentation.overcluster(
             network, test, args.clusters, args.matching, reading, train, args.directions, args.seed
         )
     elif args.command == "retrieval":
-        choices = args.neighbours, args.temperature, args.memory, args.search, args.seed
+        choices = args.neighbours, args.temperature, args.memory, SEARCHES[args.search], args.seed
         results = retrieval.retrieve(network, train, test, reading, *choices)
     elif args.command == "probe":
         results = probe.probe(network, train, test, reading, args.epochs, args.lr, seed=args.seed)
     else:
-        choices = args.neighbours, args.temperature, args.search
+        choices = args.neighbours, args.temperature, SEARCHES[args.search]
         results = knn.classify(network, train, test, reading, *choices)
     if rank() != 0:
         return
@@ -244,18 +249,19 @@ def evaluate(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
+    from slotcon_plugin.engine.launch import join_processes, leave_processes, processes
     from slotcon_plugin.errors import SlotConError
-    from slotcon_plugin.evaluation.batches import join_processes, leave_processes
 
-    joined = join_processes()
     try:
+        number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
+        if count > 1:
+            join_processes(number, count)
         evaluate(args)
     except SlotConError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:
-        if joined:
-            leave_processes()
+        leave_processes()
     return 0
 
 

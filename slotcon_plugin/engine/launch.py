@@ -81,13 +81,29 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
                 raise ConfigError("Several machines without GPUs: set MASTER_ADDR to the first's.")
             os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
             os.environ.setdefault("MASTER_PORT", "29500")
-        dist.init_process_group(
-            "gloo", rank=rank, world_size=world_size, timeout=timedelta(minutes=30)
-        )
+        join_processes(rank, world_size)
     return [
         f"{world_size} processes on CPUs: gloo, batch norm per process, "
         f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} each"
     ]
+
+
+def join_processes(rank: int, world_size: int) -> None:
+    """Meet the other processes: by NCCL where each has a GPU of its own, by gloo elsewhere.
+
+    Args:
+        rank: this process's number; `LOCAL_RANK` is its number on this machine.
+        world_size: number of processes.
+    """
+    own_gpu = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if own_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group(
+        "nccl" if own_gpu else "gloo",
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(minutes=30),
+    )
 
 
 def leave_processes() -> None:

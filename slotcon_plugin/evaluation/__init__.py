@@ -4,7 +4,7 @@
 `networks`      the frozen networks: an encoder from anywhere, or SlotCon's grouping
 `batches`       labelled pictures in batches, shared among processes, with progress
 `segmentation`  prototypes or k-means clusters against classes
-`memory`        nearest neighbours, by plain torch or by faiss
+`memory`        nearest neighbours by plain torch; by faiss in `faiss_memory`
 `retrieval`     dense nearest-neighbour retrieval
 `probe`         a linear classifier of every pixel
 `knn`           nearest-neighbour classification of whole pictures

@@ -1,37 +1,55 @@
 """Pictures in batches: every process its own, each picture once, with progress."""
 
 import os
-import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..functional.collectives import rank, world_size
 
 
+class Bar(Protocol):
+    """Something that shows how far the work is, such as tqdm's; used in a `with`."""
+
+    def __enter__(self): ...
+
+    def __exit__(self, *error): ...
+
+    def update(self, done: int) -> object:
+        """So many more are done."""
+
+
+class NoBar:
+    """Shows nothing. Takes what opens a bar: how many there are, a title, the unit's name."""
+
+    def __init__(self, total: int, title: str, unit: str = "picture"):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        pass
+
+    def update(self, done: int) -> None:
+        """Nothing."""
+
+
 class Reading(NamedTuple):
     """How pictures are read and where they go."""
 
-    device: str = "cpu"  # where the network runs
+    device: str | torch.device = "cpu"  # where the network runs
     batch_size: int = 16
     workers: int = 0  # processes that read
-    quiet: bool = False  # no progress bar
+    bar: Callable[[int, str, str], Bar] = NoBar  # `progress.ProgressBar` shows one
 
 
-def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str, Tensor]]:
-    """Go once through this process's share of a data set, in order, with a progress bar.
-
-    Args:
-        dataset: gives dicts of tensors of one size.
-        reading: batches and where they go.
-        title: what the bar says, in front of pictures done and time left; a line every half minute
-            where the output is no terminal.
+def check_enough(dataset: Dataset) -> None:
+    """Every process must have a picture.
 
     Raises:
         ConfigError: there are fewer pictures than processes.
@@ -40,15 +58,26 @@ def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str
         raise ConfigError(
             f"{world_size()} processes for {len(dataset)} pictures: start at most as many."
         )
+
+
+def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str, Tensor]]:
+    """Go once through this process's share of a data set, in order: every `world_size()`-th one.
+
+    Args:
+        dataset: gives dicts of tensors of one size.
+        reading: batches and where they go.
+        title: what the bar says, in front of pictures done and time left.
+
+    Raises:
+        ConfigError: there are fewer pictures than processes.
+    """
+    check_enough(dataset)
     mine = Subset(dataset, range(rank(), len(dataset), world_size()))
-    loader = DataLoader(mine, reading.batch_size, num_workers=reading.workers)
-    with tqdm(
-        total=len(mine),
-        desc=title,
-        unit="picture",
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-        disable=reading.quiet or rank() != 0,
-    ) as bar:
+    # A generator of its own: otherwise the loader draws from the one that a training draws from.
+    loader = DataLoader(
+        mine, reading.batch_size, num_workers=reading.workers, generator=torch.Generator()
+    )
+    with reading.bar(len(mine), title, "picture") as bar:
         for batch in loader:
             yield {name: value.to(reading.device) for name, value in batch.items()}
             bar.update(len(batch["inputs"]))
@@ -59,19 +88,3 @@ def default_device() -> str:
     if not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
-
-
-def join_processes() -> bool:
-    """Meet the other processes, if torchrun started this one. NCCL where there are GPUs for all."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return False
-    gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if gpus:
-        torch.cuda.set_device(default_device())
-    dist.init_process_group("nccl" if gpus else "gloo")
-    return True
-
-
-def leave_processes() -> None:
-    """Leave the others."""
-    dist.destroy_process_group()

@@ -1,5 +1,6 @@
 """Nearest-neighbour classification of whole pictures, in folders by class as ImageNet is."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from ..errors import ConfigError, DataError
 from ..functional.collectives import world_size
 from ..functional.neighbours import weighted_vote
 from .batches import Reading, batches
-from .memory import SEARCHES
+from .memory import Neighbours, TorchNeighbours
 
 
 class ClassFolders(Dataset):
@@ -68,7 +69,7 @@ def classify(
     reading: Reading,
     count: int = 20,
     temperature: float = 0.07,
-    search: str = "torch",
+    search: Callable[[Tensor], Neighbours] = TorchNeighbours,
 ) -> dict:
     """Label each test picture by the most similar training pictures.
 
@@ -81,13 +82,12 @@ def classify(
         reading: batches and where they go.
         count: neighbours.
         temperature: τ.
-        search: a name of `SEARCHES`.
+        search: opens a memory.
     """
     if world_size() > 1:
         raise ConfigError("knn runs in one process; start it without torchrun.")
-    features = features.to(reading.device)
     memory_nd, labels_n = _encode(features, train, reading, "remembering")
-    memory, count = SEARCHES[search](memory_nd), min(count, len(memory_nd))
+    memory, count = search(memory_nd), min(count, len(memory_nd))
     queries_qd, truth_q = _encode(features, test, reading, "looking up")
     most = min(5, len(train.classes))
     top1 = top5 = 0

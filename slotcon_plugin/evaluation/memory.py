@@ -1,12 +1,9 @@
-"""Search among the rows of a memory: plain torch, or faiss where it is installed."""
+"""Search among the rows of a memory: an interface, and plain torch behind it."""
 
 from typing import Protocol
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..functional.neighbours import nearest
 
 
@@ -26,31 +23,3 @@ class TorchNeighbours:
     def search(self, queries_qd: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """See `Neighbours`."""
         return nearest(queries_qd, self.memory_nd, count)
-
-
-class FaissNeighbours:
-    """faiss's flat index, on the CPU: the same neighbours."""
-
-    def __init__(self, memory_nd: Tensor):
-        try:
-            import faiss
-        except ImportError:
-            raise ConfigError(
-                "--search faiss needs the package faiss: pip install faiss-cpu, or take --search "
-                "torch, which finds the same neighbours."
-            ) from None
-        self.index = faiss.IndexFlatIP(memory_nd.shape[1])
-        self.index.add(_array(memory_nd))
-
-    def search(self, queries_qd: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """See `Neighbours`."""
-        similarity, rows = self.index.search(_array(queries_qd), count)
-        device = queries_qd.device
-        return torch.from_numpy(similarity).to(device), torch.from_numpy(rows).to(device)
-
-
-def _array(rows_nd: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(rows_nd.cpu().float().numpy())
-
-
-SEARCHES = {"torch": TorchNeighbours, "faiss": FaissNeighbours}

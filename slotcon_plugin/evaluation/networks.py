@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from ..data.photometric import normalise, to_unit_range
@@ -17,6 +16,7 @@ from ..weights.containers import read_file
 from ..weights.encoder import locate
 from ..weights.recipe import pixels_of
 from ..weights.rules import rename, reverse
+from ..weights.supervised import supervised_file
 from ..weights.tables import PUBLISHED
 
 # Where student and teacher keep the parts of their grouping, in our names.
@@ -100,19 +100,19 @@ def open_encoder(
         ConfigError: no such architecture or stage.
     """
     kind, colon, name = source.partition(":")
-    if colon and kind in ("random", "supervised"):
-        if part is not None:
-            raise ConfigError(f"--part {part} has no meaning with {source}.")
-        net, pixels, origin = _named(kind, name, seed), pixels_of({}), source
-        if kind == "random":
-            origin += f", seed {seed}"
+    named = colon and kind in ("random", "supervised")
+    if named and part is not None:
+        raise ConfigError(f"--part {part} has no meaning with {source}.")
+    if named and kind == "random":
+        net, pixels, origin = _random(name, seed), pixels_of({}), f"{source}, seed {seed}"
     else:
-        encoder = read_encoder(source, part)
+        path = supervised_file(_depth(source, name)) if named else Path(source)
+        encoder = read_encoder(path, part)
         net = TorchvisionResNet(encoder.architecture.depth, encoder.architecture.num_stages)
         fill(net, encoder)
         pixels = encoder.meta["pixels"]
         held = encoder.meta["origin"].get("part", "encoder")
-        origin = f"{Path(source).name}, {held}, {encoder.architecture}"
+        origin = source if named else f"{path.name}, {held}, {encoder.architecture}"
     if stage is not None:
         if not 1 <= stage <= len(net.stages):
             raise ConfigError(f"--stage {stage}: {source} has the stages 1 to {len(net.stages)}.")
@@ -121,30 +121,23 @@ def open_encoder(
     return DenseFeatures(net, pixels["mean_0_1"], pixels["std_0_1"], origin)
 
 
-def _named(kind: str, name: str, seed: int) -> TorchvisionResNet:
+def _depth(source: str, name: str) -> int:
     depth = name.removeprefix("resnet")
     if not name.startswith("resnet") or not depth.isdigit():
+        kind = source.partition(":")[0]
         raise ConfigError(
-            f"{kind}:{name}: expected {kind}:resnet18, :resnet34, :resnet50, :resnet101 or "
-            ":resnet152."
+            f"{source}: expected {kind}:resnet18, :resnet34, :resnet50, :resnet101 or :resnet152."
         )
+    return int(depth)
+
+
+def _random(name: str, seed: int) -> TorchvisionResNet:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         try:
-            net = TorchvisionResNet(int(depth))
+            return TorchvisionResNet(_depth(f"random:{name}", name))
         except ValueError as error:
-            raise ConfigError(f"{kind}:{name}: {error}") from error
-    if kind == "supervised":
-        weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-        try:
-            state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"{weights.url} cannot be downloaded ({error}). Fetch it with a browser and name "
-                "the file instead of supervised:…"
-            ) from error
-        net.load_state_dict({key: v for key, v in state.items() if not key.startswith("fc.")})
-    return net
+            raise ConfigError(f"random:{name}: {error}") from error
 
 
 def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:

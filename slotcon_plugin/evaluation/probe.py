@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from ..errors import ConfigError
 from ..functional.collectives import world_size
@@ -44,7 +43,6 @@ def probe(
     """
     if world_size() > 1:
         raise ConfigError("probe runs in one process; start it without torchrun.")
-    features = features.to(reading.device)
     channels = features(train[0]["inputs"][None].to(reading.device)).shape[1]
     classes = len(test.classes)
     with torch.random.fork_rng(devices=()):
@@ -88,18 +86,19 @@ def _epochs(
             for batch in batches(dataset, reading, "encoding")
         ]
         maps_nchw, labels_nyx = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        for _ in tqdm(range(epochs), "training", unit="epoch", disable=reading.quiet):
-            order = torch.randperm(len(dataset), generator=generator)
-            for rows in order.split(reading.batch_size):
-                yield maps_nchw[rows].to(one), labels_nyx[rows].to(reading.device)
+        with reading.bar(epochs, "training", "epoch") as bar:
+            for _ in range(epochs):
+                order = torch.randperm(len(dataset), generator=generator)
+                for rows in order.split(reading.batch_size):
+                    yield maps_nchw[rows].to(one), labels_nyx[rows].to(reading.device)
+                bar.update(1)
         return
     loader = DataLoader(
         dataset, reading.batch_size, True, num_workers=reading.workers, generator=generator
     )
-    total = epochs * len(loader)
-    with tqdm(total=total, desc="training", unit="step", disable=reading.quiet) as bar:
+    with reading.bar(epochs * len(loader), "training", "step") as bar:
         for _ in range(epochs):
             for batch in loader:
                 maps_bchw = features(batch["inputs"].to(reading.device))
                 yield maps_bchw, batch["labels"].to(reading.device)
-                bar.update()
+                bar.update(1)

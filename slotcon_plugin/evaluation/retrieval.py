@@ -5,25 +5,32 @@ nothing is trained; features of training pictures and the labels below them are 
 there, pictures are centre squares without augmentation, and the memory takes one pass over them.
 """
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import ConfigError
-from ..functional.collectives import world_size
+from ..functional.collectives import (
+    gather_rows,
+    rank,
+    share_counts,
+    sum_over_processes,
+    world_size,
+)
 from ..functional.dense import label_shares, upsampled_argmax
 from ..functional.grouping import unit_directions
 from ..functional.matching import confusion_counts, segmentation_scores
 from ..functional.neighbours import weighted_vote
 from .batches import Reading, batches
-from .memory import SEARCHES, Neighbours
+from .memory import Neighbours, TorchNeighbours
 from .segmentation import describe
 
 QUERIES = 2048  # cells that are looked up at a time
 
 
 def remember(
-    features: nn.Module, dataset: Dataset, reading: Reading, most: int, seed: int
+    features: Callable[[Tensor], Tensor], dataset: Dataset, reading: Reading, most: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Directions of training pictures' cells, and the shares of the classes below them.
 
@@ -39,11 +46,11 @@ def remember(
         seed: of the choice.
 
     Returns:
-        (n, d) of unit length and (n, l), float32; n is at most `most`.
+        (n, d) of unit length and (n, l), float32; n is at most `most`. Of all processes, the same
+        on each, in the order of the pictures.
     """
-    generator = torch.Generator().manual_seed(seed)
     each = max(most // len(dataset), 1)
-    directions, answers = [], []
+    kept, picture = [], rank()
     for batch in batches(dataset, reading, "remembering"):
         directions_bdhw = unit_directions(features(batch["inputs"]))
         shares_bhwl = label_shares(
@@ -54,12 +61,22 @@ def remember(
         ):
             present_pl = (shares_pl > 0).float()
             frequency_p = present_pl @ present_pl.sum(dim=0)
+            # Seeded for each picture: the same cells for any number of processes.
+            generator = torch.Generator().manual_seed(seed * len(dataset) + picture)
             draws_p = torch.rand(len(frequency_p), generator=generator).to(frequency_p)
             order_p = torch.where(frequency_p > 0, frequency_p * draws_p, torch.inf).argsort()
             chosen = order_p[: min(each, int((frequency_p > 0).sum()))]
-            directions.append(directions_dp[:, chosen].T)
-            answers.append(shares_pl[chosen])
-    return torch.cat(directions)[:most], torch.cat(answers)[:most]
+            whose = torch.full((len(chosen), 1), picture).to(shares_pl)
+            kept.append(torch.cat([whose, shares_pl[chosen], directions_dp[:, chosen].T], dim=1))
+            picture += world_size()
+    rows = torch.cat(kept)
+    counts = share_counts(torch.tensor([len(rows)], device=rows.device))
+    rows = gather_rows(rows, [count for (count,) in counts])
+    rows = rows[rows[:, 0].argsort(stable=True)][:most]
+    _, answers_nl, directions_nd = rows.split(
+        [1, len(dataset.classes), rows.shape[1] - 1 - len(dataset.classes)], dim=1
+    )
+    return directions_nd.contiguous(), answers_nl
 
 
 def look_up(
@@ -75,14 +92,14 @@ def look_up(
 
 
 def retrieve(
-    features: nn.Module,
+    features: Callable[[Tensor], Tensor],
     train: Dataset,
     test: Dataset,
     reading: Reading,
     count: int = 30,
     temperature: float = 0.02,
     most: int = 100_000,
-    search: str = "torch",
+    search: Callable[[Tensor], Neighbours] = TorchNeighbours,
     seed: int = 0,
 ) -> dict:
     """Remember one data set and segment another.
@@ -90,19 +107,16 @@ def retrieve(
     Args:
         features: from uint8 pictures to (b, d, h, w).
         train, test: `LabelledPictures` of the same classes.
-        reading: batches and where they go.
+        reading: batches and where they go; the network is there.
         count: neighbours of a cell.
         temperature: τ of the neighbours' weights.
         most: cells of the memory, which bounds its size: d + l floats a cell.
-        search: a name of `SEARCHES`.
+        search: opens a memory.
         seed: of the cells that are remembered.
     """
-    if world_size() > 1:
-        raise ConfigError("retrieval runs in one process; start it without torchrun.")
-    features = features.to(reading.device)
     directions_nd, answers_nl = remember(features, train, reading, most, seed)
     count = min(count, len(directions_nd))
-    memory = SEARCHES[search](directions_nd)
+    memory = search(directions_nd)
     classes = len(test.classes)
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=reading.device)
     for batch in batches(test, reading, "looking up"):
@@ -111,5 +125,5 @@ def retrieve(
         labels_byx = batch["labels"]
         predicted_byx = upsampled_argmax(shares_blhw, *labels_byx.shape[1:])
         counts += confusion_counts(predicted_byx, labels_byx, classes, classes)
-    scores = describe(segmentation_scores(counts.cpu()), test.classes)
+    scores = describe(segmentation_scores(sum_over_processes(counts).cpu()), test.classes)
     return dict(memory=len(directions_nd), neighbours=count, temperature=temperature, **scores)

@@ -97,18 +97,22 @@ def _percent(value: float) -> float | None:
 
 
 def unsupervised(
-    groups: nn.Module, dataset: Dataset, modes: Sequence[str], reading: Reading
+    groups: Callable[[Tensor], Tensor],
+    num_prototypes: int,
+    dataset: Dataset,
+    modes: Sequence[str],
+    reading: Reading,
 ) -> dict:
     """Segment by the arg-max of the prototypes' scores, as the unsupervised protocol does.
 
     Args:
-        groups: a `PixelGroups`.
+        groups: from uint8 pictures to scores (b, k, h, w), as `PixelGroups` is.
+        num_prototypes: k.
         dataset: a `LabelledPictures`.
         modes: of `MATCHINGS`.
-        reading: batches and where they go.
+        reading: batches and where they go; the network is there.
     """
-    groups = groups.to(reading.device)
-    size = len(groups.prototypes_kd)
+    size = num_prototypes
     (counts_kl,) = count_agreement(lambda pictures: [groups(pictures)], [size], dataset, reading)
     used = int((counts_kl.sum(dim=1) > 0).sum())
     scores = score(counts_kl, dataset.classes, modes)
@@ -169,7 +173,6 @@ def overcluster(
         most: directions that are clustered, which bounds the memory.
         seed: of the sample and of k-means.
     """
-    features = features.to(reading.device)
     directions_nd = sample_directions(features, fit_dataset or dataset, most, seed, reading)
     if max(sizes) > len(directions_nd):
         raise ConfigError(

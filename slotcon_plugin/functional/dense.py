@@ -8,6 +8,13 @@ from .shapes import check_shapes
 
 
 def upsampled_argmax(maps_bkhw: Tensor, height: int, width: int, chunk: int = 64) -> Tensor:
+    """The winner of each pixel, see `upsampled_best`: (b, height, width) int64 in [0, k)."""
+    return upsampled_best(maps_bkhw, height, width, chunk)[1]
+
+
+def upsampled_best(
+    maps_bkhw: Tensor, height: int, width: int, chunk: int = 64
+) -> tuple[Tensor, Tensor]:
     """Resample score maps bilinearly (align_corners False) and take the best of each pixel.
 
     Args:
@@ -16,7 +23,7 @@ def upsampled_argmax(maps_bkhw: Tensor, height: int, width: int, chunk: int = 64
         chunk: score maps that are at full size at the same time; the result does not depend on it.
 
     Returns:
-        (b, height, width) int64 in [0, k).
+        The best score of each pixel, (b, height, width) float32, and whose it is, int64 in [0, k).
     """
     check_shapes(maps_bkhw=maps_bkhw)
     best, winner = None, None
@@ -29,7 +36,7 @@ def upsampled_argmax(maps_bkhw: Tensor, height: int, width: int, chunk: int = 64
         else:
             winner = torch.where(value > best, index + start, winner)
             best = torch.maximum(value, best)
-    return winner
+    return best, winner
 
 
 def label_shares(labels_byx: Tensor, height: int, width: int, num_classes: int) -> Tensor:

@@ -5,19 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Distinct, also for most colour-blind eyes (after Paul Tol's schemes).
-# fmt: off
-PALETTE = (
-    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#0077bb",
-    "#009988", "#cc3311", "#ee3377", "#bbcc33", "#882255", "#44bb99", "#ddaa33", "#332288",
-    "#99ddff", "#ffaabb", "#999933", "#117733",
-)
-# fmt: on
-
+from .painting import overlay, prototype_colours
 
 MARGIN = 64  # pixels by which a photograph is continued beyond its borders
 
@@ -90,47 +81,17 @@ def usage(grouped: list[Grouped], num_prototypes: int) -> np.ndarray:
     return np.mean([share / share.sum() for share in shares], axis=0)
 
 
-def overlay(grouped: Grouped, colours: np.ndarray, strength: float = 0.62) -> np.ndarray:
-    """Paint the groups over the photograph in grey, with a light line between groups.
-
-    Args:
-        grouped: a grouped photograph.
-        colours: (k, 3) RGB, 0-1.
-        strength: share of the colour, 0-1.
-
-    Returns:
-        (h, w, 3) uint8.
-    """
-    grey = grouped.photograph @ np.array([0.299, 0.587, 0.114])
-    painted = strength * 255 * colours[grouped.assignment] + (1 - strength) * grey[..., None]
-    edge = np.zeros(grouped.assignment.shape, bool)
-    edge[:, 1:] |= grouped.assignment[:, 1:] != grouped.assignment[:, :-1]
-    edge[1:] |= grouped.assignment[1:] != grouped.assignment[:-1]
-    painted[edge] = 0.4 * painted[edge] + 0.6 * 255
-    return painted.astype(np.uint8)
-
-
-def prototype_colours(shares_k: np.ndarray) -> np.ndarray:
-    """A colour for each prototype, (k, 3) in 0-1: the most used get the most distinct ones."""
-    colours = np.empty((len(shares_k), 3))
-    for place, k in enumerate(np.argsort(-shares_k, kind="stable")):
-        fade = 0.75 ** (place // len(PALETTE))  # after a full round the palette returns, darker
-        colours[k] = np.array(to_rgb(PALETTE[place % len(PALETTE)])) * fade
-    return colours
-
-
 def draw_groups(rows: dict[str, list[Grouped]], num_prototypes: int, columns: int = 6) -> Figure:
     """Draw photographs, their groups at several times, and how much each prototype is used.
 
     Args:
-        rows: from a time's name to the same photographs, grouped at that time; colours are ordered
-            by the usage at the last.
+        rows: from a time's name to the same photographs, grouped at that time.
         num_prototypes: k.
         columns: photographs to show, at most.
     """
     names = list(rows)
     shares = {name: usage(grouped, num_prototypes) for name, grouped in rows.items()}
-    colours = prototype_colours(shares[names[-1]])
+    colours = prototype_colours(num_prototypes) / 255
     shown = [grouped.photograph for grouped in rows[names[0]][:columns]]
     widths = [photograph.shape[1] / photograph.shape[0] for photograph in shown]
 
@@ -142,7 +103,7 @@ def draw_groups(rows: dict[str, list[Grouped]], num_prototypes: int, columns: in
         axis.imshow(photograph)
     for name, line in zip(names, axes[1:], strict=True):
         for axis, grouped in zip(line, rows[name], strict=False):
-            axis.imshow(overlay(grouped, colours), interpolation="nearest")
+            axis.imshow(overlay(grouped.photograph, grouped.assignment), interpolation="nearest")
     for name, axis in zip(["photograph", *names], axes[:, 0], strict=True):
         axis.set_ylabel(name, fontsize=12)
     for axis in axes.flat:
