@@ -25,8 +25,15 @@ FAISS = ["faiss-cpu>=1.9"]  # its --search faiss; plain torch finds the same nei
 FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it PIL does
 # timm is a target of tools/export.py: only the test that proves it needs the library.
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAISS, *FAST]
+# tools/benchmark.sh. Snakemake itself asks for Python 3.11.
+BENCHMARK = [
+    "matplotlib>=3.7",
+    "pyyaml>=6",
+    "snakemake>=9; python_version >= '3.11'",
+    "snakemake-executor-plugin-slurm>=2; python_version >= '3.11'",
+]
 LINT = ["ruff"]
-DEV = [*TEST, *LINT, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
+DEV = [*TEST, *LINT, *BENCHMARK, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
 
 setup(
     name="slotcon_plugin",
@@ -48,6 +55,7 @@ setup(
         "tensorboard>=2.14",
     ],
     extras_require={
+        "benchmark": BENCHMARK,
         "det": DET,
         "seg": SEG,
         "demo": DEMO,
