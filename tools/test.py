@@ -4,6 +4,7 @@ The config says on which data and by which metrics; the checkpoint must fit the 
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="config file, e.g. configs/seg/fcn_r50_voc12aug.py")
     parser.add_argument("checkpoint", help="a checkpoint of that config's model")
     parser.add_argument("--work-dir", help="the log goes here (default: the config's)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -92,6 +94,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
+    from slotcon_plugin.engine.checkpoint import write_atomically
     from slotcon_plugin.engine.launch import process_number
     from slotcon_plugin.errors import SlotConError
 
@@ -103,6 +106,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     if process_number(args.launcher) == 0:
         print("\n".join(f"{name}: {value:.4g}" for name, value in metrics.items()))
+        if args.out:
+            numbers = {name: float(value) for name, value in metrics.items()}
+            write_atomically(json.dumps(numbers, indent=1).encode(), args.out)
     return 0
 
 

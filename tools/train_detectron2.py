@@ -6,6 +6,7 @@ how (https://detectron2.readthedocs.io/en/latest/tutorials/install.html).
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the work dir's last one")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument("--work-dir", help="checkpoints and logs go here")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON")
     parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="detectron2's overrides")
     return parser.parse_intermixed_args(argv)  # options may follow the flags
 
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> dict:
         default_setup(cfg, args)
         model = route.Trainer.build_model(cfg)
         DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
-        return route.Trainer.test(cfg, model)
+        return report(route.Trainer.test(cfg, model), args.out)
     source = route.use_backbone(cfg, args.backbone)
     cfg.freeze()
     default_setup(cfg, args)
@@ -67,7 +69,18 @@ def run(args: argparse.Namespace) -> dict:
             f"[slotcon] {route.check_backbone(trainer.model, source, cfg.MODEL.RESNETS.DEPTH)}",
             flush=True,
         )
-    return trainer.train()
+    return report(trainer.train(), args.out)
+
+
+def report(metrics: dict | None, out: Path | None) -> dict | None:
+    """Write the metrics, which the first process alone has, if they are wanted."""
+    from slotcon_plugin.engine.checkpoint import write_atomically
+
+    if metrics and out:
+        # NaN: COCO's mean over no object of a size or class
+        text = json.dumps(metrics, indent=1, default=float).replace("NaN", "null")
+        write_atomically(text.encode(), out)
+    return metrics
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,52 @@
+"""What a job's training logged: its curves, last losses and memory."""
+
+import json
+from pathlib import Path
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every logged number of a job against the step, in the order of steps.
+
+    A step that was logged twice, by two starts, has the later one's value. MMEngine's and
+    detectron2's files are read.
+
+    Args:
+        folder: the job's.
+
+    Returns:
+        From a name, such as `loss`, to (step, value) pairs.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    # The second is detectron2's
+    files = [*sorted(folder.glob("*/vis_data/scalars.json")), folder / "metrics.json"]
+    for file in files:
+        if not file.is_file():
+            continue
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # cut short by a kill
+                continue
+            step = entry.get("step", entry.get("iteration")) if isinstance(entry, dict) else None
+            if step is None:
+                continue
+            for name, value in entry.items():
+                if name not in ("step", "iteration", "iter", "epoch") and _is_number(value):
+                    curves.setdefault(name, {})[int(step)] = float(value)
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def last_losses(folder: Path) -> dict[str, float]:
+    """The losses that were logged last."""
+    curves = read_curves(folder)
+    return {name: points[-1][1] for name, points in curves.items() if "loss" in name}
+
+
+def peak_gpu_memory(folder: Path) -> float | None:
+    """The most memory that the first process's GPU had allocated, MiB; None without a GPU."""
+    memory = [value for _, value in read_curves(folder).get("memory", [])]
+    return max(memory) if memory else None

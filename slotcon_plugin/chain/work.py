@@ -1,0 +1,197 @@
+"""Runs one job: its commands, each continued where it was interrupted, then the result file."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from ..engine.checkpoint import write_atomically
+from ..errors import ConfigError, TrainingStopped
+from .clock import Clock, lock_job
+from .gpus import take_gpus
+from .jobs import Job, Step
+from .measures import read_measures
+from .scalars import last_losses, peak_gpu_memory
+
+PACKAGES = (
+    "slotcon_plugin",
+    "torch",
+    "torchvision",
+    "onedl-mmengine",
+    "onedl-mmcv",
+    "onedl-mmdetection",
+    "onedl-mmsegmentation",
+    "mmengine",
+    "mmcv",
+    "mmdet",
+    "mmsegmentation",
+    "detectron2",
+    "numpy",
+    "snakemake",
+)
+
+
+def is_complete(step: Step, folder: Path) -> bool:
+    """Whether a step was finished, by this start or an earlier one."""
+    done = folder / step.done
+    return done.is_file() and (step.says is None or done.read_text().strip() == step.says)
+
+
+def command_line(step: Step, job: Job, root: Path) -> list[str]:
+    """A step's command with this Python and the job's folder in it."""
+    words = [word.replace("{folder}", job.folder) for word in step.command]
+    if words[0] == "python":
+        return [sys.executable, "-u", *words[1:]]
+    if words[0] == "torchrun":
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", words[1]]
+        return [sys.executable, *launch, *words[2:]]
+    return [str(root / words[0]), *words[1:]]
+
+
+def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
+    """The environment of a job's commands: the planned data folders, its GPUs, its cores."""
+    here = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("SLOTCON_BACKBONE", "SLOTCON_WORK_DIR", "PYTHONDONTWRITEBYTECODE")
+    }
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    threads = str(max(job.cores // max(job.gpus, 1), 1)) if job.gpus == 0 else "1"
+    return {
+        **here,
+        **job.environment,
+        "PYTHONPATH": path,
+        "PYTHON": sys.executable,  # dist_train.sh's
+        "CUDA_VISIBLE_DEVICES": gpus,
+        # The number of threads changes the last digits of sums on a CPU
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
+
+
+def run_job(job: Job, root: Path) -> None:
+    """Run a job to its end and write its result.
+
+    Args:
+        job: of the plan.
+        root: the repository's root folder.
+
+    Raises:
+        ConfigError: it cannot be started here.
+        TrainingStopped: one of its commands failed; the message names the log.
+    """
+    folder = Path(job.folder)
+
+    def say(line: str) -> None:
+        print(f"[{job.name}] {line}", flush=True)
+
+    lock = lock_job(folder, say)
+    recipe = json.dumps(job.recipe, indent=1, default=str)
+    write_atomically(recipe.encode(), folder / "recipe.json")
+    gpus, held = take_gpus(job.gpus, say)
+    running: list[int] = []
+    with Clock(folder, lambda: running[-1] if running else None) as clock:
+        for step in job.steps:
+            if not is_complete(step, folder):
+                _run_step(step, job, root, environment_of(job, root, gpus), [lock, *held], running)
+        counted = clock.content()
+    write_atomically(
+        json.dumps(describe(job, counted), indent=1, allow_nan=False).encode(), job.result
+    )
+
+
+def _run_step(
+    step: Step, job: Job, root: Path, environment: dict, handles: list[int], running: list[int]
+) -> None:
+    words = command_line(step, job, root)
+    log = Path(job.folder) / "log.txt"
+    if step.says is None and (Path(job.folder) / step.done).is_dir():
+        raise ConfigError(f"{Path(job.folder) / step.done} is a folder; a file belongs there.")
+    with open(log, "ab") as stream:
+        stream.write(f"\n$ {shlex.join(words)}\n".encode())
+        stream.flush()
+        process = subprocess.Popen(
+            words,
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            pass_fds=handles,
+        )
+        running.append(process.pid)
+        status = process.wait()
+    if status or not is_complete(step, Path(job.folder)):
+        last = log.read_text(errors="replace").splitlines()[-25:]
+        what = f"ended with status {status}" if status else f"ended without writing {step.done}"
+        raise TrainingStopped(
+            f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  "
+            + "\n  ".join(last)
+        )
+
+
+def describe(job: Job, counted: dict) -> dict:
+    """The content of a job's result file."""
+    folder = Path(job.folder)
+    metrics, measures = {}, {}
+    if (folder / "figures.json").is_file():
+        metrics = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+        measures = read_measures(job.about["kind"], job.about["column"], metrics)
+    return dict(
+        job=job.name,
+        rule=job.rule,
+        digest=job.digest,
+        about=job.about,
+        seed=job.about.get("transfer_seed", job.about["seed"]),
+        measures=measures,
+        metrics=metrics,
+        losses=last_losses(folder),
+        deviations=job.deviations,
+        length=job.length,
+        unit=job.unit,
+        seconds=round(counted["seconds"], 1),
+        starts=counted["starts"],
+        peak_memory_mib=round(counted["peak_mib"]),
+        peak_gpu_memory_mib=peak_gpu_memory(folder),
+        bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        device=device_name(job.gpus),
+        gpus=job.gpus,
+        cores=job.cores,
+        environment=job.environment,
+        commands=[step.command for step in job.steps],
+        versions=versions(),
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions of what a result depends on, without importing it."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    if "slotcon_plugin" not in found:  # used from its folder
+        from .. import __version__
+
+        found["slotcon_plugin"] = __version__
+    return found
+
+
+def device_name(gpus: int) -> str:
+    """The GPU's or the CPU's name."""
+    if gpus:
+        import torch
+
+        return f"{gpus} x {torch.cuda.get_device_name()}"
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
