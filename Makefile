@@ -1,6 +1,6 @@
 # Every target sets up what it needs in .venv by itself; `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full demo test lint format lock clean
+.PHONY: help setup setup-full demo benchmark test lint format lock clean
 
 # The first Python >= 3.10 on the PATH; another: make test PYTHON=python3.12
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python3.13; do \
@@ -27,6 +27,11 @@ setup-full: ## .venv with the transfer libraries and the tests' tools
 demo: ## pretrain a small ResNet on photographs and draw its groups (DATA=path: your own folder)
 	@$(SETUP) core
 	@$(RUN) tools/demo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+benchmark: ## the whole chain in small, from pretraining to the table (DATA=path: any folder in COCO's format)
+	@$(SETUP) full
+	@PYTHON=.venv/bin/python tools/benchmark.sh configs/benchmark/mini.yaml \
+		--data "$(or $(DATA),$(SLOTCON_DATA),../shared/data/coco_mini)" $(ARGS)
 
 test: ## the whole test suite (ARGS="-k lars" or ARGS=tests/test_lars.py: some of it; WORKERS=0: in one process)
 	@$(SETUP) full

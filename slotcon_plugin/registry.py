@@ -12,18 +12,20 @@ from mmengine.registry import (
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
+    TRANSFORMS,
 )
 
 from .data.dataset import UnlabelledPictures
 from .data.preprocessor import TwoViewPreprocessor
-from .data.sampler import PictureSampler
+from .data.sampler import EndlessSampler, PictureSampler
+from .data.seeding import SeedFromDraw
 from .engine.amp import CpuAmpOptimWrapper
 from .engine.checkpoint import AtomicLocalBackend
 from .engine.hooks.backbone import BackboneHook
 from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
 from .engine.hooks.guard import LossGuardHook
 from .engine.hooks.precise_bn import PreciseBNHook
-from .engine.hooks.resume import ResumeHook
+from .engine.hooks.resume import ResumeHook, StepSeedHook
 from .engine.hooks.segmentation import UnsupervisedSegHook
 from .engine.hooks.teacher import TeacherHook
 from .engine.hooks.unreadable import PictureReportHook
@@ -49,7 +51,8 @@ NAMES = {
         TwoViewPreprocessor,
     ),
     DATASETS: (UnlabelledPictures,),
-    DATA_SAMPLERS: (PictureSampler,),
+    DATA_SAMPLERS: (PictureSampler, EndlessSampler),
+    TRANSFORMS: (SeedFromDraw,),
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
@@ -60,6 +63,7 @@ NAMES = {
         DiagnosticsHook,
         PictureReportHook,
         ResumeHook,
+        StepSeedHook,
         BackboneHook,
         PreciseBNHook,
         UnsupervisedSegHook,

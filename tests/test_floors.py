@@ -53,6 +53,8 @@ FLOORS = [
     ("benchmark", 3),
     ("benchmark.*", 3),
     ("pictures.painting", 0),
+    ("chain", 3),
+    ("chain.*", 3),
     ("pictures", 3),
     ("pictures.*", 3),
     ("", 2),  # the package itself: it registers its parts
@@ -73,6 +75,7 @@ LIBRARIES = {
         "pycocotools",
         "sklearn",
         "tqdm",
+        "yaml",
     },
 }
 

@@ -1,4 +1,4 @@
-"""Draw which prototype each pixel of some photographs belongs to, before and after a pretraining."""
+"""Draw to which prototype each pixel of some photographs belongs, before and after pretraining."""
 
 import argparse
 import sys

@@ -114,7 +114,7 @@ def _benchmark(path: Path, content: object) -> Benchmark:
         if not isinstance(top.get(wanted), dict) or not top[wanted]:
             raise ConfigError(f"`{wanted}` is missing; expected names with a section each.")
     defaults = dict(
-        seeds=_seeds(top.get("seeds", [0]), "seeds"), gpus=_count(top.get("gpus", 0), "gpus")
+        seeds=list(_seeds(top.get("seeds", [0]), "seeds")), gpus=_count(top.get("gpus", 0), "gpus")
     )
     transfers = tuple(_transfer(name, part, defaults) for name, part in top["transfers"].items())
     known = tuple(transfer.name for transfer in transfers)
@@ -150,12 +150,16 @@ def _pretraining(name: str, part: object, defaults: dict, transfers: tuple) -> P
             )
         kind, source = named[0], _text(part[named[0]], f"{where}.{named[0]}")
         if kind == "checkpoint" and part.keys() & {"overrides", "gpus", "seeds"}:
-            raise ConfigError(f"{where}: a checkpoint is not trained; it takes no overrides, gpus, seeds")
+            raise ConfigError(
+                f"{where}: a checkpoint is not trained; it takes no overrides, gpus, seeds"
+            )
     limited = part.get("transfers")
     if limited is not None:
         for one in _list(limited, f"{where}.transfers"):
             if one not in transfers:
-                raise ConfigError(f"{where}.transfers: no transfer `{one}`.{_close(one, transfers)}")
+                raise ConfigError(
+                    f"{where}.transfers: no transfer `{one}`.{_close(one, transfers)}"
+                )
     return Pretraining(
         name=name,
         kind=kind,

@@ -1,15 +1,17 @@
 """How long a job has been worked on, over all its starts, and whether somebody works on it now."""
 
+import contextlib
 import fcntl
 import json
 import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..engine.checkpoint import write_atomically
+from ..errors import ConfigError
 
 BEAT = 5.0  # seconds between two notes of the time; what a kill -9 can lose
 SILENCE = 120.0  # seconds after which a job on another machine counts as dead
@@ -71,6 +73,29 @@ class Clock:
     def _note(self) -> None:
         self.peak_mib = max(self.peak_mib, peak_memory(self.process()))
         write_atomically(json.dumps(self.content()).encode(), self.folder / "clock.json")
+
+
+@contextlib.contextmanager
+def hold(path: Path, busy: str) -> Iterator[int]:
+    """Hold a lock on a file as long as this process, or one that it hands the open file to, lives.
+
+    Raises:
+        ConfigError: somebody else holds it; the message begins with `busy`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ConfigError(
+            f"{busy}. Wait for it, or end it; look with --tables meanwhile."
+        ) from None
+    os.set_inheritable(handle, True)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def peak_memory(pid: int | None) -> float:

@@ -34,8 +34,8 @@ COLUMNS = {
     ),
 }
 
-# Where a tool's metrics have a measure, and the factor to percent. mmdet's are shares, and -1, which
-# is refused, where there is nothing to average over.
+# Where a tool's metrics have a measure, and the factor to percent. mmdet's are shares, and -1 where
+# there is nothing to average over, which is refused.
 OPENMMLAB_COCO = {
     f"{part}_ap{size}": ((f"coco/{name}_mAP{under}",), 100.0)
     for part, name in (("box", "bbox"), ("mask", "segm"))

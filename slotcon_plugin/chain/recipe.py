@@ -67,6 +67,8 @@ def option_words(overrides: dict) -> list[str]:
 def _word(value: object) -> str:
     if not isinstance(value, str):
         return repr(value)
+    if value.startswith("("):
+        return value  # a tuple, which YAML does not know: (96, 96)
     with contextlib.suppress(ValueError, SyntaxError):
         ast.literal_eval(value)
         return repr(value)  # text that looks like a number

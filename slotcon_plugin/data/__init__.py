@@ -18,8 +18,16 @@
 """
 
 from .dataset import UnlabelledPictures
-from .sampler import PictureSampler
-from .seeding import Draw
+from .sampler import EndlessSampler, PictureSampler
+from .seeding import Draw, SeededIndex, SeedFromDraw
 from .views import TwoViews
 
-__all__ = ["Draw", "PictureSampler", "TwoViews", "UnlabelledPictures"]
+__all__ = [
+    "Draw",
+    "EndlessSampler",
+    "PictureSampler",
+    "SeedFromDraw",
+    "SeededIndex",
+    "TwoViews",
+    "UnlabelledPictures",
+]

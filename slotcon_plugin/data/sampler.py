@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch.utils.data import Sampler
 
 from ..functional.collectives import rank, world_size
-from .seeding import Draw, draw_seeds
+from .seeding import Draw, SeededIndex, draw_seeds
 
 
 class PictureSampler(Sampler[Draw]):
@@ -72,11 +72,63 @@ class PictureSampler(Sampler[Draw]):
 
     def _round(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """All pictures in the order of this round, counted from the run's start, and the seeds."""
-        order = np.arange(len(self.dataset))
-        if self.shuffle:
-            generator = torch.Generator().manual_seed((self.seed + number) % 2**63)
-            order = torch.randperm(len(order), generator=generator).numpy()
-        return order, draw_seeds(self.seed, number, order)
+        return round_of_draws(len(self.dataset), self.seed, number, self.shuffle)
+
+
+class EndlessSampler(Sampler):
+    """Draws pictures without end, each with a seed, for trainings that count iterations.
+
+    It takes the place of MMEngine's `InfiniteSampler`: round after round over the data set, each in
+    an order of its own. What it adds is the seed, from which `SeedFromDraw` at the head of a
+    pipeline takes all chance of the augmentation: so that depends neither on the number of workers
+    nor on when a training was resumed.
+
+    Args:
+        dataset: anything with a length.
+        shuffle: draw the order of each round; else the data set's own order.
+        seed: the run's seed, equal in all processes. None draws one and shares it.
+
+    Iterating gives `SeededIndex`; every process takes each n-th draw.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
+        if len(dataset) == 0:
+            raise ValueError("the data set is empty: there is nothing to sample")
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.seed = _shared_seed() if seed is None else int(seed)
+        self.skipped = 0
+        self.rank, self.world_size = rank(), world_size()
+
+    def skip(self, num_samples: int) -> None:
+        """Begin behind the first `num_samples` draws of this process. MMEngine's loop calls it when
+        it resumes."""
+        self.skipped = num_samples
+
+    def __len__(self) -> int:
+        """Number of pictures in a round."""
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        position, known = self.skipped * self.world_size + self.rank, None
+        while True:
+            number, place = divmod(position, len(self.dataset))
+            if number != known:
+                known = number
+                order, seeds = round_of_draws(len(self.dataset), self.seed, number, self.shuffle)
+            yield SeededIndex(int(order[place]), int(seeds[place]))
+            position += self.world_size
+
+
+def round_of_draws(
+    size: int, seed: int, number: int, shuffle: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The order of one round over a data set, (size,) indices, and a seed for each."""
+    order = np.arange(size)
+    if shuffle:
+        generator = torch.Generator().manual_seed((seed + number) % 2**63)
+        order = torch.randperm(size, generator=generator).numpy()
+    return order, draw_seeds(seed, number, order)
 
 
 def _shared_seed() -> int:

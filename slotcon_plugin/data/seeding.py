@@ -4,9 +4,11 @@ So a picture's views depend neither on the number of workers and processes, nor 
 resumed.
 """
 
+import random
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 
 class Draw(NamedTuple):
@@ -14,6 +16,57 @@ class Draw(NamedTuple):
 
     index: int
     seed: int
+
+
+class SeededIndex(int):
+    """An index that carries its draw's seed through the data sets of MMEngine.
+
+    They hand an index on to the samples they are made of by subtracting an offset or taking a
+    remainder, and put it into the sample as `sample_idx`.
+    """
+
+    seed: int
+
+    def __new__(cls, index: int, seed: int) -> "SeededIndex":
+        """An index from 0, with the seed of this draw."""
+        made = super().__new__(cls, index)
+        made.seed = seed
+        return made
+
+    def __reduce__(self) -> tuple:
+        """Loading workers get it pickled."""
+        return SeededIndex, (int(self), self.seed)
+
+    def __sub__(self, offset: int) -> "SeededIndex":
+        return SeededIndex(int(self) - int(offset), self.seed)
+
+    def __mod__(self, length: int) -> "SeededIndex":
+        return SeededIndex(int(self) % int(length), self.seed)
+
+
+class SeedFromDraw:
+    """The first transform of a pipeline: all later ones draw from this picture's own seed.
+
+    Nothing happens to a sample that `EndlessSampler` did not draw.
+    """
+
+    def __call__(self, results: dict) -> dict:
+        """Seed Python's, numpy's and torch's random numbers of this process."""
+        index = results.get("sample_idx")
+        if isinstance(index, SeededIndex):
+            seed_everything(index.seed)
+        return results
+
+
+def seed_everything(seed: int) -> None:
+    """Begin Python's, numpy's and torch's (CPU and GPUs) random numbers anew.
+
+    Args:
+        seed: 0 to 2**63 - 1.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def draw_seeds(run_seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:

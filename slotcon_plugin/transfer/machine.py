@@ -1,5 +1,7 @@
 """Fits a detection or segmentation config to the machine: backbone, batch, batch norm."""
 
+from collections.abc import Iterator
+
 import torch
 from mmengine.config import Config
 
@@ -118,6 +120,27 @@ def check_precision(cfg: Config, precision: str | None) -> None:
         )
 
 
+def fit_random_numbers(cfg: Config) -> list[str]:
+    """Let chance follow from the seed, the iteration and the picture alone, so that a training that
+    was interrupted ends as it would have without; for trainings over MMEngine's InfiniteSampler."""
+    loader = cfg.train_dataloader
+    if loader.sampler.get("type") != "InfiniteSampler":
+        return []
+    loader.sampler.type = "EndlessSampler"
+    for dataset in _leaves(loader.dataset):
+        dataset.pipeline = [dict(type="mmengine.SeedFromDraw"), *dataset.pipeline]
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="StepSeedHook")]
+    return ["random numbers: of each picture's draw and of each iteration, also after a resume"]
+
+
+def _leaves(dataset: dict) -> Iterator[dict]:
+    """The data sets with a pipeline that a config's data set is made of."""
+    if "pipeline" in dataset:
+        yield dataset
+    for part in [*dataset.get("datasets", []), *filter(None, [dataset.get("dataset")])]:
+        yield from _leaves(part)
+
+
 def fit_transfer(
     cfg: Config, world_size: int, precision: str | None = None, scale_lr: bool | None = None
 ) -> list[str]:
@@ -130,4 +153,8 @@ def fit_transfer(
         return []
     check_precision(cfg, precision)
     check_layout(cfg)
-    return [*fit_total_batch(cfg, world_size, scale_lr), *fit_batch_norm(cfg)]
+    return [
+        *fit_total_batch(cfg, world_size, scale_lr),
+        *fit_batch_norm(cfg),
+        *fit_random_numbers(cfg),
+    ]

@@ -1,9 +1,11 @@
-"""What a resume takes over, and when it is refused."""
+"""What a resume takes over, when it is refused, and what makes it exact."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 
+from ...data.seeding import draw_seeds, seed_everything
 from ...errors import ConfigError
+from ...functional.collectives import rank
 
 # How far a scheduler has come, as opposed to the curve it follows.
 PROGRESS = {"last_step", "_global_step", "_last_value", "verbose"}
@@ -40,6 +42,18 @@ class ResumeHook(Hook):
                 "learning rate and max_epochs; or begin a new training from its weights: "
                 f"--cfg-options load_from={runner._load_from} in another --work-dir."
             )
+
+
+class StepSeedHook(Hook):
+    """Begins every training iteration with random numbers of its own, of the run's seed, the
+    iteration and the process: what a detector samples or a head drops out is the same after a
+    resume as without the interruption."""
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Seed."""
+        seed_everything(int(draw_seeds(runner.seed, runner.iter, [rank()])[0]))
 
 
 def _epoch_changes(runner, meta: dict) -> list[str]:

@@ -1,0 +1,125 @@
+"""Any folder in COCO's format, made into the small one that the mini configs expect.
+
+Names of classes are lost where the configs know none for them: what comes out checks that the chain
+runs, and is no data set.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools.coco import COCO
+
+from ..engine.checkpoint import write_atomically
+from ..errors import DataError
+
+READY = ("images", "instances.json", "voc21", "train2017.txt")
+FIELDS = {"images", "annotations", "categories"}
+COUNT = 40  # pictures that are taken
+# VOC's classes by COCO's names, in VOC's order from 1.
+VOC = (
+    *("airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("dining table", "dog", "horse", "motorcycle", "person", "potted plant", "sheep", "couch"),
+    *("train", "tv"),
+)
+
+
+def as_mini(source: Path, out: Path) -> Path:
+    """The folder itself if it is laid out as coco_mini, else a small copy of it that is.
+
+    Args:
+        source: holds an annotation file `instances*.json`, or any other .json in COCO's format, in
+            itself or in annotations/, and the pictures that it lists, to any depth.
+        out: where the copy goes; made once, and anew when the annotation file is another.
+
+    Raises:
+        DataError: there is no such file, or none of its pictures.
+    """
+    if all((source / name).exists() for name in READY):
+        return source
+    file, content = _annotations(source)
+    sign = f"{file.absolute()} {file.stat().st_size} {file.stat().st_mtime_ns}"
+    stamp = out / "made_from.txt"
+    if stamp.is_file() and stamp.read_text() == sign:
+        return out
+    shutil.rmtree(out, ignore_errors=True)
+    places = {path.name: path for path in source.rglob("*") if path.is_file()}
+    labelled = {annotation["image_id"] for annotation in content["annotations"]}
+    images = [
+        image
+        for image in content["images"]
+        if image["id"] in labelled and Path(image["file_name"]).name in places
+    ][:COUNT]
+    if len(images) < 16:
+        raise DataError(
+            f"{file} lists {len(content['images'])} pictures, and {len(images)} of them have "
+            f"objects and lie under {source}; expected 16 at least. Name the folder that holds "
+            "both pictures and annotations."
+        )
+    _write(content, images, places, out)
+    write_atomically(sign.encode(), stamp)
+    return out
+
+
+def _annotations(source: Path) -> tuple[Path, dict]:
+    """The smallest annotation file: enough for a check, and quick to read."""
+    found = [*source.glob("*.json"), *source.glob("annotations/*.json")]
+    named = [file for file in found if file.name.startswith("instances")]
+    for file in sorted(named or found, key=lambda file: file.stat().st_size):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        complete = isinstance(content, dict) and FIELDS <= content.keys()
+        if complete and any("bbox" in annotation for annotation in content["annotations"][:1]):
+            return file, content
+    raise DataError(
+        f"{source} is neither laid out as coco_mini ({', '.join(READY)}) nor in COCO's format: no "
+        "JSON file with images, annotations (with bbox) and categories in it or in annotations/."
+    )
+
+
+def _write(content: dict, images: list[dict], places: dict[str, Path], out: Path) -> None:
+    (out / "images").mkdir(parents=True)
+    (out / "voc21").mkdir()
+    kept = {image["id"] for image in images}
+    names = _class_names([category["name"] for category in content["categories"]])
+    small = dict(
+        images=[],
+        annotations=[a for a in content["annotations"] if a["image_id"] in kept],
+        categories=[
+            dict(category, name=name)
+            for category, name in zip(content["categories"], names, strict=True)
+        ],
+    )
+    for number, image in enumerate(images):
+        source = places[Path(image["file_name"]).name]
+        name = f"{source.stem}.jpg"
+        with Image.open(source) as picture:
+            picture.convert("RGB").save(out / "images" / name, quality=95)
+        split = "val2017" if number % 4 == 3 else "train2017"
+        small["images"].append(dict(image, file_name=name, coco_split=split))
+    write_atomically(json.dumps(small).encode(), out / "instances.json")
+    stems = [Path(image["file_name"]).stem for image in small["images"]]
+    (out / "train2017.txt").write_text("".join(f"{stem}\n" for stem in stems))
+    index = COCO(str(out / "instances.json"))
+    numbers = {
+        category["id"]: VOC.index(category["name"]) + 1 if category["name"] in VOC else i % 20 + 1
+        for i, category in enumerate(small["categories"])
+    }
+    for image in small["images"]:
+        labels = np.zeros((image["height"], image["width"]), np.uint8)
+        for annotation in index.loadAnns(index.getAnnIds(image["id"])):
+            labels[index.annToMask(annotation) > 0] = numbers[annotation["category_id"]]
+        Image.fromarray(labels).save(out / "voc21" / f"{Path(image['file_name']).stem}.png")
+
+
+def _class_names(names: list[str]) -> list[str]:
+    """The names, those that mmdet's COCO data set does not know replaced by ones that it does."""
+    from mmdet.datasets import CocoDataset
+
+    known = CocoDataset.METAINFO["classes"]
+    free = iter([name for name in known if name not in names])
+    return [name if name in known else next(free, name) for name in names]
