@@ -72,7 +72,7 @@ def _annotations(source: Path) -> tuple[Path, dict]:
             content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             continue
-        complete = isinstance(content, dict) and FIELDS <= content.keys()
+        complete = isinstance(content, dict) and content.keys() >= FIELDS
         if complete and any("bbox" in annotation for annotation in content["annotations"][:1]):
             return file, content
     raise DataError(

@@ -1,0 +1,148 @@
+"""What keeps jobs apart: locks, GPUs, the clock; and how Slurm is asked for them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_benchmark_chain import TOOL, wait_for
+from tiny_training import ROOT, start
+
+from slotcon_plugin.chain import gpus, work
+from slotcon_plugin.chain.clock import Clock, lock_job, read_clock
+from slotcon_plugin.chain.jobs import Job, Step
+from slotcon_plugin.errors import ConfigError, TrainingStopped
+
+
+def job(folder: Path, *commands: str, **changes) -> Job:
+    """A job whose steps are shell commands; each writes the file of its number."""
+    steps = [Step(["python", "-c", text], str(i)) for i, text in enumerate(commands)]
+    about = dict(pretraining="p", seed=3)
+    fields = dict(name="a.b", rule="pretrain", digest="d" * 64, folder=str(folder), needs=[])
+    fields |= dict(gpus=0, cores=1, length=2, unit="epochs", steps=steps, about=about)
+    return Job(**fields | dict(recipe={}, deviations=[], environment={"DATA_ROOT": "/x"}) | changes)
+
+
+WRITE = "import os, pathlib; pathlib.Path('{folder}/%d').write_text(os.environ['DATA_ROOT'])"
+
+
+def test_a_job_writes_its_result_when_all_steps_are_complete(tmp_path):
+    fails = "raise SystemExit('no luck')"
+    with pytest.raises(TrainingStopped, match=r"a\.b ended with status 1(.|\n)*no luck"):
+        work.run_job(job(tmp_path, WRITE % 0, fails), ROOT)
+    assert (tmp_path / "0").read_text() == "/x"
+    assert not (tmp_path / "result.json").exists()
+    with pytest.raises(TrainingStopped, match="ended without writing 1"):
+        work.run_job(job(tmp_path, WRITE % 0, "pass"), ROOT)
+    (tmp_path / "0").write_text("kept")
+    repaired = job(tmp_path, WRITE % 0, WRITE % 1)
+    work.run_job(repaired, ROOT)
+    assert (tmp_path / "0").read_text() == "kept"  # it was complete
+    result = work.json.loads(repaired.result.read_text())
+    assert (result["starts"], result["seed"], result["length"]) == (3, 3, 2)
+    assert result["seconds"] == pytest.approx(read_clock(tmp_path)["seconds"], abs=1)
+
+
+def test_detectron2_is_complete_when_its_note_says_so(tmp_path):
+    step = Step([], "last_checkpoint", "model_final.pth")
+    (tmp_path / "last_checkpoint").write_text("model_0000099.pth")
+    assert not work.is_complete(step, tmp_path)
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    assert work.is_complete(step, tmp_path)
+
+
+def test_the_clock_goes_on_after_a_kill(tmp_path):
+    for _ in range(2):
+        with Clock(tmp_path, os.getpid):
+            time.sleep(0.3)
+    clock = read_clock(tmp_path)
+    assert 0.6 < clock["seconds"] < 5
+    assert clock["starts"] == 2
+    assert clock["peak_mib"] > 10
+
+
+def test_a_job_that_still_runs_is_waited_for(tmp_path):
+    """The lock is handed on to the job's processes: it outlives the one that took it."""
+    handle = lock_job(tmp_path, print)
+    orphan = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, pass_fds=[handle])
+    os.close(handle)
+    told = []
+    timer = time.monotonic()
+
+    def say(line):
+        told.append(line)
+        orphan.communicate(b"\n")
+
+    os.close(lock_job(tmp_path, say, patience=0.1))
+    assert len(told) == 1
+    assert "still running" in told[0]
+    assert time.monotonic() - timer < 60
+
+
+def test_two_jobs_share_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert gpus.take_gpus(0, print) == ("", [])
+    one, held_one = gpus.take_gpus(1, print, tmp_path)
+    three, held_three = gpus.take_gpus(3, print, tmp_path)
+    assert sorted([one, *three.split(",")]) == ["0", "1", "2", "3"]
+
+    def release(line):
+        assert line == "waiting for 4 of 4 GPUs"
+        for handle in [*held_one, *held_three]:
+            os.close(handle)
+
+    four, held = gpus.take_gpus(4, release, tmp_path, patience=0.01)
+    assert four == "0,1,2,3"
+    for handle in held:
+        os.close(handle)
+    with pytest.raises(ConfigError, match="asks for 5 GPUs, this machine has 4"):
+        gpus.take_gpus(5, print, tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    assert gpus.take_gpus(2, print, tmp_path) == ("0,1", [])
+
+
+SBATCH = """#!/bin/sh
+n=$(ls "$SUBMITTED" | wc -l)
+{ echo "$@"; cat; } > "$SUBMITTED/$n.part" && mv "$SUBMITTED/$n.part" "$SUBMITTED/$n.txt"
+echo $((n + 1))
+"""
+
+
+@pytest.mark.slow
+def test_slurm_is_asked_for_what_the_file_says(tmp_path, monkeypatch):
+    """What sbatch would get: an sbatch that writes it down stands on the PATH, no cluster."""
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs slotcon_plugin[benchmark]")
+    submitted, programs = tmp_path / "submitted", tmp_path / "bin"
+    submitted.mkdir()
+    programs.mkdir()
+    (programs / "sbatch").write_text(SBATCH)
+    (programs / "sbatch").chmod(0o755)
+    file = tmp_path / "b.yaml"
+    file.write_text(
+        f"work_dir: {tmp_path}/out\ngpus: 8\ncores: 6\n"
+        "pretrainings:\n"
+        "  coco: {config: configs/pretrain/slotcon_r50_coco.py}\n"
+        "  random: random\n"
+        "transfers:\n"
+        "  voc: {config: configs/seg/fcn_r50_voc12aug.py, column: voc, gpus: 1}\n"
+    )
+    monkeypatch.setenv("SUBMITTED", str(submitted))
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    process = start(TOOL, file, "--executor", "slurm", "--default-resources", "slurm_partition=x")
+    try:
+        wait_for(lambda: len(list(submitted.glob("*.txt"))) == 2, process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait()
+    calls = [path.read_text() for path in submitted.iterdir()]
+    pretrain = next(text for text in calls if "pretrain.coco.s0" in text)
+    transfer = next(text for text in calls if "transfer.random.s0.voc.s0" in text)
+    for text, count in ((pretrain, 8), (transfer, 1)):
+        assert "--export=ALL" in text
+        assert f"--cpus-per-task={6 * count}" in text
+        assert f"gpu:{count}" in text or f"--gpus={count}" in text or f"--gpus {count}" in text

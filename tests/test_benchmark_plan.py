@@ -1,0 +1,229 @@
+"""A benchmark's jobs: what they depend on, what they cost, and whether they are the paper's."""
+
+import copy
+import json
+
+import pytest
+from tiny_benchmark import tiny_benchmark, write_benchmark
+from tiny_training import ROOT
+
+from slotcon_plugin.chain.benchmark_file import read_benchmark
+from slotcon_plugin.chain.expand import Planner
+from slotcon_plugin.chain.jobs import read_plan
+from slotcon_plugin.chain.protocols import read_protocols
+from slotcon_plugin.chain.recipe import option_words, resolve
+from slotcon_plugin.chain.states import describe_plan, hours, states_of
+from slotcon_plugin.errors import ConfigError
+
+PROTOCOLS = read_protocols(ROOT)
+TRANSFERS = {"transfer.tiny.s0.coco.s0", "transfer.tiny.s0.voc.s0"}
+RANDOM = {"transfer.random.s0.coco.s0", "transfer.random.s0.voc.s0"}
+
+
+@pytest.fixture
+def content(tmp_path):
+    return tiny_benchmark(tmp_path / "data", tmp_path / "out")
+
+
+def jobs_of(content, tmp_path):
+    benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
+    return {job.name: job for job in Planner(benchmark, ROOT, PROTOCOLS).plan().jobs}
+
+
+def test_every_pretraining_meets_every_transfer(content, tmp_path):
+    content["transfers"]["voc"]["seeds"] = [3, 4]
+    content["pretrainings"]["tiny"]["seeds"] = [0, 1]
+    jobs = jobs_of(content, tmp_path)
+    assert len(jobs) == 2 + 2 + 2 * 3 + 3  # pretrainings, exports, their transfers, random's
+    transfer = jobs["transfer.tiny.s1.voc.s4"]
+    assert transfer.needs == ["export.tiny.s1"]
+    assert jobs["export.tiny.s1"].needs == ["pretrain.tiny.s1"]
+    words = transfer.steps[0].command
+    assert words[words.index("--seed") + 1] == "4"
+    assert words[words.index("--backbone") + 1] == f"{jobs['export.tiny.s1'].folder}/encoder.pth"
+    assert len({job.folder for job in jobs.values()}) == len(jobs)
+    plan = Planner(read_benchmark(tmp_path / "b.yaml"), ROOT, PROTOCOLS).plan()
+    assert read_plan(json.loads(json.dumps(plan.to_json(), default=str))).jobs[0].name in jobs
+
+
+def changed_jobs(content, tmp_path, section, name, key, value):
+    before = jobs_of(content, tmp_path)
+    other = copy.deepcopy(content)
+    other[section][name]["overrides"][key] = value
+    after = jobs_of(other, tmp_path)
+    return {job for job in before if before[job].folder != after[job].folder}
+
+
+def test_a_changed_config_changes_exactly_what_depends_on_it(content, tmp_path):
+    def changed(*what):
+        return changed_jobs(content, tmp_path, *what)
+
+    pretrain = changed("pretrainings", "tiny", "train_cfg.max_epochs", 9)
+    assert pretrain == {"pretrain.tiny.s0", "export.tiny.s0", *TRANSFERS}
+    voc = changed("transfers", "voc", "optim_wrapper.optimizer.lr", 0.5)
+    assert voc == {"transfer.tiny.s0.voc.s0", "transfer.random.s0.voc.s0"}
+    for entry, value in (
+        ("default_hooks.checkpoint.interval", 7),
+        ("train_dataloader.num_workers", 3),
+        ("log_level", "DEBUG"),
+    ):
+        assert changed("pretrainings", "tiny", entry, value) == set()
+
+
+def test_bases_and_environment_are_part_of_it(content, tmp_path, monkeypatch):
+    base, config = tmp_path / "base.py", tmp_path / "config.py"
+    base.write_text(f"_base_ = ['{ROOT}/configs/seg/fcn_r18_mini.py']\nsomething = 1\n")
+    config.write_text(f"_base_ = ['{base}']\n")
+    content["transfers"]["voc"]["config"] = str(config)
+    before = jobs_of(content, tmp_path)
+    monkeypatch.setenv("SLOTCON_BACKBONE", "whatever")  # the jobs name theirs
+    assert jobs_of(content, tmp_path) == before
+    base.write_text(base.read_text() + "something = 2\n")
+    after = jobs_of(content, tmp_path)
+    changed = {name for name in before if before[name].digest != after[name].digest}
+    assert changed == {"transfer.tiny.s0.voc.s0", "transfer.random.s0.voc.s0"}
+    del content["transfers"]["coco"]["overrides"]["train_dataloader.dataset.data_root"]
+    monkeypatch.setenv("SLOTCON_DATA", "/data/one")
+    before = jobs_of(content, tmp_path)
+    assert before["pretrain.tiny.s0"].environment["SLOTCON_DATA"] == "/data/one"
+    monkeypatch.setenv("SLOTCON_DATA", "/data/other")
+    after = jobs_of(content, tmp_path)
+    assert before["transfer.tiny.s0.coco.s0"].digest != after["transfer.tiny.s0.coco.s0"].digest
+
+
+def test_a_checkpoint_counts_by_what_is_in_it(content, tmp_path):
+    file = tmp_path / "encoder.pth"
+    file.write_bytes(b"one")
+    content["pretrainings"]["file"] = dict(checkpoint=str(file))
+    before = jobs_of(content, tmp_path)
+    file.touch()
+    assert jobs_of(content, tmp_path) == before
+    file.write_bytes(b"two")
+    after = jobs_of(content, tmp_path)
+    changed = {name for name in before if before[name].digest != after[name].digest}
+    assert changed == {name for name in before if ".file." in name}
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"encoder\.pth cannot be read"):
+        jobs_of(content, tmp_path)
+
+
+def test_values_arrive_as_what_they_are():
+    overrides = {"a": 3, "b": "3", "c": "text", "d": [1, 2], "e": None, "f": True, "g": "True"}
+    words = option_words(overrides | {"h": "(1, 2)"})
+    assert words == [
+        "a=3",
+        "b='3'",
+        "c=text",
+        "d=[1, 2]",
+        "e=None",
+        "f=True",
+        "g='True'",
+        "h=(1, 2)",
+    ]
+
+
+def test_a_detectron2_config_is_read_with_its_base():
+    path = ROOT / "configs" / "det" / "detectron2" / "mask_rcnn_r18_mini.yaml"
+    content = resolve(path, {"SOLVER.MAX_ITER": 5})
+    assert content["SOLVER"]["MAX_ITER"] == 5
+    assert content["SOLVER"]["BASE_LR"] == 0.0025
+    assert content["MODEL"]["RESNETS"] == {
+        "DEPTH": 18,
+        "NORM": "BN",
+        "STRIDE_IN_1X1": False,
+        "RES2_OUT_CHANNELS": 64,
+        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    }
+
+
+def test_the_paper_s_own_runs_are_the_paper_s(tmp_path, monkeypatch):
+    path = ROOT / "configs" / "benchmark" / "paper.yaml"
+    benchmark = read_benchmark(path)
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    assert {job.rule for job in plan.jobs} >= {"pretrain", "export", "transfer"}
+    for job in plan.jobs:
+        assert job.deviations == [], job.name
+    for one in benchmark.pretrainings:
+        if one.kind == "config":
+            assert PROTOCOLS.references[one.paper].protocol in PROTOCOLS.protocols
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "change", "reason"),
+    [
+        ("transfers", "voc", {"overrides": {"train_cfg.max_iters": 60}}, "max_iters is 60"),
+        (
+            "transfers",
+            "voc",
+            {"overrides": {"model.decode_head.channels": 8}},
+            "decode_head.channels",
+        ),
+        ("pretrainings", "coco", {"gpus": 4}, "global_batch is 256, the paper's is 512"),
+        ("pretrainings", "coco", {"paper": None}, "none of the paper's"),
+        (
+            "pretrainings",
+            "coco",
+            {"overrides": {"train_dataloader.dataset.source": "/other"}},
+            "other values of train_dataloader.dataset.source",
+        ),
+    ],
+)
+def test_other_runs_are_known_as_such(section, name, change, reason, tmp_path):
+    content = {
+        "work_dir": str(tmp_path),
+        "gpus": 8,
+        "pretrainings": {
+            "coco": dict(config="configs/pretrain/slotcon_r50_coco.py", paper="slotcon-coco-800")
+        },
+        "transfers": {"voc": dict(config="configs/seg/fcn_r50_voc12aug.py", column="voc")},
+    }
+    content[section][name].update(change)
+    jobs = jobs_of(content, tmp_path)
+    found = {job.name: job.deviations for job in jobs.values() if job.deviations}
+    (job,) = found
+    assert job.startswith({"transfers": "transfer.", "pretrainings": "pretrain."}[section])
+    assert reason in "; ".join(found[job])
+
+
+def test_what_is_optional_and_absent_is_left_out(content, tmp_path):
+    stuff = dict(evaluate="unsupervised", pictures="p", labels="l", optional=True, data=["/absent"])
+    content["transfers"]["stuff"] = stuff
+    benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    assert plan.left_out == ["stuff: no /absent"]
+    assert not any("stuff" in job.name for job in plan.jobs)
+
+
+def test_times_are_those_of_finished_jobs(content, tmp_path):
+    content["transfers"]["voc"]["overrides"]["train_cfg.max_iters"] = 10
+    benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    jobs = {job.name: job for job in plan.jobs}
+    done = jobs["transfer.random.s0.voc.s0"]
+    done.result.parent.mkdir(parents=True)
+    about = dict(config=done.about["config"])
+    done.result.write_text(
+        json.dumps(dict(rule="transfer", about=about, gpus=0, seconds=50, length=5, bytes=2**30))
+    )
+    begun = jobs["pretrain.tiny.s0"].result.parent
+    begun.mkdir(parents=True)
+    (begun / "clock.json").write_text(json.dumps(dict(seconds=30.0)))
+    (begun / "epoch_1.pth").touch()
+    states = states_of(plan, benchmark.work_dir)
+    assert states[done.name].word == "done"
+    # 10 s an iteration, 10 iterations
+    assert states["transfer.tiny.s0.voc.s0"].seconds_left == 100
+    assert states["transfer.tiny.s0.coco.s0"].seconds_left is None
+    # one of two epochs took 30 s
+    state = states["pretrain.tiny.s0"]
+    assert (state.word, state.share, state.seconds_left) == ("begun", 0.5, 30)
+    text = describe_plan(plan, states, benchmark.work_dir)
+    assert "6 jobs: 1 done, 5 to run" in text
+    assert "0.04 CPU-hours, and 3 jobs of which nothing like it" in text  # 130 s
+    assert "2.0 GiB for 2 jobs" in text
+
+
+def test_durations_for_people():
+    assert [hours(s) for s in (None, 45, 720, 12240, 181440)] == [
+        *("?", "45 s", "12 min", "3.4 h", "2.1 days")
+    ]

@@ -1,0 +1,156 @@
+"""The tables of a benchmark, with figures worked out by hand."""
+
+import csv
+import io
+import json
+
+import pytest
+from tiny_training import ROOT
+
+from slotcon_plugin.chain.benchmark_file import read_benchmark
+from slotcon_plugin.chain.collect import build_table
+from slotcon_plugin.chain.expand import Planner
+from slotcon_plugin.chain.measures import read_measures
+from slotcon_plugin.chain.protocols import read_protocols
+from slotcon_plugin.chain.tables import Cell, write_tables
+from slotcon_plugin.errors import DataError
+
+PROTOCOLS = read_protocols(ROOT)
+FILE = """
+title: a & b
+work_dir: {work_dir}
+gpus: 8
+seeds: [0, 1, 2]
+references: [random, slotcon-coco-800]
+pretrainings:
+  coco:
+    title: ours
+    config: configs/pretrain/slotcon_r50_coco.py
+    paper: slotcon-coco-800
+  random: random
+transfers:
+  coco: {{config: configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py, column: coco}}
+  voc: {{config: configs/seg/fcn_r50_voc12aug.py, column: voc{voc}}}
+"""
+
+
+def write_result(job, **measures):
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    result = dict(
+        about=job.about,
+        measures=measures,
+        seconds=1.5,
+        device="a GPU",
+        digest=job.digest,
+        versions=dict(slotcon_plugin="0.1.0", torch="2.11.0"),
+    )
+    job.result.write_text(json.dumps(result))
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Writes results of VOC's seeds, and of COCO's first, and collects."""
+
+    def make(figures, voc=""):
+        path = tmp_path / "b.yaml"
+        path.write_text(FILE.format(work_dir=tmp_path / "out", voc=voc))
+        benchmark = read_benchmark(path)
+        plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+        jobs = {job.name: job for job in plan.jobs}
+        for seed, figure in enumerate(figures):
+            write_result(jobs[f"transfer.coco.s0.voc.s{seed}"], voc=figure)
+        aps = dict(box_ap=41.4, box_ap50=61, box_ap75=45, mask_ap=37, mask_ap50=58, mask_ap75=40)
+        write_result(jobs["transfer.coco.s0.coco.s0"], **aps)
+        return build_table(benchmark, PROTOCOLS, plan)
+
+    return make
+
+
+def test_mean_and_standard_deviation():
+    cell = Cell.of([70.0, 71.0, 75.0], marked=False)
+    # (-2)² + (-1)² + 3² = 14, over n - 1 = 2
+    assert (cell.mean, cell.sd, cell.runs) == (72.0, pytest.approx(7**0.5), 3)
+    assert Cell.of([70.0], marked=False).sd is None
+
+
+def test_the_table_of_the_paper_s_form(make, tmp_path):
+    table = make([70.0, 71.0, 75.0])
+    assert not table.has_marks
+    text = table.markdown()
+    rows = {
+        line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]]
+        for line in text.splitlines()
+        if line.startswith("|")
+    }
+    assert rows["pretraining"] == [
+        *("APᵇ", "APᵇ50", "APᵇ75", "APᵐ", "APᵐ50", "APᵐ75", "VOC", "source")
+    ]
+    assert rows["ours"] == [
+        *("41.4 (1)", "61.0 (1)", "45.0 (1)", "37.0 (1)", "58.0 (1)", "40.0 (1)"),
+        *("72.0 ± 2.6 (3)", "this benchmark"),
+    ]
+    # 41.4 - 41.0, 61 - 61.1, 45 - 45, 37 - 37, 58 - 58.3, 40 - 39.8, 72 - 71.6
+    assert rows["– minus SlotCon, COCO, 800 epochs, published"][:7] == [
+        *("+0.4", "-0.1", "+0.0", "+0.0", "-0.3", "+0.2", "+0.4")
+    ]
+    assert rows["random"] == [*[""] * 7, "this benchmark"]  # no result: empty
+    assert rows["random initialisation, none"] == [
+        "32.8",
+        "",
+        "",
+        "29.9",
+        "",
+        "",
+        "",
+        "PixPro README",
+    ]
+    assert "Mask R-CNN R50-FPN 1x, SyncBN, 4conv1fc" in text
+
+
+def test_other_protocols_are_marked_everywhere(make, tmp_path):
+    table = make([70.0, 71.0], voc=", overrides: {train_cfg.max_iters: 60}")
+    assert table.has_marks
+    markdown, latex = table.markdown(), table.latex()
+    assert "70.5 ± 0.7 (2) †" in markdown  # sd: sqrt(0.5)
+    assert "41.4 (1) |" in markdown  # COCO's is not
+    assert "† is NOT the paper's protocol" in markdown
+    assert "† voc: train_cfg.max_iters is 60, the paper's is 30000" in markdown
+    minus = next(line for line in markdown.splitlines() if line.startswith("| – minus"))
+    assert minus.split("|")[8].strip() == ""  # and not compared
+    assert r"70.5$\pm$0.7 (2)$^\dagger$" in latex
+    assert "NOT the paper's protocol" in latex
+    assert r"a \& b" in latex
+    rows = list(csv.DictReader(io.StringIO(table.csv())))
+    assert (rows[0]["VOC"], rows[0]["VOC sd"], rows[0]["VOC runs"]) == ("70.5", "0.71", "2")
+    assert rows[0]["VOC paper's protocol"] == "no"
+    assert rows[0]["APᵇ paper's protocol"] == "yes"
+    runs = list(csv.DictReader(io.StringIO(table.runs_csv())))
+    assert [(r["measure"], r["percent"], r["paper's protocol"]) for r in runs][-2:] == [
+        ("voc", "70.0", "no"),
+        ("voc", "71.0", "no"),
+    ]
+    write_tables(table, tmp_path / "out")
+    assert (tmp_path / "out" / "tables.tex").read_text() == latex
+
+
+def test_figures_are_read_from_what_the_tools_write():
+    coco = {
+        f"coco/{part}_mAP{size}": 0.5 for part in ("bbox", "segm") for size in ("", "_50", "_75")
+    }
+    found = read_measures("openmmlab", "coco", coco | {"coco/segm_mAP_75": 0.25})
+    assert (found["box_ap"], found["mask_ap75"]) == (50.0, 25.0)
+    d2 = {part: {"AP": 41.0, "AP50": 61.1, "AP75": 45.0} for part in ("bbox", "segm")}
+    assert read_measures("detectron2", "coco", d2)["box_ap50"] == 61.1
+    assert read_measures("openmmlab", "city", {"mIoU": 76.2}) == {"city": 76.2}
+    for wrong in ({}, {"mIoU": float("nan")}, {"mIoU": -1}):
+        with pytest.raises(DataError, match="no figure mIoU"):
+            read_measures("openmmlab", "ade", wrong)
+
+
+def test_published_rows_are_those_of_the_sources():
+    """A few of them again, so that a slip in the data file is seen."""
+    rows = PROTOCOLS.references
+    assert rows["slotcon-coco-800"].results["mask_ap75"] == 39.8
+    assert rows["random"].results == {"box_ap": 32.8, "mask_ap": 29.9}
+    assert rows["slotcon-in1k-200"].results == rows["slotcon-cocoplus-800"].results
+    assert all(row.source and row.family for row in rows.values())
