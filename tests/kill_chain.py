@@ -22,6 +22,7 @@ from tiny_benchmark import tiny_benchmark, write_benchmark
 from tiny_training import ROOT, environment
 from tiny_transfer import write_mini
 
+STARTUP = 8.0  # seconds in which nothing but Python starts
 COMPARED = ("measures", "losses", "digest")
 
 
@@ -92,8 +93,9 @@ def main() -> int:
     kills = 0
     while True:
         process = start(files["killed"], args.cores, folder / "killed.log")
-        # Long enough to come further, short enough to be hit in every part of the chain
-        patience = draw.uniform(0.05, 0.4) * length if kills < args.kills else None
+        # Behind what a start takes; long enough to come further, and short enough for all kills
+        moment = STARTUP + draw.uniform(0, 2) * length / args.kills
+        patience = moment if kills < args.kills else None
         try:
             status = process.wait(patience)
             break

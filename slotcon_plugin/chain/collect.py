@@ -17,15 +17,15 @@ def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table
     for one in benchmark.pretrainings:
         trainings = [jobs[name] for s in one.seeds if (name := f"pretrain.{one.name}.s{s}") in jobs]
         strange = _strange(one, trainings)
-        for reason in strange:
-            notes[f"{MARK} {one.title}: {reason}"] = None
+        if strange:
+            notes[f"{MARK} {one.title}: {'; '.join(strange)}"] = None
         cells = {}
         for i, column in enumerate(columns):
             runs = _runs(plan, one, column)
-            deviating = {reason for job, _ in runs for reason in job.deviations}
+            deviating = list(dict.fromkeys(r for job, _ in runs for r in job.deviations))
             transfer = next(t for t in benchmark.transfers if t.name == column.transfer)
-            for reason in sorted(deviating):
-                notes[f"{MARK} {transfer.title}: {reason}"] = None
+            if deviating:
+                notes[f"{MARK} {transfer.title}: {'; '.join(deviating)}"] = None
             if runs:
                 values = [result["measures"][column.measure.key] for _, result in runs]
                 cells[i] = Cell.of(values, bool(deviating or strange))

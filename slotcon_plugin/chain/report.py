@@ -34,7 +34,7 @@ tr.difference td { font-style: italic; opacity: .8 } tr.published td { backgroun
 details { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .9rem; margin: .5rem 0 }
 summary { cursor: pointer; font-weight: 600 } summary span { font-weight: 400; opacity: .75 }
 pre { background: var(--soft); padding: .7rem; border-radius: 6px; overflow-x: auto;
-  font-size: 13px }
+  font-size: 13px; white-space: pre-wrap }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px }
 """
 
@@ -49,6 +49,7 @@ def write_report(table: Table, benchmark: Benchmark, plan: Plan, folder: Path) -
         folder: where it goes.
     """
     states = states_of(plan, benchmark.work_dir)
+    jobs = {job.name: job for job in plan.jobs}
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     done = sum(state.word == "done" for state in states.values())
     parts = [
@@ -64,7 +65,7 @@ def write_report(table: Table, benchmark: Benchmark, plan: Plan, folder: Path) -
         f'<div class="wide">{_timings(plan, states)}</div>',
         f"<p>{_picture(draw_jobs(plan, states))}</p>",
         "<h2>Each job</h2>",
-        *(_job(job, states[job.name]) for job in plan.jobs),
+        *(_job(job, states[job.name], _needed(job, jobs)) for job in plan.jobs),
     ]
     parts += [f"<p>left out: {_e(reason)}</p>" for reason in plan.left_out]
     page = (
@@ -110,18 +111,29 @@ def _timings(plan: Plan, states: dict[str, State]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def _job(job: Job, state: State) -> str:
+def _needed(job: Job, jobs: dict[str, Job]) -> list[Job]:
+    """The jobs that have to be done before, in their order."""
+    found = []
+    for name in job.needs:
+        found += [*_needed(jobs[name], jobs), jobs[name]]
+    return found
+
+
+def _job(job: Job, state: State, needed: list[Job]) -> str:
     result = read_result(job.result) or {}
     measures = ", ".join(f"{k} {v:.2f}" for k, v in result.get("measures", {}).items())
     parts = [f"<summary>{_e(job.name)} <span>{_e(state.word)} {_e(measures)}</span></summary>"]
-    parts += [f'<p class="warning">not the paper\'s: {_e(reason)}</p>' for reason in job.deviations]
+    if job.deviations:
+        reasons = _e("; ".join(job.deviations))
+        parts.append(f'<p class="warning">not the paper\'s protocol: {reasons}</p>')
     groups = Path(job.folder) / "groups.png"
     if groups.is_file():
         parts.append(f'<p><img alt="groups" src="{_address(groups.read_bytes())}"></p>')
     curves = read_curves(Path(job.folder))
     if curves:
         parts.append(f"<p>{_picture(draw_curves(curves))}</p>")
-    parts.append(f"<p>To repeat it, in the repository's folder:</p><pre>{_e(_commands(job))}</pre>")
+    commands = "\n".join(_commands(one) for one in [*needed, job])
+    parts.append(f"<p>To repeat it, in the repository's folder:</p><pre>{_e(commands)}</pre>")
     if result:
         shown = {key: result[key] for key in ("seed", "digest", "device", "finished", "versions")}
         shown["losses"] = result["losses"]
