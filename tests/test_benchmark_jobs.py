@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_benchmark_chain import TOOL, wait_for
+from tiny_benchmark import TOOL, wait_for
 from tiny_training import ROOT, start
 
 from slotcon_plugin.chain import gpus, work
@@ -115,6 +115,7 @@ echo $((n + 1))
 @pytest.mark.slow
 def test_slurm_is_asked_for_what_the_file_says(tmp_path, monkeypatch):
     """What sbatch would get: an sbatch that writes it down stands on the PATH, no cluster."""
+    pytest.importorskip("snakemake", reason="the benchmark needs snakemake (Python 3.11)")
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="needs slotcon_plugin[benchmark]")
     submitted, programs = tmp_path / "submitted", tmp_path / "bin"
     submitted.mkdir()

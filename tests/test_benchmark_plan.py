@@ -8,6 +8,7 @@ from tiny_benchmark import tiny_benchmark, write_benchmark
 from tiny_training import ROOT
 
 from slotcon_plugin.chain.benchmark_file import read_benchmark
+from slotcon_plugin.chain.dag import draw_jobs
 from slotcon_plugin.chain.expand import Planner
 from slotcon_plugin.chain.jobs import read_plan
 from slotcon_plugin.chain.protocols import read_protocols
@@ -217,6 +218,9 @@ def test_times_are_those_of_finished_jobs(content, tmp_path):
     # one of two epochs took 30 s
     state = states["pretrain.tiny.s0"]
     assert (state.word, state.share, state.seconds_left) == ("begun", 0.5, 30)
+    drawn = tmp_path / "jobs.svg"
+    draw_jobs(plan, states).savefig(drawn)
+    assert drawn.stat().st_size > 5000
     text = describe_plan(plan, states, benchmark.work_dir)
     assert "6 jobs: 1 done, 5 to run" in text
     assert "0.04 CPU-hours, and 3 jobs of which nothing like it" in text  # 130 s

@@ -35,10 +35,10 @@ def test_resumed_equals_uninterrupted(config, workers, tmp_path):
     def run(name):
         return start_training(*train, "--work-dir", tmp_path / name, "--cfg-options", *options)
 
-    finish(run("whole"))
+    finish(run("whole"), 500)
     (tmp_path / "resumed").mkdir()
     shutil.copy(tmp_path / "whole" / f"iter_{FIRST}.pth", tmp_path / "resumed")
-    output = finish(run("resumed"))
+    output = finish(run("resumed"), 500)
     assert f"iteration {FIRST}" in output
     one, other = (
         load_checkpoint_safely(tmp_path / name / f"iter_{LAST}.pth")

@@ -1,13 +1,17 @@
 """A benchmark small enough for tests: pictures drawn here, every job some seconds."""
 
 import json
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from tiny_training import CONFIGS
+from tiny_training import CONFIGS, ROOT
 from tiny_training import tiny_options as tiny_pretraining
 from tiny_transfer import DET, SEG, tiny_options
 
+TOOL = ROOT / "tools" / "benchmark.sh"
 EPOCHS, ITERATIONS = 2, 2
 
 
@@ -49,3 +53,12 @@ def write_benchmark(path: Path, content: dict) -> Path:
     """The file of a benchmark."""
     path.write_text(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False))
     return path
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 300):
+    """Until something is there; fails if the process ends before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.02)
