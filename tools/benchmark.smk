@@ -1,6 +1,7 @@
 # The benchmark's jobs for Snakemake: which files each needs and makes, and what it takes.
 # tools/benchmark.py writes the plan and starts Snakemake with it; what a job does is in its plan.
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -29,7 +30,8 @@ rule all:
 
 # One rule for each kind, so that a profile can give each its own time and memory. Folders carry the
 # digest of what the job depends on: a changed config is another file to make.
-# What others wait for comes first.
+# What others wait for comes first. The log is no `log:` of Snakemake's, which would remove what earlier
+# starts wrote.
 for priority, kind in enumerate(("evaluate", "transfer", "export", "pretrain")):
 
     rule:
@@ -39,11 +41,9 @@ for priority, kind in enumerate(("evaluate", "transfer", "export", "pretrain")):
             lambda wildcards: results_of(job_of(wildcards)["needs"]),
         output:
             "{folder}/result.json",
-        log:
-            "{folder}/log.txt",
         wildcard_constraints:
             folder="|".join(
-                folder for folder, job in FOLDERS.items() if job["rule"] == kind
+                re.escape(folder) for folder, job in FOLDERS.items() if job["rule"] == kind
             ) or "none",
         priority: priority
         threads: lambda wildcards: job_of(wildcards)["cores"]
@@ -55,6 +55,6 @@ for priority, kind in enumerate(("evaluate", "transfer", "export", "pretrain")):
             tool=str(ROOT / "tools" / "benchmark.py"),
             plan=config["plan"],
         message:
-            "{params.name}: {log}"
+            "{params.name}: {wildcards.folder}/log.txt"
         shell:
             "{params.python:q} {params.tool:q} job {params.plan:q} {params.name:q}"

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ..engine.checkpoint import write_atomically
-from ..errors import ConfigError, TrainingStopped
+from ..errors import TrainingStopped
 from .clock import Clock, lock_job
 from .gpus import take_gpus
 from .jobs import Job, Step
@@ -110,8 +110,6 @@ def _run_step(
 ) -> None:
     words = command_line(step, job, root)
     log = Path(job.folder) / "log.txt"
-    if step.says is None and (Path(job.folder) / step.done).is_dir():
-        raise ConfigError(f"{Path(job.folder) / step.done} is a folder; a file belongs there.")
     with open(log, "ab") as stream:
         stream.write(f"\n$ {shlex.join(words)}\n".encode())
         stream.flush()
