@@ -1,5 +1,6 @@
 """Runs one job: its commands, each continued where it was interrupted, then the result file."""
 
+import contextlib
 import json
 import os
 import platform
@@ -90,19 +91,23 @@ def run_job(job: Job, root: Path) -> None:
     def say(line: str) -> None:
         print(f"[{job.name}] {line}", flush=True)
 
-    lock = lock_job(folder, say)
-    recipe = json.dumps(job.recipe, indent=1, default=str)
-    write_atomically(recipe.encode(), folder / "recipe.json")
-    gpus, held = take_gpus(job.gpus, say)
-    running: list[int] = []
-    with Clock(folder, lambda: running[-1] if running else None) as clock:
-        for step in job.steps:
-            if not is_complete(step, folder):
-                _run_step(step, job, root, environment_of(job, root, gpus), [lock, *held], running)
-        counted = clock.content()
-    write_atomically(
-        json.dumps(describe(job, counted), indent=1, allow_nan=False).encode(), job.result
-    )
+    with contextlib.ExitStack() as held:
+        handles = [lock_job(folder, say)]
+        held.callback(os.close, handles[0])
+        recipe = json.dumps(job.recipe, indent=1, default=str)
+        write_atomically(recipe.encode(), folder / "recipe.json")
+        gpus, locks = take_gpus(job.gpus, say)
+        for lock in locks:
+            held.callback(os.close, lock)
+        environment = environment_of(job, root, gpus)
+        running: list[int] = []
+        with Clock(folder, lambda: running[-1] if running else None) as clock:
+            for step in job.steps:
+                if not is_complete(step, folder):
+                    _run_step(step, job, root, environment, [*handles, *locks], running)
+            counted = clock.content()
+        found = describe(job, counted)
+        write_atomically(json.dumps(found, indent=1, allow_nan=False).encode(), job.result)
 
 
 def _run_step(
