@@ -60,10 +60,9 @@ class Protocols:
     def unsupervised(self, one: Transfer) -> list[str]:
         """How an evaluation of the prototypes differs from the protocol."""
         facts = self.protocols["stuff-unsupervised"]["facts"]
-        given = dict(size=320, pictures="", **{k: v for k, v in one.options.items() if k == "size"})
-        found = []
-        if given["size"] != facts["size"]:
-            found.append(f"size is {given['size']}, the paper's is {facts['size']}")
+        size, found = one.options.get("size", 320), []
+        if size != facts["size"]:
+            found.append(f"size is {size}, the paper's is {facts['size']}")
         if Path(one.options["pictures"]).name != facts["pictures"]:
             found.append(f"pictures are not those of {facts['pictures']}")
         return found
