@@ -106,9 +106,8 @@ def test_two_jobs_share_no_gpu(tmp_path, monkeypatch):
 
 
 SBATCH = """#!/bin/sh
-n=$(ls "$SUBMITTED" | wc -l)
-{ echo "$@"; cat; } > "$SUBMITTED/$n.part" && mv "$SUBMITTED/$n.part" "$SUBMITTED/$n.txt"
-echo $((n + 1))
+echo "$@" > "$SUBMITTED/$$.part" && mv "$SUBMITTED/$$.part" "$SUBMITTED/$$.txt"
+echo $$
 """
 
 
@@ -133,7 +132,12 @@ def test_slurm_is_asked_for_what_the_file_says(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("SUBMITTED", str(submitted))
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    process = start(TOOL, file, "--executor", "slurm", "--default-resources", "slurm_partition=x")
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    ours = (ROOT / "configs" / "benchmark" / "profiles" / "slurm" / "config.yaml").read_text()
+    names = "default-resources:\n  slurm_partition: vision\n  slurm_account: us\n"
+    (profile / "config.yaml").write_text(ours.replace("default-resources:\n", names))
+    process = start(TOOL, file, "--profile", profile)
     try:
         wait_for(lambda: len(list(submitted.glob("*.txt"))) == 2, process)
     finally:
@@ -144,6 +148,7 @@ def test_slurm_is_asked_for_what_the_file_says(tmp_path, monkeypatch):
     pretrain = next(text for text in calls if "pretrain.coco.s0" in text)
     transfer = next(text for text in calls if "transfer.random.s0.voc.s0" in text)
     for text, count in ((pretrain, 8), (transfer, 1)):
-        assert "--export=ALL" in text
-        assert f"--cpus-per-task={6 * count}" in text
-        assert f"gpu:{count}" in text or f"--gpus={count}" in text or f"--gpus {count}" in text
+        for words in ("-p vision", "us", "-t 1440", "--nodes=1", "--mem 64000", "--export=ALL"):
+            assert words in text
+        assert f"--cpus-per-task={6 * count} " in text
+        assert f"--gpus={count} " in text

@@ -110,13 +110,13 @@ def snakemake(work_dir: Path, options: list[str], dry_run: bool) -> list[str]:
     plan = work_dir / "plan.json"
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "tools/benchmark.smk")]
     command += ["--directory", str(work_dir), "--config", f"plan={plan}", *ALWAYS]
-    slurm = any("slurm" in option for option in options)
-    if slurm and "--profile" not in options:
+    given = {option.split("=", 1)[0] for option in options}
+    if "--profile" not in given and any("slurm" in option for option in options):
         command += ["--profile", str(ROOT / "configs" / "benchmark" / "profiles" / "slurm")]
-    elif not slurm:
-        if not {"--cores", "-c", "--jobs", "-j"} & set(options):
+    elif not given & {"--profile", "--executor", "-e"}:  # on this machine
+        if not given & {"--cores", "-c", "--jobs", "-j"}:
             command += ["--cores", str(len(os.sched_getaffinity(0)))]
-        if "--resources" not in options:
+        if not given & {"--resources", "--res"}:
             command += ["--resources", f"gpu={len(present_gpus())}"]
     return [*command, *(["--dry-run", "--quiet", "rules", "host"] if dry_run else []), *options]
 
