@@ -123,17 +123,14 @@ def test_values_arrive_as_what_they_are():
     ]
 
 
-def test_a_detectron2_config_is_read_with_its_base():
-    path = ROOT / "configs" / "det" / "detectron2" / "mask_rcnn_r18_mini.yaml"
-    content = resolve(path, {"SOLVER.MAX_ITER": 5})
-    assert content["SOLVER"]["MAX_ITER"] == 5
-    assert content["SOLVER"]["BASE_LR"] == 0.0025
-    assert content["MODEL"]["RESNETS"] == {
-        "DEPTH": 18,
-        "NORM": "BN",
-        "STRIDE_IN_1X1": False,
-        "RES2_OUT_CHANNELS": 64,
-        "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+def test_a_detectron2_config_is_read_with_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("MODEL: {RESNETS: {DEPTH: 50, NORM: BN}}\nVERSION: 2\n")
+    path = tmp_path / "config.yaml"
+    path.write_text("_BASE_: base.yaml\nMODEL: {RESNETS: {DEPTH: 18}}\nSOLVER: {MAX_ITER: 20}\n")
+    assert resolve(path, {"SOLVER.MAX_ITER": 5, "SOLVER.BASE_LR": 0.5}) == {
+        "MODEL": {"RESNETS": {"DEPTH": 18, "NORM": "BN"}},
+        "SOLVER": {"MAX_ITER": 5, "BASE_LR": 0.5},
+        "VERSION": 2,
     }
 
 
