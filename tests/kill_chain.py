@@ -81,7 +81,7 @@ def main() -> int:
     while True:
         process = start(files["killed"], args.cores, folder / "killed.log")
         # Behind what a start takes; long enough to come further, and short enough for all kills
-        moment = STARTUP + draw.random() * state["length"] / args.kills
+        moment = STARTUP + draw.uniform(0, 1.5) * state["length"] / args.kills
         patience = moment if state["kills"] < args.kills else None
         try:
             status = process.wait(patience)
