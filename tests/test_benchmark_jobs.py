@@ -101,8 +101,12 @@ def test_two_jobs_share_no_gpu(tmp_path, monkeypatch):
         os.close(handle)
     with pytest.raises(ConfigError, match="asks for 5 GPUs, this machine has 4"):
         gpus.take_gpus(5, print, tmp_path)
+    monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    assert gpus.take_gpus(2, print, tmp_path) == ("0,1", [])
+    (one, _), (other, _) = gpus.take_gpus(2, print), gpus.take_gpus(2, print)
+    assert (one, other) == ("0,1", "2,3")  # jobs within one allocation
+    monkeypatch.setenv("SLURM_JOB_ID", "2")
+    assert gpus.take_gpus(4, print)[0] == "0,1,2,3"  # another allocation's have the same numbers
 
 
 SBATCH = """#!/bin/sh

@@ -15,7 +15,7 @@ from slotcon_plugin.errors import DataError
 
 def foreign(tmp_path, names):
     """The drawn folder as somebody else would have it: other places, other classes, PNG."""
-    mini, root = write_mini(tmp_path / "mini", count=20), tmp_path / "foreign"
+    mini, root = write_mini(tmp_path / "mini", count=24), tmp_path / "foreign"
     (root / "annotations").mkdir(parents=True)
     (root / "pictures" / "deep").mkdir(parents=True)
     content = json.loads((mini / "instances.json").read_text())
@@ -41,7 +41,7 @@ def test_another_folder_is_copied(tmp_path):
     out = as_mini(root, tmp_path / "out")
     assert all((out / name).exists() for name in READY)
     content = json.loads((out / "instances.json").read_text())
-    assert len(content["images"]) == 20
+    assert len(content["images"]) == 24
     assert {image["coco_split"] for image in content["images"]} == {"train2017", "val2017"}
     names = [category["name"] for category in content["categories"]]
     assert (names[0], names[2]) == ("person", "car")
@@ -54,6 +54,8 @@ def test_another_folder_is_copied(tmp_path):
     stamp = (out / "instances.json").stat().st_mtime_ns
     assert as_mini(root, tmp_path / "out") == out
     assert (out / "instances.json").stat().st_mtime_ns == stamp  # made once
+    _, other = foreign(tmp_path / "other", ["dog", "car", "cat"])
+    assert as_mini(other, tmp_path / "out") != out  # never another folder's pictures
 
 
 def test_a_folder_without_annotations_is_refused(tmp_path):
@@ -63,5 +65,5 @@ def test_a_folder_without_annotations_is_refused(tmp_path):
     _, root = foreign(tmp_path, ["person", "dog", "car"])
     for file in (root / "pictures" / "deep").glob("00*.png"):
         file.unlink()
-    with pytest.raises(DataError, match="lists 20 pictures, and 10 of them"):
+    with pytest.raises(DataError, match="lists 24 pictures, and 14 of them"):
         as_mini(root, tmp_path / "out")

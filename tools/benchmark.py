@@ -1,6 +1,7 @@
 """Pretrain, export, transfer and evaluate: a benchmark's jobs by Snakemake, and its tables."""
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -89,9 +90,11 @@ def start(args: argparse.Namespace, options: list[str]) -> int:
         return 0
     if args.tables:
         return collect(benchmark, protocols, plan)
-    text = json.dumps(plan.to_json(), indent=1, default=str)
-    write_atomically(text.encode(), work_dir / "plan.json")
-    command = snakemake(work_dir, options, args.dry_run)
+    text = json.dumps(plan.to_json(), indent=1, default=str).encode()
+    # Named by its content: what is running keeps the plan that it was started with.
+    planned = work_dir / "plans" / f"{hashlib.sha256(text).hexdigest()[:12]}.json"
+    write_atomically(text, planned)
+    command = snakemake(work_dir, planned, options, args.dry_run)
     if args.dry_run:
         return subprocess.run(command).returncode
     with hold(work_dir / "lock", f"This benchmark is already running in {work_dir}") as lock:
@@ -103,11 +106,10 @@ def start(args: argparse.Namespace, options: list[str]) -> int:
         return collect(benchmark, protocols, plan) or status
 
 
-def snakemake(work_dir: Path, options: list[str], dry_run: bool) -> list[str]:
+def snakemake(work_dir: Path, plan: Path, options: list[str], dry_run: bool) -> list[str]:
     """Snakemake's command line."""
     from slotcon_plugin.chain.gpus import present_gpus
 
-    plan = work_dir / "plan.json"
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "tools/benchmark.smk")]
     command += ["--directory", str(work_dir), "--config", f"plan={plan}", *ALWAYS]
     given = {option.split("=", 1)[0] for option in options}

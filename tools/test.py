@@ -5,6 +5,7 @@ The config says on which data and by which metrics; the checkpoint must fit the 
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -107,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     if process_number(args.launcher) == 0:
         print("\n".join(f"{name}: {value:.4g}" for name, value in metrics.items()))
         if args.out:
-            numbers = {name: float(value) for name, value in metrics.items()}
+            numbers = {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
             write_atomically(json.dumps(numbers, indent=1).encode(), args.out)
     return 0
 

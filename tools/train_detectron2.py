@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> dict:
     route.check_batch(cfg, args.num_gpus)
     route.register_data(cfg)
     if args.eval_only:
+        route.check_weights(cfg.MODEL.WEIGHTS)
         cfg.freeze()
         default_setup(cfg, args)
         model = route.Trainer.build_model(cfg)

@@ -4,8 +4,9 @@ Names of classes are lost where the configs know none for them: what comes out c
 runs, and is no data set.
 """
 
+import hashlib
 import json
-import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..errors import DataError
 READY = ("images", "instances.json", "voc21", "train2017.txt")
 FIELDS = {"images", "annotations", "categories"}
 COUNT = 40  # pictures that are taken
+FEWEST = 24  # the mini configs choose among the first 21
 # VOC's classes by COCO's names, in VOC's order from 1.
 VOC = (
     *("airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -32,7 +34,7 @@ def as_mini(source: Path, out: Path) -> Path:
     Args:
         source: holds an annotation file `instances*.json`, or any other .json in COCO's format, in
             itself or in annotations/, and the pictures that it lists, to any depth.
-        out: where the copy goes; made once, and anew when the annotation file is another.
+        out: the copy goes into a folder in it, one for each annotation file; made once.
 
     Raises:
         DataError: there is no such file, or none of its pictures.
@@ -41,30 +43,33 @@ def as_mini(source: Path, out: Path) -> Path:
         return source
     file, content = _annotations(source)
     sign = f"{file.absolute()} {file.stat().st_size} {file.stat().st_mtime_ns}"
-    stamp = out / "made_from.txt"
-    if stamp.is_file() and stamp.read_text() == sign:
-        return out
-    shutil.rmtree(out, ignore_errors=True)
+    made = out / hashlib.sha256(sign.encode()).hexdigest()[:12]
+    if made.is_dir():
+        return made
     places = {path.name: path for path in source.rglob("*") if path.is_file()}
-    labelled = {annotation["image_id"] for annotation in content["annotations"]}
+    labelled = {a["image_id"] for a in content["annotations"] if not a.get("iscrowd")}
     images = [
         image
         for image in content["images"]
         if image["id"] in labelled and Path(image["file_name"]).name in places
     ][:COUNT]
-    if len(images) < 16:
+    if len(images) < FEWEST:
         raise DataError(
             f"{file} lists {len(content['images'])} pictures, and {len(images)} of them have "
-            f"objects and lie under {source}; expected 16 at least. Name the folder that holds "
-            "both pictures and annotations."
+            f"objects and lie under {source}; expected {FEWEST} at least. Name the "
+            "folder that holds both pictures and annotations."
         )
-    _write(content, images, places, out)
-    write_atomically(sign.encode(), stamp)
-    return out
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as unfinished:
+        _write(content, images, places, Path(unfinished) / made.name)
+        (Path(unfinished) / made.name).rename(made)
+    return made
 
 
 def _annotations(source: Path) -> tuple[Path, dict]:
     """The smallest annotation file: enough for a check, and quick to read."""
+    if not source.is_dir():
+        raise DataError(f"There is no folder {source}. DATA, or --data, names one with pictures.")
     found = [*source.glob("*.json"), *source.glob("annotations/*.json")]
     named = [file for file in found if file.name.startswith("instances")]
     for file in sorted(named or found, key=lambda file: file.stat().st_size):

@@ -12,6 +12,7 @@ from .recipe import digest, file_digest, option_words, resolve, with_effect
 
 FORMAT = 1  # counts up when results of older versions can no longer be used
 # What the configs read of the environment; a job gets the values that it was planned with.
+DETECTRON2_DATA = ("COCO_ROOT", "SLOTCON_DATA")
 ENVIRONMENT = (
     "ADE_ROOT",
     "CITYSCAPES_ROOT",
@@ -185,6 +186,10 @@ class Planner:
                 seed=its_seed,
                 processes=max(transfer.gpus, 1),
                 backbone=export.digest if export else backbone,
+                # detectron2's files do not name their data; the environment does
+                data={k: v for k, v in self.environment.items() if k in DETECTRON2_DATA}
+                if transfer.kind == "detectron2"
+                else {},
             ),
             needs=[export.name] if export else [],
             gpus=transfer.gpus,

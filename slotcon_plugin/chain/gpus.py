@@ -29,13 +29,14 @@ def take_gpus(
 ) -> tuple[str, list[int]]:
     """Take some GPUs, waiting until they are free.
 
-    Under Slurm they are those that Slurm gave. Elsewhere a lock on a file for each GPU stands for
-    it; hand the open files on to the job's processes, and they hold it as long as one lives.
+    A lock on a file for each GPU stands for it; hand the open files on to the job, which holds them
+    as long as it lives.
 
     Args:
         count: how many; 0 takes none.
         say: told that it waits.
-        folder: of the lock files (by default one for all users of this machine).
+        folder: of the lock files (by default one for each user, and each allocation of Slurm, which
+            numbers GPUs anew).
         patience: seconds between two looks.
 
     Returns:
@@ -52,9 +53,9 @@ def take_gpus(
             f"The job asks for {count} GPUs, this machine has {len(present)}. Set `gpus` in the "
             "benchmark file, 0 for a CPU; or run it where they are."
         )
-    if "SLURM_JOB_ID" in os.environ:
-        return ",".join(present[:count]), []
-    folder = folder or Path(tempfile.gettempdir()) / "slotcon_gpus"
+    if folder is None:
+        owner = f"slotcon_gpus_{os.getuid()}_{os.environ.get('SLURM_JOB_ID', 0)}"
+        folder = Path(tempfile.gettempdir()) / owner
     folder.mkdir(parents=True, exist_ok=True)
     told = False
     while True:

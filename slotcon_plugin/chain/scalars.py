@@ -1,6 +1,7 @@
 """What a job's training logged: its curves, last losses and memory."""
 
 import json
+import math
 from pathlib import Path
 
 
@@ -37,7 +38,7 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def last_losses(folder: Path) -> dict[str, float]:

@@ -164,6 +164,19 @@ def use_backbone(cfg: CfgNode, source: str | None) -> str:
     return source
 
 
+def check_weights(path: str) -> None:
+    """Before an evaluation: what detectron2 would unpickle is refused.
+
+    Raises:
+        CheckpointError: not a `.pth` file; torch reads those as data, with `weights_only`.
+    """
+    if "://" in path or Path(path).suffix != ".pth" or not Path(path).is_file():
+        raise CheckpointError(
+            f"MODEL.WEIGHTS is {path or 'empty'}; expected a .pth file that is there, as "
+            "detectron2's trainer writes it (model_final.pth). Others would be unpickled."
+        )
+
+
 def check_backbone(model: nn.Module, source: str, depth: int) -> str:
     """After detectron2 has loaded: every tensor of the source is in the backbone, bit for bit.
 

@@ -53,7 +53,7 @@ class StepSeedHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Seed."""
-        seed_everything(int(draw_seeds(runner.seed, runner.iter, [rank()])[0]))
+        seed_everything(int(draw_seeds(runner.seed + 1, runner.iter, [rank()])[0]))
 
 
 def _epoch_changes(runner, meta: dict) -> list[str]:
