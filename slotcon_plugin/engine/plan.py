@@ -26,9 +26,6 @@ def describe_plan(cfg: Config, world_size: int) -> str:
     steps = -(-epochs * len(loader) // accumulation)
     batch = global_batch(cfg, world_size)
     weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    device = "CPU"
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
     rows = {
         "pictures": f"{len(loader.dataset):,}",
         "model": f"{type(model).__name__}, {weights / 1e6:.1f} M trained weights, "
@@ -37,12 +34,24 @@ def describe_plan(cfg: Config, world_size: int) -> str:
         + f" x {accumulation} accumulated" * (accumulation > 1),
         "length": f"{epochs} epochs of {len(loader):,} iterations: {steps:,} steps, "
         f"{steps * batch:,} pictures seen",
+    }
+    return as_text(rows | start_rows(cfg, world_size))
+
+
+def start_rows(cfg: Config, world_size: int) -> dict[str, str]:
+    """The rows that the plans of all trainings end with: how, on what, from where, to where."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {
         "learning rate": f"{cfg.optim_wrapper.optimizer.lr:g} at the peak",
         "precision": cfg.optim_wrapper.get("type", "OptimWrapper"),
         "device": f"{world_size} x {device}",
         "resume": str(cfg.load_from) if cfg.get("resume") else "no",
         "work dir": cfg.work_dir,
     }
+
+
+def as_text(rows: dict[str, str]) -> str:
+    """A line a row, the values below each other."""
     return "\n".join(f"{name + ':':15}{value}" for name, value in rows.items())
 
 

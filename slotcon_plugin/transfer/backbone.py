@@ -7,7 +7,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
-from ..weights import fill, read_encoder
+from ..weights import Encoder, fill, read_encoder
 from ..weights.supervised import supervised_file
 
 RANDOM, SUPERVISED = "none", "supervised"
@@ -27,6 +27,23 @@ def check_source(source: str | None) -> None:
         ConfigError: nothing is named.
         CheckpointError: the file cannot be used.
     """
+    _require_name(source)
+    if source not in (RANDOM, SUPERVISED):
+        read_encoder(Path(source))
+
+
+def read_source(source: str | None, depth: int | None = None) -> Encoder:
+    """The encoder of a file or, for 'supervised', torchvision's ResNet of this depth.
+
+    Raises:
+        ConfigError: nothing is named.
+        CheckpointError: the file cannot be used.
+    """
+    _require_name(source)
+    return read_encoder(supervised_file(depth) if source == SUPERVISED else Path(source))
+
+
+def _require_name(source: str | None) -> None:
     if source in (None, "", UNNAMED):
         raise ConfigError(
             "No backbone is named, and random weights would give a result that means nothing. "
@@ -34,8 +51,6 @@ def check_source(source: str | None) -> None:
             "(torchvision's ImageNet weights) or --backbone none (random). Outside tools/train.py: "
             "the environment's SLOTCON_BACKBONE, or `source` of the config's BackboneHook."
         )
-    if source not in (RANDOM, SUPERVISED):
-        read_encoder(Path(source))
 
 
 def fill_backbone(model: nn.Module, model_cfg: ConfigDict, source: str | None) -> str:
@@ -77,8 +92,7 @@ def fill_module(backbone: nn.Module, source: str | None, depth: int | None = Non
         source: a file, or 'supervised'.
         depth: the ResNet's depth; wanted for 'supervised' only.
     """
-    check_source(source)
-    encoder = read_encoder(supervised_file(depth) if source == SUPERVISED else Path(source))
+    encoder = read_source(source, depth)
     fill(backbone, encoder)
     return (
         f"backbone: {encoder.architecture} from {encoder.source} ({encoder.kind}), all "

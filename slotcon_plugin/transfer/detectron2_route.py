@@ -15,9 +15,8 @@ from torch import nn
 
 from ..engine.checkpoint import write_atomically
 from ..errors import CheckpointError, ConfigError, DataError
-from ..weights import read_encoder
 from ..weights.export import export
-from .backbone import RANDOM, SUPERVISED, check_source, fill_module, supervised_file
+from .backbone import RANDOM, check_source, fill_module, read_source
 from .layout import LAYOUTS
 
 MINI = {"slotcon_mini_train": "train2017", "slotcon_mini_val": "val2017"}  # name -> coco_split
@@ -156,8 +155,7 @@ def use_backbone(cfg: CfgNode, source: str | None) -> str:
         return source
     written = Path(cfg.OUTPUT_DIR) / "backbone.pkl"
     if comm.is_main_process():
-        file = supervised_file(cfg.MODEL.RESNETS.DEPTH) if source == SUPERVISED else Path(source)
-        data, _ = export(read_encoder(file), "detectron2", ".pkl")
+        data, _ = export(read_source(source, cfg.MODEL.RESNETS.DEPTH), "detectron2", ".pkl")
         write_atomically(data, written)
     comm.synchronize()
     cfg.MODEL.WEIGHTS = str(written)

@@ -1,11 +1,11 @@
 """What a detection or segmentation training is going to do, before it does it."""
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from ..engine.launch import global_batch
+from ..engine.plan import as_text, start_rows
 from .backbone import fill_backbone
 from .layout import check_listed_files
 
@@ -31,7 +31,6 @@ def describe_transfer(cfg: Config, world_size: int) -> str:
         backbone = fill_backbone(model, cfg.model, source[0]).removeprefix("backbone: ")
     unit = "iterations" if "max_iters" in cfg.train_cfg else "epochs"
     length = cfg.train_cfg.get("max_iters") or cfg.train_cfg.get("max_epochs")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     rows = {
         "pictures": f"{len(loader.dataset):,}",
         "model": f"{type(model).__name__}, {sum(weights) / 1e6:.1f} M trained weights",
@@ -39,10 +38,5 @@ def describe_transfer(cfg: Config, world_size: int) -> str:
         "batch": f"{global_batch(cfg, world_size)} = {world_size} processes x "
         f"{cfg.train_dataloader.batch_size} pictures",
         "length": f"{length:,} {unit}, evaluation every {cfg.train_cfg.get('val_interval', 1):,}",
-        "learning rate": f"{cfg.optim_wrapper.optimizer.lr:g} at the peak",
-        "precision": cfg.optim_wrapper.get("type", "OptimWrapper"),
-        "device": f"{world_size} x {device}",
-        "resume": str(cfg.load_from) if cfg.get("resume") else "no",
-        "work dir": cfg.work_dir,
     }
-    return "\n".join(f"{name + ':':15}{value}" for name, value in rows.items())
+    return as_text(rows | start_rows(cfg, world_size))
