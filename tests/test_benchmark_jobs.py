@@ -47,6 +47,21 @@ def test_a_job_writes_its_result_when_all_steps_are_complete(tmp_path):
     assert result["seconds"] == pytest.approx(read_clock(tmp_path)["seconds"], abs=1)
 
 
+def test_what_failed_by_itself_is_not_tried_again_by_the_same_start(tmp_path):
+    """Slurm's retries are for jobs that reached their time limit."""
+    ended = job(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    for attempt in (1, 2):
+        with pytest.raises(TrainingStopped, match="ended with status -15"):
+            work.run_job(ended, ROOT, attempt)
+    fails = job(tmp_path, "open('{folder}/ran', 'a').write('x'); raise SystemExit('no luck')")
+    for attempt in (1, 2, 3):
+        with pytest.raises(TrainingStopped, match="no luck"):
+            work.run_job(fails, ROOT, attempt)
+    assert (tmp_path / "ran").read_text() == "x"
+    work.run_job(job(tmp_path, WRITE % 0), ROOT, 1)
+    assert not (tmp_path / "failure.txt").exists()
+
+
 def test_detectron2_is_complete_when_its_note_says_so(tmp_path):
     step = Step([], "last_checkpoint", "model_final.pth")
     (tmp_path / "last_checkpoint").write_text("model_0000099.pth")

@@ -191,6 +191,11 @@ def test_what_is_optional_and_absent_is_left_out(content, tmp_path):
     assert plan.left_out == ["stuff: no /absent"]
     assert not any("stuff" in job.name for job in plan.jobs)
 
+    content["transfers"], content["pretrainings"] = dict(stuff=stuff), dict(random="random")
+    nothing = read_benchmark(write_benchmark(tmp_path / "c.yaml", content))
+    with pytest.raises(ConfigError, match="no job to run: stuff: no /absent"):
+        Planner(nothing, ROOT, PROTOCOLS).plan()
+
 
 def test_times_are_those_of_finished_jobs(content, tmp_path):
     content["transfers"]["voc"]["overrides"]["train_cfg.max_iters"] = 10

@@ -83,6 +83,10 @@ def test_the_official_trainer_trains_and_evaluates(root, pickled, tmp_path, monk
     status, output = run(*tool, "--backbone", pickled / "r34.pkl", *work, *shrunk)
     assert status == 1
     assert output.count("error: ") == 1
+    (tmp_path / "last_checkpoint").write_text("model_final.pkl")
+    status, output = run(*tool, "--backbone", pickled / "r18.pkl", *work, "--resume", *shrunk)
+    assert status == 1
+    assert "last_checkpoint is " in output and "expected a .pth file" in output
     status, output = run(*tool, *work, *shrunk)
     assert status == 1
     assert "No backbone is named" in output

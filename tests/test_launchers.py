@@ -3,8 +3,13 @@
 import os
 import shlex
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+from tiny_benchmark import wait_for
+from tiny_training import start
 
 CONFIG = "configs/pretrain/slotcon_r18_demo.py"
 SETTINGS = {
@@ -36,6 +41,33 @@ def options(words):
             name, equals, value = word.partition("=")
             found[name] = value if equals else following
     return found
+
+
+WORKER = """
+import os, pathlib, sys, time
+from slotcon_plugin.engine.launch import processes
+processes("pytorch")
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+def test_workers_end_with_a_launcher_that_is_killed(tmp_path):
+    """A training left behind would write into the folder that the next start goes on in."""
+    script, noted = tmp_path / "worker.py", tmp_path / "pid"
+    script.write_text(WORKER)
+    process = start(
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"),
+        *(script, noted),
+    )
+    wait_for(noted.exists, process)
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 30
+    while Path(f"/proc/{noted.read_text()}").exists():
+        assert time.monotonic() < end, "the worker lives on"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("script", ["dist_train.sh", "slurm_train.sh"])

@@ -107,10 +107,11 @@ class Toy(BaseModel):
     def __init__(self):
         super().__init__()
         self.bn, self.conv = nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)
+        self.head = nn.BatchNorm1d(3)  # sees nothing but random numbers
 
     def forward(self, inputs, mode="tensor"):
         if mode == "loss":
-            noise = torch.randn(())
+            noise = self.head(torch.randn(2, 3)).sum()
             return dict(loss=(self.conv(self.bn(inputs)) + noise).square().mean())
         return [torch.zeros(1)]
 
@@ -121,6 +122,7 @@ class TwelvePictures(torch.utils.data.Dataset):
         return 12
 
     def __getitem__(self, index):
+        torch.randn(())  # as augmentation does
         return dict(inputs=torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(index)))
 
 
@@ -134,11 +136,11 @@ class Zero(BaseMetric):
         return dict(zero=0)
 
 
-def train(tmp_path, hooks, name):
+def train(tmp_path, hooks, name, workers=0):
     torch.manual_seed(0)
     loader = dict(
         batch_size=3,
-        num_workers=0,
+        num_workers=workers,
         collate_fn=dict(type="default_collate"),
         dataset=dict(type="TwelvePictures"),
     )
@@ -177,3 +179,13 @@ def test_the_hook_measures_before_evaluations_and_does_not_disturb_training(tmp_
         torch.testing.assert_close(with_it[at - 1]["bn.running_var"], variance)
     with pytest.raises(ValueError, match="at least 1"):
         PreciseBNHook(iterations=0)
+
+
+def test_what_is_measured_does_not_depend_on_the_loading_workers(tmp_path):
+    """Sampled boxes and dropout are drawn from the same numbers as the augmentation."""
+    without, with_one = (
+        train(tmp_path, [PreciseBNHook(iterations=2)], f"workers{n}", n) for n in (0, 1)
+    )
+    for at in (2, 4, 5):
+        for name in ("head.running_mean", "head.running_var"):
+            assert torch.equal(without[at - 1][name], with_one[at - 1][name])

@@ -137,13 +137,13 @@ def collect(benchmark, protocols, plan) -> int:
 
 
 def work(argv: list[str]) -> None:
-    """One job, as Snakemake starts it: `job PLAN NAME`."""
+    """One job, as Snakemake starts it: `job PLAN NAME ATTEMPT`."""
     from slotcon_plugin.chain.jobs import read_plan
     from slotcon_plugin.chain.work import run_job
 
-    path, name = argv
+    path, name, attempt = argv
     plan = read_plan(json.loads(Path(path).read_text(encoding="utf-8")))
-    run_job(next(job for job in plan.jobs if job.name == name), ROOT)
+    run_job(next(job for job in plan.jobs if job.name == name), ROOT, int(attempt))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -49,6 +49,7 @@ for priority, kind in enumerate(("evaluate", "transfer", "export", "pretrain")):
         threads: lambda wildcards: job_of(wildcards)["cores"]
         resources:
             gpu=lambda wildcards: job_of(wildcards)["gpus"],
+            attempt=lambda wildcards, attempt: attempt,
         params:
             name=lambda wildcards: job_of(wildcards)["name"],
             python=sys.executable,
@@ -57,4 +58,4 @@ for priority, kind in enumerate(("evaluate", "transfer", "export", "pretrain")):
         message:
             "{params.name}: {wildcards.folder}/log.txt"
         shell:
-            "{params.python:q} {params.tool:q} job {params.plan:q} {params.name:q}"
+            "{params.python:q} {params.tool:q} job {params.plan:q} {params.name:q} {resources.attempt}"

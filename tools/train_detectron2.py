@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> dict:
     source = route.use_backbone(cfg, args.backbone)
     cfg.freeze()
     default_setup(cfg, args)
+    if args.resume:
+        route.check_resume(cfg.OUTPUT_DIR)
     trainer = route.Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     if trainer.start_iter == 0:

@@ -129,8 +129,9 @@ def lock_job(folder: Path, say: Callable[[str], None], patience: float = 10.0) -
     """Wait until nobody else works on a job, and keep others away.
 
     A chain that was killed can leave a training behind that still writes into the folder. The lock
-    is the open file's: hand it on to the job's processes, and it is held as long as one of them
-    lives, and no longer. On another machine, where locks may not be seen, the clock tells.
+    is the open file's: hand it on to the job's commands, and it is held as long as one of them
+    lives, and no longer (a launcher's workers end with it). On another machine, where locks may not
+    be seen, the clock tells.
 
     Args:
         folder: the job's.

@@ -60,6 +60,9 @@ class Planner:
                     if pretraining.transfers is None or transfer.name in pretraining.transfers:
                         for its_seed in transfer.seeds:
                             self._measure(pretraining, seed, trained, transfer, its_seed)
+        if not self.jobs:
+            why = "; ".join(left_out) or "no transfer is named, and no pretraining is a config"
+            raise ConfigError(f"{self.benchmark.path} has no job to run: {why}.")
         return Plan(list(self.jobs.values()), left_out)
 
     def _missing(self, transfer: Transfer) -> list[str]:

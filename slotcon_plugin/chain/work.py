@@ -75,12 +75,14 @@ def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
     }
 
 
-def run_job(job: Job, root: Path) -> None:
+def run_job(job: Job, root: Path, attempt: int = 1) -> None:
     """Run a job to its end and write its result.
 
     Args:
         job: of the plan.
         root: the repository's root folder.
+        attempt: Snakemake's count within one start of the chain, from 1. A later one is for a job
+            that was ended (time limit, machine); one that failed by itself would fail again.
 
     Raises:
         ConfigError: it cannot be started here.
@@ -94,6 +96,10 @@ def run_job(job: Job, root: Path) -> None:
     with contextlib.ExitStack() as held:
         handles = [lock_job(folder, say)]
         held.callback(os.close, handles[0])
+        failure = folder / "failure.txt"
+        if attempt > 1 and failure.exists():
+            raise TrainingStopped(failure.read_text(encoding="utf-8"))
+        failure.unlink(missing_ok=True)
         recipe = json.dumps(job.recipe, indent=1, default=str)
         write_atomically(recipe.encode(), folder / "recipe.json")
         gpus, locks = take_gpus(job.gpus, say)
@@ -106,7 +112,7 @@ def run_job(job: Job, root: Path) -> None:
                 if not is_complete(step, folder):
                     _run_step(step, job, root, environment, [*handles, *locks], running)
             counted = clock.content()
-        found = describe(job, counted)
+        found = describe(job, counted, device_name(job.gpus, environment))
         write_atomically(json.dumps(found, indent=1, allow_nan=False).encode(), job.result)
 
 
@@ -132,14 +138,21 @@ def _run_step(
     if status or not is_complete(step, Path(job.folder)):
         last = log.read_text(errors="replace").splitlines()[-25:]
         what = f"ended with status {status}" if status else f"ended without writing {step.done}"
-        raise TrainingStopped(
-            f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  "
-            + "\n  ".join(last)
-        )
+        told = f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  "
+        told += "\n  ".join(last)
+        if status >= 0:  # not ended by a signal
+            write_atomically(told.encode(), Path(job.folder) / "failure.txt")
+        raise TrainingStopped(told)
 
 
-def describe(job: Job, counted: dict) -> dict:
-    """The content of a job's result file."""
+def describe(job: Job, counted: dict, device: str) -> dict:
+    """The content of a job's result file.
+
+    Args:
+        job: the job, all its steps complete.
+        counted: of `Clock.content`.
+        device: of `device_name`.
+    """
     folder = Path(job.folder)
     metrics, measures = {}, {}
     if (folder / "figures.json").is_file():
@@ -162,7 +175,7 @@ def describe(job: Job, counted: dict) -> dict:
         peak_memory_mib=round(counted["peak_mib"]),
         peak_gpu_memory_mib=peak_gpu_memory(folder),
         bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-        device=device_name(job.gpus),
+        device=device,
         gpus=job.gpus,
         cores=job.cores,
         environment=job.environment,
@@ -187,12 +200,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_name(gpus: int) -> str:
-    """The GPU's or the CPU's name."""
+def device_name(gpus: int, environment: dict[str, str]) -> str:
+    """The name of the GPU that a job's environment shows, or the CPU's."""
     if gpus:
-        import torch
-
-        return f"{gpus} x {torch.cuda.get_device_name()}"
+        ask = [sys.executable, "-c", "import torch; print(torch.cuda.get_device_name())"]
+        told = subprocess.run(ask, env=environment, stdout=subprocess.PIPE, text=True)
+        return f"{gpus} x {told.stdout.strip() or 'unknown GPU'}"
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)

@@ -5,7 +5,10 @@ decides. Each returns what it changed in words, so that the tool can print it: n
 silently.
 """
 
+import ctypes
 import os
+import signal
+import sys
 from datetime import timedelta
 from importlib.util import find_spec
 
@@ -15,6 +18,7 @@ from mmengine.config import Config
 
 from ..errors import ConfigError
 
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 PRECISIONS = ("fp16", "bf16", "off")
 
 # Where each launcher tells a process its number: rank, processes in all, number on this machine.
@@ -41,10 +45,18 @@ def processes(launcher: str) -> tuple[int, int]:
             "launcher sets. Start with tools/dist_train.sh CONFIG PROCESSES or "
             "tools/slurm_train.sh, or leave --launcher away for one process."
         )
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun's workers outlive one that is killed
+        _end_with_parent()
     rank, world_size, local_rank = (int(os.environ[name]) for name in names)
     # MMEngine places the model by it under every launcher.
     os.environ["LOCAL_RANK"] = str(local_rank)
     return rank, world_size
+
+
+def _end_with_parent() -> None:
+    """Let Linux end this process when the one that started it ends, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def process_number(launcher: str) -> int:

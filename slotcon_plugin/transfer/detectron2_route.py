@@ -162,15 +162,26 @@ def use_backbone(cfg: CfgNode, source: str | None) -> str:
     return source
 
 
-def check_weights(path: str) -> None:
+def check_resume(folder: str) -> None:
+    """Before a resume: the work dir's last checkpoint is as `check_weights` wants it."""
+    note = Path(folder) / "last_checkpoint"
+    if note.is_file():
+        check_weights(str(note.with_name(note.read_text().strip())), str(note))
+
+
+def check_weights(path: str, name: str = "MODEL.WEIGHTS") -> None:
     """Before an evaluation: what detectron2 would unpickle is refused.
+
+    Args:
+        path: what is to be loaded.
+        name: what names it, for the message.
 
     Raises:
         CheckpointError: not a `.pth` file; torch reads those as data, with `weights_only`.
     """
     if "://" in path or Path(path).suffix != ".pth" or not Path(path).is_file():
         raise CheckpointError(
-            f"MODEL.WEIGHTS is {path or 'empty'}; expected a .pth file that is there, as "
+            f"{name} is {path or 'empty'}; expected a .pth file that is there, as "
             "detectron2's trainer writes it (model_final.pth). Others would be unpickled."
         )
 

@@ -105,7 +105,10 @@ class PreciseBNHook(Hook):
             seed=runner.seed + runner.iter,
         )
 
+        seeds = itertools.count(runner.seed + runner.iter)
+
         def forward(batch) -> None:
+            torch.manual_seed(next(seeds))  # loading without workers draws from these numbers too
             with runner.optim_wrapper.optim_context(runner.model):
                 batch = model.data_preprocessor(batch, True)
                 if isinstance(batch, dict):
