@@ -108,3 +108,43 @@ def test_a_mistake_gets_one_message(tmp_path):
     assert process.returncode == 1
     assert "error: There is no benchmark" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_detectron2_is_a_transfer_as_the_others(tmp_path, monkeypatch):
+    """Its own trainer, killed at its first checkpoint; the table has its figures."""
+    pytest.importorskip("detectron2", reason="detectron2 is in no registry; see docs/transfers.md")
+    monkeypatch.setenv("SLOTCON_DATA", str(write_mini(tmp_path / "mini")))
+    work_dir = tmp_path / "out"
+    overrides = {
+        "MODEL.ROI_HEADS.NUM_CLASSES": 3,
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
+        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 20,
+        "MODEL.RPN.POST_NMS_TOPK_TEST": 10,
+        "INPUT.MIN_SIZE_TRAIN": "(96,)",
+        "INPUT.MIN_SIZE_TEST": 96,
+        "SOLVER.MAX_ITER": 8,
+        "SOLVER.CHECKPOINT_PERIOD": 2,
+        "TEST.EVAL_PERIOD": 8,
+        "TEST.PRECISE_BN.NUM_ITER": 1,
+    }
+    config = "configs/det/detectron2/mask_rcnn_r18_mini.yaml"
+    content = dict(
+        work_dir=str(work_dir),
+        references=False,
+        pretrainings=dict(random="random"),
+        transfers={"coco-d2": dict(config=config, column="coco", overrides=overrides)},
+    )
+    command = (TOOL, write_benchmark(tmp_path / "d2.yaml", content), "--cores", "1")
+    process = start(*command)
+    wait_for(lambda: list(work_dir.glob("jobs/transfer.*/*/last_checkpoint")), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    finish(start(*command), 600)
+    (log,) = work_dir.glob("jobs/transfer.*/*/log.txt")
+    assert "Starting training from iteration 2" in log.read_text()
+    (row,) = csv.DictReader((work_dir / "tables.csv").open())
+    assert float(row["APᵐ"]) >= 0
+    assert row["APᵐ paper's protocol"] == "no"

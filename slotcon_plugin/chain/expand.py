@@ -262,7 +262,7 @@ class Planner:
             needs=[trained.name] if trained else [],
             gpus=min(transfer.gpus, 1),
             length=1,
-            unit="passes",
+            unit="evaluations",
             steps=[Step(command, "figures.json")],
             about=about,
             deviations=self.protocols.unsupervised(transfer),

@@ -23,7 +23,7 @@ STYLE = """
   --warn: #fff3cd; --ink: #5b4300 }
 @media (prefers-color-scheme: dark) {
   :root { --line: #444b55; --soft: #22262c; --warn: #4a3c10; --ink: #ffe9a8 } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1200px; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1320px; padding: 0 1rem }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.5rem }
 .wide { overflow-x: auto } .quiet { opacity: .7 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }

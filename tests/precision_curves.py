@@ -1,0 +1,152 @@
+"""Do bfloat16, float16 and torch.compile follow float32's loss curve? Trains, compares, draws.
+
+    python tests/precision_curves.py --data /my/pictures --out curves.png
+    python tests/precision_curves.py --quick
+
+Short pretrainings by tools/train.py: float32 from several seeds, and every other way from the first
+of them, so with the same weights, order and views. A way passes if its curve, averaged over some
+steps, is on average no further from the float32 curve of its seed than one standard deviation of
+the float32 seeds. Exit status 1 if one is. float16 is measured where there is a GPU.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # works without installation too
+
+CONFIG = ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py"
+BATCH = 8
+WINDOW = 20  # steps that are averaged
+WAYS = {
+    "float32": ["--amp", "off"],
+    "bfloat16": ["--amp", "bf16"],
+    "float16": ["--amp", "fp16"],
+    "float32, compiled": ["--amp", "off", "--compile"],
+    "bfloat16, compiled": ["--amp", "bf16", "--compile"],
+}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="a folder of pictures (default: photographs of scikits)")
+    parser.add_argument("--out", type=Path, help="draw the curves here")
+    parser.add_argument("--folder", type=Path, default=Path("work_dirs/precision_curves"))
+    parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=4, help="of float32 (%(default)s)")
+    parser.add_argument("--size", type=int, default=96, help="of a view, pixels (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a few steps: only to see it work")
+    return parser.parse_args(argv)
+
+
+def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
+    """The losses of a training, (steps,). One that was finished before is read only."""
+    from slotcon_plugin.chain.scalars import read_curves
+    from slotcon_plugin.data.samples import sample_photographs
+    from slotcon_plugin.data.sources import list_pictures
+
+    source = args.data or sample_photographs()
+    pictures = len(list_pictures(source))
+    rounds = max(1, -(-20 * BATCH // pictures))
+    steps_an_epoch = rounds * pictures // BATCH
+    epochs = -(-args.steps // steps_an_epoch)
+    folder = args.folder / f"{way.replace(', ', '_')}_{seed}"
+    options = {
+        "train_dataloader.dataset.source": repr(source) if args.data is None else source,
+        "train_dataloader.batch_size": BATCH,
+        "train_dataloader.num_workers": 0,
+        "+train_dataloader.sampler.rounds": rounds,
+        "train_dataloader.dataset.views.size": args.size,
+        "train_cfg.max_epochs": epochs,
+        "param_scheduler.warmup": 1,
+        "default_hooks.logger.interval": 1,
+        "default_hooks.checkpoint.interval": epochs,
+    }
+    if not (folder / f"epoch_{epochs}.pth").exists():
+        words = [f"{key}={value}" for key, value in options.items()]
+        command = [sys.executable, ROOT / "tools" / "train.py", CONFIG, *WAYS[way]]
+        command += ["--seed", str(seed), "--work-dir", folder, "--cfg-options", *words]
+        ended = subprocess.run(
+            [str(word) for word in command],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if ended.returncode:
+            raise SystemExit(f"{way}, seed {seed} failed:\n{ended.stdout[-3000:]}")
+    losses = dict(read_curves(folder)["loss"])
+    print(f"{way}, seed {seed}: {len(losses)} steps, last loss {losses[max(losses)]:.4f}")
+    return np.array([losses[step] for step in sorted(losses)])[: args.steps]
+
+
+def smooth(losses: np.ndarray, window: int) -> np.ndarray:
+    """The mean of each `window` losses that follow each other."""
+    return np.convolve(losses, np.ones(window) / window, "valid")
+
+
+def draw(seeds: np.ndarray, others: dict[str, np.ndarray], window: int, path: Path) -> None:
+    """All curves, and how far each is from float32's of the same seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    whole, near = figure.subplots(1, 2)
+    x = np.arange(seeds.shape[1]) + window
+    spread = seeds.std(0, ddof=1)
+    for curve in seeds[1:]:
+        whole.plot(x, curve, color="#b8bec7", lw=1)
+    whole.plot(x, seeds[0], color="black", lw=1.5, label="float32 (grey: other seeds)")
+    near.fill_between(x, -spread, spread, color="#e4e7eb", label="± deviation of float32's seeds")
+    for name, curve in others.items():
+        whole.plot(x, curve, lw=1, label=name)
+        near.plot(x, curve - seeds[0], lw=1, label=name)
+    whole.set(xlabel="step", title=f"loss, mean of {window} steps")
+    near.set(xlabel="step", title="difference from float32, same seed")
+    for axis in (whole, near):
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=90)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train what is missing and compare. Returns the exit status."""
+    args = parse_args(argv)
+    import torch
+
+    if args.quick:
+        args.steps, args.seeds, args.size = 24, 2, 64
+    window = min(WINDOW, args.steps // 4)
+    ways = [way for way in WAYS if way != "float16" or torch.cuda.is_available()]
+    runs = [("float32", seed) for seed in range(args.seeds)] + [(way, 0) for way in ways[1:]]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        curves = list(pool.map(lambda run: smooth(train(*run, args), window), runs))
+    seeds = np.stack(curves[: args.seeds])
+    others = dict(zip(ways[1:], curves[args.seeds :], strict=True))
+    allowed = seeds.std(0, ddof=1).mean()
+    print(f"\n{args.steps} steps, means of {window}; float32, {args.seeds} seeds: ± {allowed:.4f}")
+    print(f"{'':20}  {'mean distance':>14}  {'largest':>8}  of seed 0's float32")
+    failed = 0
+    for name, curve in others.items():
+        distance = np.abs(curve - seeds[0])
+        within = distance.mean() <= allowed
+        failed += not within
+        verdict = "within" if within else "NOT within"
+        print(f"{name:20}  {distance.mean():14.4f}  {distance.max():8.4f}  {verdict}")
+    if args.out:
+        draw(seeds, others, window, args.out)
+        print(f"drawn: {args.out}")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
