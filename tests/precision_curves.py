@@ -51,9 +51,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
     """The losses of a training, (steps,). One that was finished before is read only."""
-    from slotcon_plugin.chain.scalars import read_curves
     from slotcon_plugin.data.samples import sample_photographs
     from slotcon_plugin.data.sources import list_pictures
+    from slotcon_plugin.engine.scalars import read_curves
 
     source = args.data or sample_photographs()
     pictures = len(list_pictures(source))

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_model import tiny_config
 from tiny_training import ROOT, start, write_pictures
 
+from slotcon_plugin.engine.scalars import read_curves
 from slotcon_plugin.errors import DataError
 from slotcon_plugin.pictures import curves, groups
 
@@ -58,13 +59,13 @@ def test_curves_of_a_run_and_its_resume(tmp_path):
         folder.mkdir(parents=True)
         lines = [json.dumps(dict(step=s, loss=float(run), loss_group=1.0)) for s in steps]
         (folder / "scalars.json").write_text("\n".join([*lines, json.dumps(dict(step=9, other=1))]))
-    scalars = curves.read_scalars(tmp_path)
-    assert [(entry["step"], entry["loss"]) for entry in scalars] == [(1, 1), (2, 1), (3, 2), (4, 2)]
-    assert [entry["step"] for entry in curves.read_scalars(tmp_path / "1")] == [1, 2, 3]
-    lines = curves.draw_losses(scalars).axes[0].lines
-    assert [line.get_label() for line in lines] == ["loss", "loss_group", "loss_slot"]
-    with pytest.raises(DataError, match="No logged losses in"):
-        curves.read_scalars(tmp_path / "3")
+    logged = read_curves(tmp_path)
+    assert logged["loss"] == [(1, 1), (2, 1), (3, 2), (4, 2)]
+    assert [step for step, _ in read_curves(tmp_path / "1")["loss"]] == [1, 2, 3]
+    lines = curves.draw_losses(logged).axes[0].lines
+    assert [line.get_label() for line in lines] == ["loss", "loss_group"]
+    with pytest.raises(DataError, match="No loss was logged"):
+        curves.draw_losses(read_curves(tmp_path / "3"))
 
 
 def run_demo(*arguments):

@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     from slotcon_plugin.data.decode import read_picture
     from slotcon_plugin.data.samples import sample_photographs
     from slotcon_plugin.data.sources import list_pictures
-    from slotcon_plugin.pictures.curves import draw_losses, read_scalars
+    from slotcon_plugin.engine.scalars import read_curves
+    from slotcon_plugin.pictures.curves import draw_losses
     from slotcon_plugin.pictures.groups import draw_groups, group_photographs
     from slotcon_plugin.progress import ProgressBarHook
 
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     rows = {"before training": before, "after training": after}
     groups, losses = work_dir / "groups.png", work_dir / "losses.png"
     draw_groups(rows, runner.model.num_prototypes).savefig(groups, dpi=110)
-    draw_losses(read_scalars(runner.log_dir)).savefig(losses, dpi=110)
+    draw_losses(read_curves(Path(runner.log_dir))).savefig(losses, dpi=110)
     print(f"[slotcon] trained {runner.iter} steps in {minutes:.1f} min; look at {groups}, {losses}")
 
 

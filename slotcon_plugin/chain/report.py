@@ -11,10 +11,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..engine.checkpoint import write_atomically
+from ..engine.scalars import read_curves
+from ..pictures.curves import draw_curves
 from .benchmark_file import Benchmark
 from .dag import draw_jobs
 from .jobs import Job, Plan
-from .scalars import read_curves
 from .states import State, hours, read_result, states_of
 from .tables import WARNING, Table
 
@@ -152,44 +153,6 @@ def _commands(job: Job) -> str:
             words[:2] = ["torchrun", "--nproc_per_node", words[1]]
         lines.append(shlex.join(words))
     return "\n".join(lines)
-
-
-# What a panel shows: the curves whose names begin so, or have that behind the last slash.
-PANELS = {
-    "loss": ("loss", "decode.loss", "total_loss"),
-    "metrics": ("coco/bbox_mAP", "coco/segm_mAP", "mIoU", "bbox/AP", "segm/AP"),
-    "learning rate": ("lr",),
-    "prototypes in use, share": ("prototypes_used",),
-    "seconds an iteration": ("time",),
-}
-FINER = ("_s", "_m", "_l", "s", "m", "l")  # COCO's sizes: too many lines
-
-
-def draw_curves(curves: dict[str, list[tuple[int, float]]]) -> Figure:
-    """Draw what a training logged against the step.
-
-    Args:
-        curves: of `read_curves`.
-    """
-    panels = {}
-    for title, starts in PANELS.items():
-        names = [name for name in curves if name.startswith(starts)]
-        names = [n for n in names if title != "metrics" or not n.endswith(FINER)]
-        if names:
-            panels[title] = names
-    figure = Figure(figsize=(4.4 * len(panels), 3), layout="constrained")
-    for axis, (title, names) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
-        for name in names:
-            axis.plot(*zip(*curves[name], strict=True), ".-", label=name, lw=1, ms=4)
-        axis.set(xlabel="step")
-        axis.set_title(title, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
-        if len(names) > 1:
-            axis.legend(frameon=False, fontsize=7)
-    return figure
 
 
 def _picture(figure: Figure) -> str:

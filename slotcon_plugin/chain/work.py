@@ -12,12 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 from ..engine.checkpoint import write_atomically
+from ..engine.scalars import last_losses, peak_gpu_memory
 from ..errors import TrainingStopped
 from .clock import Clock, lock_job
 from .gpus import take_gpus
 from .jobs import Job, Step
 from .measures import read_measures
-from .scalars import last_losses, peak_gpu_memory
 
 PACKAGES = (
     "slotcon_plugin",

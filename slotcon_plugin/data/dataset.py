@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +48,8 @@ class UnlabelledPictures(Dataset):
         DataError: at construction, if a source is missing or empty; on indexing, if 32 pictures in
             a row cannot be read.
     """
+
+    metainfo: ClassVar[dict] = {}  # MMEngine's loop looks for names of classes
 
     def __init__(
         self,

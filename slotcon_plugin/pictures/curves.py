@@ -1,57 +1,75 @@
-"""Curves of what a training logged."""
+"""Curves of what a training logged; `engine.scalars.read_curves` reads them."""
 
-import json
-from pathlib import Path
-
+import matplotlib.axes
 from matplotlib.figure import Figure
 
 from ..errors import DataError
 
+Curves = dict[str, list[tuple[int, float]]]  # (step, value) pairs of a name
 
-def read_scalars(folder: str | Path) -> list[dict]:
-    """The lines that a training logged, in order of steps; a later run's win over an earlier's.
+# SlotCon's losses, and what tells whether they mean something.
+LOSSES = {
+    "loss (weighted)": ("loss", "loss_group", "loss_slot"),
+    "prototypes used, share": ("prototypes_used", "prototypes_used_running"),
+    "assignment entropy, nats": ("assignment_entropy",),
+    "feature standard deviation": ("feature_std",),
+}
+# Any training: the curves whose names begin so.
+OVERVIEW = {
+    "loss": ("loss", "decode.loss", "total_loss"),
+    "metrics": ("coco/bbox_mAP", "coco/segm_mAP", "mIoU", "bbox/AP", "segm/AP"),
+    "learning rate": ("lr",),
+    "prototypes in use, share": ("prototypes_used",),
+    "seconds an iteration": ("time",),
+}
+FINER = ("_s", "_m", "_l", "s", "m", "l")  # COCO's sizes: too many lines
+
+
+def draw_losses(curves: Curves) -> Figure:
+    """Draw the losses of a SlotCon training and the diagnostics beside them.
 
     Args:
-        folder: a training's work dir, with a `<time>/vis_data/scalars.json` of MMEngine for each
-            run in it; or the folder of one run.
+        curves: what it logged.
 
     Raises:
-        DataError: nothing was logged there.
+        DataError: no loss was logged.
     """
-    by_step: dict[int, dict] = {}
-    for file in sorted(Path(folder).rglob("vis_data/scalars.json")):
-        for line in file.read_text().splitlines():
-            entry = json.loads(line)
-            if "loss" in entry:
-                by_step[entry["step"]] = entry
-    if not by_step:
-        raise DataError(
-            f"No logged losses in {folder}, expected <time>/vis_data/scalars.json: was the "
-            "training shorter than LoggerHook's interval?"
-        )
-    return [by_step[step] for step in sorted(by_step)]
+    if "loss" not in curves:
+        raise DataError("No loss was logged: was the training shorter than LoggerHook's interval?")
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    for axis, (title, names) in zip(figure.subplots(2, 2).flat, LOSSES.items(), strict=True):
+        _draw(axis, title, {name: curves[name] for name in names if name in curves})
+        axis.margins(x=0)
+    return figure
 
 
-def draw_losses(scalars: list[dict]) -> Figure:
-    """Draw the losses and the diagnostics that tell whether they mean something.
+def draw_curves(curves: Curves) -> Figure:
+    """Draw what a detector, a segmentation network or a pretraining logged, side by side.
 
     Args:
-        scalars: entries with `step` and what a SlotCon training logs; see `read_scalars`.
+        curves: what it logged; at least one of OVERVIEW's.
     """
-    panels = {
-        "loss (weighted)": ("loss", "loss_group", "loss_slot"),
-        "prototypes used, share": ("prototypes_used", "prototypes_used_running"),
-        "assignment entropy, nats": ("assignment_entropy",),
-        "feature standard deviation": ("feature_std",),
-    }
-    steps = [entry["step"] for entry in scalars]
-    figure = Figure(figsize=(11, 5.5), layout="constrained")
-    for axis, (title, names) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-        for name in names:
-            axis.plot(steps, [entry.get(name, float("nan")) for entry in scalars], label=name)
-        axis.set(title=title, xlabel="step")
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.margins(x=0)
-        if len(names) > 1:
-            axis.legend(frameon=False, fontsize=9)
+    panels = {}
+    for title, starts in OVERVIEW.items():
+        chosen = {name: points for name, points in curves.items() if name.startswith(starts)}
+        if title == "metrics":
+            chosen = {name: points for name, points in chosen.items() if not name.endswith(FINER)}
+        if chosen:
+            panels[title] = chosen
+    figure = Figure(figsize=(4.4 * len(panels), 3), layout="constrained")
+    for axis, (title, chosen) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        _draw(axis, title, chosen, marker=".", lw=1, ms=4)
     return figure
+
+
+def _draw(axis: matplotlib.axes.Axes, title: str, curves: Curves, **style) -> None:
+    for name, points in curves.items():
+        axis.plot(*zip(*points, strict=True), label=name, **style)
+    axis.set_title(title, fontsize=10)
+    axis.set(xlabel="step")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    if len(curves) > 1:
+        axis.legend(frameon=False, fontsize=8)

@@ -1,4 +1,4 @@
-"""What a job's training logged: its curves, last losses and memory."""
+"""What a training logged: its curves, last losses and memory."""
 
 import json
 import math
@@ -6,23 +6,21 @@ from pathlib import Path
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every logged number of a job against the step, in the order of steps.
+    """Every logged number of a training against the step, in the order of steps.
 
-    A step that was logged twice, by two starts, has the later one's value. MMEngine's and
+    A step that was logged twice, by two runs, has the later one's value. MMEngine's and
     detectron2's files are read.
 
     Args:
-        folder: the job's.
+        folder: a training's work dir, with a `<time>/vis_data/scalars.json` of MMEngine for each
+            run in it or with detectron2's `metrics.json`; or the folder of one run.
 
     Returns:
         From a name, such as `loss`, to (step, value) pairs.
     """
     curves: dict[str, dict[int, float]] = {}
-    # The second is detectron2's
-    files = [*sorted(folder.glob("*/vis_data/scalars.json")), folder / "metrics.json"]
-    for file in files:
-        if not file.is_file():
-            continue
+    names = ("vis_data/scalars.json", "*/vis_data/scalars.json", "metrics.json")
+    for file in [file for name in names for file in sorted(folder.glob(name))]:
         for line in file.read_text(encoding="utf-8").splitlines():
             try:
                 entry = json.loads(line)
