@@ -7,6 +7,7 @@ import yaml
 from tiny_training import ROOT
 
 from slotcon_plugin.chain.benchmark_file import read_benchmark
+from slotcon_plugin.chain.entries import Loader
 from slotcon_plugin.chain.protocols import read_protocols
 from slotcon_plugin.errors import ConfigError
 
@@ -90,6 +91,8 @@ def test_the_environment_is_put_in(tmp_path, monkeypatch):
         ("transfers.voc.pictures", "p", "transfers.voc.pictures belongs to"),
         ("transfers.stuff.evaluate", "probe", "evaluate is 'probe'; expected unsupervised"),
         ("transfers.stuff.labels", None, "transfers.stuff.labels is None; expected text"),
+        ("transfers.stuff.seeds", [0, 1], "transfers.stuff takes no seeds: nothing is drawn"),
+        ("transfers.voc.overrides", {"load_from": "x.pth"}, "`load_from`, which the chain decides"),
         ("transfers.voc.colum", "voc", "has no `colum`. Did you mean column?"),
     ],
 )
@@ -103,6 +106,17 @@ def test_a_mistake_is_named(entry, value, message, tmp_path):
     with pytest.raises(ConfigError, match=message) as raised:
         read_benchmark(write(tmp_path, content))
     assert "b.yaml: " in str(raised.value)
+
+
+def test_numbers_are_numbers(tmp_path):
+    """YAML 1.1 takes 1e-4 for text."""
+    content = yaml.load("{a: 1e-4, b: 3E5, c: -1.5e+3, d: e4, e: 1e}", Loader)
+    assert content == {"a": 1e-4, "b": 3e5, "c": -1500.0, "d": "e4", "e": "1e"}
+    file = write(
+        tmp_path,
+        yaml.safe_dump(GOOD).replace("column: voc", "column: voc\n    overrides: {lr: 3e-3}"),
+    )
+    assert read_benchmark(file).transfers[-1].overrides == {"lr": 0.003}
 
 
 def test_other_mistakes(tmp_path):

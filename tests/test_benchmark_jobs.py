@@ -32,14 +32,14 @@ WRITE = "import os, pathlib; pathlib.Path('{folder}/%d').write_text(os.environ['
 def test_a_job_writes_its_result_when_all_steps_are_complete(tmp_path):
     fails = "raise SystemExit('no luck')"
     with pytest.raises(TrainingStopped, match=r"a\.b ended with status 1(.|\n)*no luck"):
-        work.run_job(job(tmp_path, WRITE % 0, fails), ROOT)
+        work.run_job(job(tmp_path, WRITE % 0, fails), ROOT, {})
     assert (tmp_path / "0").read_text() == "/x"
     assert not (tmp_path / "result.json").exists()
     with pytest.raises(TrainingStopped, match="ended without writing 1"):
-        work.run_job(job(tmp_path, WRITE % 0, "pass"), ROOT)
+        work.run_job(job(tmp_path, WRITE % 0, "pass"), ROOT, {})
     (tmp_path / "0").write_text("kept")
     repaired = job(tmp_path, WRITE % 0, WRITE % 1)
-    work.run_job(repaired, ROOT)
+    work.run_job(repaired, ROOT, {})
     assert (tmp_path / "0").read_text() == "kept"  # it was complete
     result = work.json.loads(repaired.result.read_text())
     assert (result["starts"], result["seed"], result["length"]) == (3, 3, 2)
@@ -51,14 +51,37 @@ def test_what_failed_by_itself_is_not_tried_again_by_the_same_start(tmp_path):
     ended = job(tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
     for attempt in (1, 2):
         with pytest.raises(TrainingStopped, match="ended with status -15"):
-            work.run_job(ended, ROOT, attempt)
+            work.run_job(ended, ROOT, {}, attempt)
     fails = job(tmp_path, "open('{folder}/ran', 'a').write('x'); raise SystemExit('no luck')")
     for attempt in (1, 2, 3):
         with pytest.raises(TrainingStopped, match="no luck"):
-            work.run_job(fails, ROOT, attempt)
+            work.run_job(fails, ROOT, {}, attempt)
     assert (tmp_path / "ran").read_text() == "x"
-    work.run_job(job(tmp_path, WRITE % 0), ROOT, 1)
+    work.run_job(job(tmp_path, WRITE % 0), ROOT, {}, 1)
     assert not (tmp_path / "failure.txt").exists()
+
+
+def test_what_others_made_anew_is_not_built_on_twice(tmp_path):
+    """A pretraining was removed and repeated: its export is not the old one."""
+    needed, folder = tmp_path / "needed.json", tmp_path / "job"
+    export = job(folder, "open('{folder}/0', 'a').write('x')")
+    for text, content in (("first", "x"), ("first", "x"), ("second", "x")):
+        needed.write_text(text)
+        if text == "second":
+            (folder / "0").write_text("of the first")
+        work.run_job(export, ROOT, {"pretrain": needed})
+        assert (folder / "0").read_text() == content
+    assert work.json.loads(export.result.read_text())["starts"] == 1
+
+
+def test_a_picture_that_fails_fails_no_training(tmp_path, capsys):
+    steps = [
+        Step(["python", "-c", WRITE % 0], "0"),
+        Step(["python", "-c", "raise SystemExit('no paint')"], "1", needed=False),
+    ]
+    work.run_job(job(tmp_path, steps=steps), ROOT, {})
+    assert (tmp_path / "result.json").exists()
+    assert "no paint" in capsys.readouterr().out
 
 
 def test_detectron2_is_complete_when_its_note_says_so(tmp_path):

@@ -63,6 +63,10 @@ def test_a_changed_config_changes_exactly_what_depends_on_it(content, tmp_path):
     assert pretrain == {"pretrain.tiny.s0", "export.tiny.s0", *TRANSFERS}
     voc = changed("transfers", "voc", "optim_wrapper.optimizer.lr", 0.5)
     assert voc == {"transfer.tiny.s0.voc.s0", "transfer.random.s0.voc.s0"}
+    before = jobs_of(content, tmp_path)
+    content["transfers"]["voc"]["gpus"] = 1  # another precision, and batch norm over processes
+    after = jobs_of(content, tmp_path)
+    assert {name for name in before if before[name].folder != after[name].folder} == voc
     for entry, value in (
         ("default_hooks.checkpoint.interval", 7),
         ("train_dataloader.num_workers", 3),
@@ -190,6 +194,12 @@ def test_what_is_optional_and_absent_is_left_out(content, tmp_path):
     plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
     assert plan.left_out == ["stuff: no /absent"]
     assert not any("stuff" in job.name for job in plan.jobs)
+
+    content["pretrainings"]["tiny"]["transfers"] = ["stuff"]  # weeks for nothing
+    benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    assert plan.left_out[1:] == ["tiny: none of its transfers"]
+    assert {job.name for job in plan.jobs} == RANDOM
 
     content["transfers"], content["pretrainings"] = dict(stuff=stuff), dict(random="random")
     nothing = read_benchmark(write_benchmark(tmp_path / "c.yaml", content))

@@ -34,11 +34,13 @@ transfers:
 """
 
 
-def write_result(job, **measures):
+def write_result(job, metrics, pictures):
     job.result.parent.mkdir(parents=True, exist_ok=True)
     result = dict(
+        job=job.name,
         about=job.about,
-        measures=measures,
+        metrics=metrics,
+        pictures=pictures,
         seconds=1.5,
         device="a GPU",
         digest=job.digest,
@@ -51,26 +53,37 @@ def write_result(job, **measures):
 def make(tmp_path):
     """Writes results of VOC's seeds, and of COCO's first, and collects."""
 
-    def make(figures, voc=""):
+    def make(figures, voc="", trained=10582):
         path = tmp_path / "b.yaml"
         path.write_text(FILE.format(work_dir=tmp_path / "out", voc=voc))
         benchmark = read_benchmark(path)
         plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
         jobs = {job.name: job for job in plan.jobs}
         for seed, figure in enumerate(figures):
-            write_result(jobs[f"transfer.coco.s0.voc.s{seed}"], voc=figure)
-        aps = dict(box_ap=41.4, box_ap50=61, box_ap75=45, mask_ap=37, mask_ap50=58, mask_ap75=40)
-        write_result(jobs["transfer.coco.s0.coco.s0"], **aps)
+            pictures = dict(trained=trained, evaluated=1449)
+            write_result(jobs[f"transfer.coco.s0.voc.s{seed}"], dict(mIoU=figure), pictures)
+        metrics = {
+            f"coco/{part}_mAP{size}": share
+            for part, shares in dict(bbox=(0.414, 0.61, 0.45), segm=(0.37, 0.58, 0.40)).items()
+            for size, share in zip(("", "_50", "_75"), shares, strict=True)
+        }
+        write_result(
+            jobs["transfer.coco.s0.coco.s0"], metrics, dict(trained=117266, evaluated=5000)
+        )
         return build_table(benchmark, PROTOCOLS, plan)
 
     return make
 
 
 def test_mean_and_standard_deviation():
-    cell = Cell.of([70.0, 71.0, 75.0], marked=False)
+    cell = Cell.of([[70.0, 71.0, 75.0]], marked=False)
     # (-2)² + (-1)² + 3² = 14, over n - 1 = 2
     assert (cell.mean, cell.sd, cell.runs) == (72.0, pytest.approx(7**0.5), 3)
-    assert Cell.of([70.0], marked=False).sd is None
+    assert Cell.of([[70.0]], marked=False).sd is None
+    # Runs of one pretraining are not independent: means 71 and 73
+    cell = Cell.of([[70.0, 72.0], [73.0, 73.0]], marked=False)
+    assert (cell.mean, cell.sd, cell.runs) == (72.0, pytest.approx(2**0.5), 4)
+    assert cell.pretrainings == 2
 
 
 def test_the_table_of_the_paper_s_form(make, tmp_path):
@@ -124,13 +137,61 @@ def test_other_protocols_are_marked_everywhere(make, tmp_path):
     assert (rows[0]["VOC"], rows[0]["VOC sd"], rows[0]["VOC runs"]) == ("70.5", "0.71", "2")
     assert rows[0]["VOC paper's protocol"] == "no"
     assert rows[0]["APᵇ paper's protocol"] == "yes"
+    assert rows[0]["APᵇ family"] == "Mask R-CNN R50-FPN 1x, SyncBN, 4conv1fc"
     runs = list(csv.DictReader(io.StringIO(table.runs_csv())))
     assert [(r["measure"], r["percent"], r["paper's protocol"]) for r in runs][-2:] == [
         ("voc", "70.0", "no"),
         ("voc", "71.0", "no"),
     ]
+    assert runs[-1]["reasons"] == "train_cfg.max_iters is 60, the paper's is 30000"
     write_tables(table, tmp_path / "out")
     assert (tmp_path / "out" / "tables.tex").read_text() == latex
+
+
+def test_other_data_in_the_usual_place_are_marked(make):
+    table = make([70.0, 71.0], trained=1464)
+    assert "† voc: trained: 1464, the paper's is 10582" in table.markdown()
+    assert "70.5 ± 0.7 (2) †" in table.markdown()
+
+
+def test_a_corrected_column_is_read_anew(make, tmp_path):
+    make([70.0], voc="")
+    file = tmp_path / "b.yaml"
+    file.write_text(file.read_text().replace("column: voc", "column: ade"))
+    benchmark = read_benchmark(file)
+    table = build_table(benchmark, PROTOCOLS, Planner(benchmark, ROOT, PROTOCOLS).plan())
+    assert "| ADE " in table.markdown() and "70.0 (1) †" in table.markdown()
+
+
+def test_a_checkpoint_counts_as_what_the_file_says_and_the_table_says_so(tmp_path):
+    (tmp_path / "theirs.pth").write_bytes(b"x")
+    file = tmp_path / "b.yaml"
+    file.write_text(
+        f"work_dir: {tmp_path}/out\nreferences: false\npretrainings:\n"
+        f"  theirs: {{checkpoint: {tmp_path}/theirs.pth, paper: slotcon-coco-800}}\n"
+        "transfers:\n  voc: {config: configs/seg/fcn_r50_voc12aug.py, column: voc}\n"
+    )
+    benchmark = read_benchmark(file)
+    table = build_table(benchmark, PROTOCOLS, Planner(benchmark, ROOT, PROTOCOLS).plan())
+    assert "taken as SlotCon, COCO, 800 epochs, on the benchmark file's word" in table.markdown()
+
+
+def test_the_unsupervised_protocol_is_checked_by_what_was_scored():
+    metrics = dict(results=dict(prototypes=256))
+    told = PROTOCOLS.counted(
+        "stuff-unsupervised", dict(metrics=metrics, pictures=dict(evaluated=5000))
+    )
+    assert told == ["prototypes: 256, the paper's is 27"]
+    metrics = dict(results=dict(prototypes=27))
+    pictures = dict(evaluated=27)
+    (told,) = PROTOCOLS.counted("stuff-unsupervised", dict(metrics=metrics, pictures=pictures))
+    assert told == "evaluated: 27, the paper's is 5000 or 2175"
+
+
+def test_latex_gets_no_signs_that_it_would_obey(make):
+    table = make([70.0])
+    table.title = r"50 % of {a}_b \ $x^2$ ~"
+    assert r"50 \% of \{a\}\_b \textbackslash{} \$x\^{}2\$ \~{}" in table.latex()
 
 
 def test_figures_are_read_from_what_the_tools_write():

@@ -143,7 +143,9 @@ def work(argv: list[str]) -> None:
 
     path, name, attempt = argv
     plan = read_plan(json.loads(Path(path).read_text(encoding="utf-8")))
-    run_job(next(job for job in plan.jobs if job.name == name), ROOT, int(attempt))
+    jobs = {job.name: job for job in plan.jobs}
+    needs = {need: jobs[need].result for need in jobs[name].needs}
+    run_job(jobs[name], ROOT, needs, int(attempt))
 
 
 def main(argv: list[str] | None = None) -> int:

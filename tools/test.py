@@ -59,6 +59,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
         process_number,
     )
     from slotcon_plugin.engine.options import explain_build_error, read_config
+    from slotcon_plugin.engine.scalars import note_pictures
     from slotcon_plugin.transfer.evaluation import check_weights, keep_only_test
     from slotcon_plugin.transfer.layout import check_layout
     from slotcon_plugin.transfer.machine import fit_batch_norm
@@ -83,6 +84,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
         runner = Runner.from_cfg(cfg)
         check_weights(runner.model, weights, args.checkpoint)
         metrics = runner.test()
+        if process_number(args.launcher) == 0:
+            note_pictures(cfg.work_dir, evaluated=len(runner.test_dataloader.dataset))
     except (KeyError, TypeError, ValueError) as error:
         explained = explain_build_error(error)
         if explained is None:

@@ -161,6 +161,7 @@ def train(args: argparse.Namespace) -> None:
     from slotcon_plugin.engine.launch import leave_processes, processes
     from slotcon_plugin.engine.options import explain_build_error
     from slotcon_plugin.engine.plan import check_enough_pictures, describe_plan
+    from slotcon_plugin.engine.scalars import note_pictures
     from slotcon_plugin.transfer.layout import check_listed_files
     from slotcon_plugin.transfer.machine import is_transfer, name_backbone
     from slotcon_plugin.transfer.plan import describe_transfer
@@ -186,6 +187,8 @@ def train(args: argparse.Namespace) -> None:
         if is_transfer(cfg):
             check_listed_files(runner.train_dataloader.dataset, cfg)
         check_enough_pictures(runner.train_dataloader)
+        if rank == 0:
+            note_pictures(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
         runner.train()
     except (KeyError, TypeError, ValueError) as error:
         explained = explain_build_error(error)

@@ -1,18 +1,23 @@
 """The YAML file that describes a benchmark: read, checked, with errors that name the entry."""
 
-import difflib
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from ..errors import ConfigError
+from .entries import (
+    Loader,
+    close_to,
+    count,
+    items,
+    name_of,
+    section,
+    seeds_of,
+    text,
+    with_environment,
+)
 from .measures import COLUMNS
-
-NAME = re.compile(r"[a-z0-9][a-z0-9_+-]*")  # becomes part of folders' and jobs' names
-VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -67,25 +72,6 @@ UNSUPERVISED = ("pictures", "labels", "labels_format", "list", "size")
 OF_TRANSFER = ("config", "evaluate", "column", "data", "optional", *UNSUPERVISED, *SHARED)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without code, that refuses a key given twice."""
-
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
-    seen = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise ConfigError(
-                f"line {key.start_mark.line + 1}: `{key.value}` is there twice; YAML would "
-                "silently take the last. Remove one."
-            )
-        seen.add(key.value)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def read_benchmark(path: str | Path) -> Benchmark:
     """Read and check a benchmark file.
 
@@ -99,7 +85,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
     if not path.is_file():
         raise ConfigError(f"There is no benchmark {path}. configs/benchmark/ has some.")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
         return _benchmark(path, content)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
@@ -108,13 +94,13 @@ def read_benchmark(path: str | Path) -> Benchmark:
 
 
 def _benchmark(path: Path, content: object) -> Benchmark:
-    top = _section(content, "the file", TOP)
-    top = _expanded(top, "")
+    top = section(content, "the file", TOP)
+    top = with_environment(top, "")
     for wanted in ("pretrainings", "transfers"):
         if not isinstance(top.get(wanted), dict) or not top[wanted]:
             raise ConfigError(f"`{wanted}` is missing; expected names with a section each.")
     defaults = dict(
-        seeds=list(_seeds(top.get("seeds", [0]), "seeds")), gpus=_count(top.get("gpus", 0), "gpus")
+        seeds=list(seeds_of(top.get("seeds", [0]), "seeds")), gpus=count(top.get("gpus", 0), "gpus")
     )
     transfers = tuple(_transfer(name, part, defaults) for name, part in top["transfers"].items())
     known = tuple(transfer.name for transfer in transfers)
@@ -126,9 +112,9 @@ def _benchmark(path: Path, content: object) -> Benchmark:
         raise ConfigError(f"`references` is {references!r}; expected true, false or a list of rows")
     return Benchmark(
         path=path,
-        title=_text(top.get("title", path.stem), "title"),
-        work_dir=Path(_text(top.get("work_dir", f"work_dirs/benchmark/{path.stem}"), "work_dir")),
-        cores=_count(top.get("cores", 1), "cores", least=1),
+        title=text(top.get("title", path.stem), "title"),
+        work_dir=Path(text(top.get("work_dir", f"work_dirs/benchmark/{path.stem}"), "work_dir")),
+        cores=count(top.get("cores", 1), "cores", least=1),
         references=None if references is True else tuple(references or ()),
         pretrainings=pretrainings,
         transfers=transfers,
@@ -136,38 +122,38 @@ def _benchmark(path: Path, content: object) -> Benchmark:
 
 
 def _pretraining(name: str, part: object, defaults: dict, transfers: tuple) -> Pretraining:
-    where = f"pretrainings.{_name(name, 'pretrainings')}"
+    where = f"pretrainings.{name_of(name, 'pretrainings')}"
     if part in ("random", "supervised"):
         # Random weights are the same everywhere; torchvision's are not those of the published row
         kind, source, part = part, None, {"paper": "random"} if part == "random" else {}
     else:
-        part = _section(part, where, OF_PRETRAINING, "'random', 'supervised' or a section")
+        part = section(part, where, OF_PRETRAINING, "'random', 'supervised' or a section")
         named = [key for key in ("config", "checkpoint") if key in part]
         if len(named) != 1:
             raise ConfigError(
                 f"{where} has {' and '.join(named) or 'neither'}; expected one of `config` (it is "
                 "trained) and `checkpoint` (a file of ours or a published one)."
             )
-        kind, source = named[0], _text(part[named[0]], f"{where}.{named[0]}")
+        kind, source = named[0], text(part[named[0]], f"{where}.{named[0]}")
         if kind == "checkpoint" and part.keys() & {"overrides", "gpus", "seeds"}:
             raise ConfigError(
                 f"{where}: a checkpoint is not trained; it takes no overrides, gpus, seeds"
             )
     limited = part.get("transfers")
     if limited is not None:
-        for one in _list(limited, f"{where}.transfers"):
+        for one in items(limited, f"{where}.transfers"):
             if one not in transfers:
                 raise ConfigError(
-                    f"{where}.transfers: no transfer `{one}`.{_close(one, transfers)}"
+                    f"{where}.transfers: no transfer `{one}`.{close_to(one, transfers)}"
                 )
     return Pretraining(
         name=name,
         kind=kind,
         source=source,
-        title=_text(part.get("title", name), f"{where}.title"),
+        title=text(part.get("title", name), f"{where}.title"),
         # Weeks of training are repeated on request only; the transfers' seeds are not its own.
-        seeds=_seeds(part.get("seeds", [0]), f"{where}.seeds"),
-        gpus=_count(part.get("gpus", defaults["gpus"]), f"{where}.gpus"),
+        seeds=seeds_of(part.get("seeds", [0]), f"{where}.seeds"),
+        gpus=count(part.get("gpus", defaults["gpus"]), f"{where}.gpus"),
         overrides=_overrides(part, where),
         paper=part.get("paper"),
         transfers=None if limited is None else tuple(limited),
@@ -175,8 +161,8 @@ def _pretraining(name: str, part: object, defaults: dict, transfers: tuple) -> P
 
 
 def _transfer(name: str, part: object, defaults: dict) -> Transfer:
-    where = f"transfers.{_name(name, 'transfers')}"
-    part = _section(part, where, OF_TRANSFER)
+    where = f"transfers.{name_of(name, 'transfers')}"
+    part = section(part, where, OF_TRANSFER)
     if ("config" in part) == ("evaluate" in part):
         raise ConfigError(f"{where}: expected either `config`, or `evaluate: unsupervised`.")
     source, options = part.get("config"), {}
@@ -184,9 +170,12 @@ def _transfer(name: str, part: object, defaults: dict) -> Transfer:
         kind, column = part["evaluate"], part.get("column", "stuff")
         if kind != "unsupervised":
             raise ConfigError(f"{where}.evaluate is {kind!r}; expected unsupervised.")
+        wrong = part.keys() & {"seeds", "overrides"}
+        if wrong:
+            raise ConfigError(f"{where} takes no {' and '.join(sorted(wrong))}: nothing is drawn.")
         options = {key: part[key] for key in UNSUPERVISED if key in part}
         for key in ("pictures", "labels"):
-            _text(options.get(key), f"{where}.{key}")
+            text(options.get(key), f"{where}.{key}")
     else:
         kind = "detectron2" if str(source).endswith((".yaml", ".yml")) else "openmmlab"
         column = part.get("column")
@@ -202,85 +191,14 @@ def _transfer(name: str, part: object, defaults: dict) -> Transfer:
         kind=kind,
         source=source,
         column=column,
-        title=_text(part.get("title", name), f"{where}.title"),
-        seeds=_seeds(part.get("seeds", defaults["seeds"] if source else [0]), f"{where}.seeds"),
-        gpus=_count(part.get("gpus", defaults["gpus"]), f"{where}.gpus"),
+        title=text(part.get("title", name), f"{where}.title"),
+        seeds=seeds_of(part.get("seeds", defaults["seeds"] if source else [0]), f"{where}.seeds"),
+        gpus=count(part.get("gpus", defaults["gpus"]), f"{where}.gpus"),
         overrides=_overrides(part, where),
-        data=tuple(_text(one, f"{where}.data") for one in _list(part.get("data", []), where)),
+        data=tuple(text(one, f"{where}.data") for one in items(part.get("data", []), where)),
         optional=bool(part.get("optional", False)),
         options=options,
     )
-
-
-def _section(value: object, where: str, keys: tuple, expected: str = "a section") -> dict:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} is {value!r}; expected {expected} with {', '.join(keys)}.")
-    for key in value:
-        if key not in keys:
-            raise ConfigError(f"{where} has no `{key}`.{_close(str(key), keys)}")
-    return value
-
-
-def _close(name: str, known: tuple) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
-
-
-def _expanded(value: object, where: str) -> object:
-    """The value with the environment's variables put into its strings."""
-    if isinstance(value, dict):
-        return {key: _expanded(one, f"{where}.{key}".lstrip(".")) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_expanded(one, f"{where}.{i}") for i, one in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def look_up(found: re.Match) -> str:
-        name, default = found.groups()
-        if os.environ.get(name):
-            return os.environ[name]
-        if default is None:
-            raise ConfigError(
-                f"{where} asks for ${{{name}}}, which the environment does not set. Set it, or "
-                f"write ${{{name}:-default}}."
-            )
-        return default
-
-    return VARIABLE.sub(look_up, value)
-
-
-def _name(name: object, where: str) -> str:
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ConfigError(
-            f"{where}: the name {name!r} cannot be part of a file's name; expected lower-case "
-            "letters, digits, - and _."
-        )
-    return name
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"{where} is {value!r}; expected text.")
-    return value
-
-
-def _count(value: object, where: str, least: int = 0) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{where} is {value!r}; expected a whole number from {least}.")
-    return value
-
-
-def _list(value: object, where: str) -> list:
-    if not isinstance(value, list):
-        raise ConfigError(f"{where} is {value!r}; expected a list: [one, two].")
-    return value
-
-
-def _seeds(value: object, where: str) -> tuple[int, ...]:
-    seeds = tuple(_count(seed, where) for seed in _list(value, where))
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ConfigError(f"{where} is {value!r}; expected different whole numbers: [0, 1, 2].")
-    return seeds
 
 
 def _overrides(part: dict, where: str) -> dict:
@@ -289,5 +207,10 @@ def _overrides(part: dict, where: str) -> dict:
         raise ConfigError(
             f"{where}.overrides is {overrides!r}; expected entries of the config with their "
             "values: train_cfg.max_epochs: 3"
+        )
+    for key in overrides.keys() & {"load_from", "resume", "work_dir"}:
+        raise ConfigError(
+            f"{where}.overrides has `{key}`, which the chain decides. To start from a checkpoint, "
+            "write a config with load_from, or name it as a pretraining: {checkpoint: FILE}."
         )
     return overrides

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,6 +112,12 @@ def peak_memory(pid: int | None) -> float:
             continue
         peaks += [int(line.split()[1]) / 1024 for line in status.splitlines() if "VmHWM" in line]
     return max(peaks)
+
+
+def peak_of_children() -> float:
+    """Peak resident memory, MiB, of the largest process that this one started, or that those
+    started, among those that have ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def _below(pid: int) -> list[int]:

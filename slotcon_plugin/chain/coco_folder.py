@@ -18,6 +18,7 @@ from ..errors import DataError
 
 READY = ("images", "instances.json", "voc21", "train2017.txt")
 FIELDS = {"images", "annotations", "categories"}
+MARKED = {"bbox", "segmentation"}  # an annotation's
 COUNT = 40  # pictures that are taken
 FEWEST = 24  # the mini configs choose among the first 21
 # VOC's classes by COCO's names, in VOC's order from 1.
@@ -46,13 +47,9 @@ def as_mini(source: Path, out: Path) -> Path:
     made = out / hashlib.sha256(sign.encode()).hexdigest()[:12]
     if made.is_dir():
         return made
-    places = {path.name: path for path in source.rglob("*") if path.is_file()}
     labelled = {a["image_id"] for a in content["annotations"] if not a.get("iscrowd")}
-    images = [
-        image
-        for image in content["images"]
-        if image["id"] in labelled and Path(image["file_name"]).name in places
-    ][:COUNT]
+    places = _places([image for image in content["images"] if image["id"] in labelled], source)
+    images = [image for image in content["images"] if image["id"] in places][:COUNT]
     if len(images) < FEWEST:
         raise DataError(
             f"{file} lists {len(content['images'])} pictures, and {len(images)} of them have "
@@ -64,6 +61,20 @@ def as_mini(source: Path, out: Path) -> Path:
         _write(content, images, places, Path(unfinished) / made.name)
         (Path(unfinished) / made.name).rename(made)
     return made
+
+
+def _places(images: list[dict], source: Path) -> dict[int, Path]:
+    """Where the pictures lie, by their id: at their path, or wherever their name is found. Of
+    pictures of one name the first."""
+    found = {path.name: path for path in sorted(source.rglob("*"), reverse=True) if path.is_file()}
+    places, stems = {}, set()
+    for image in images:
+        named = source / image["file_name"]
+        place = named if named.is_file() else found.get(named.name)
+        if place and place.stem not in stems:
+            stems.add(place.stem)
+            places[image["id"]] = place
+    return places
 
 
 def _annotations(source: Path) -> tuple[Path, dict]:
@@ -78,15 +89,16 @@ def _annotations(source: Path) -> tuple[Path, dict]:
         except ValueError:
             continue
         complete = isinstance(content, dict) and content.keys() >= FIELDS
-        if complete and any("bbox" in annotation for annotation in content["annotations"][:1]):
+        if complete and content["annotations"] and content["annotations"][0].keys() >= MARKED:
             return file, content
     raise DataError(
         f"{source} is neither laid out as coco_mini ({', '.join(READY)}) nor in COCO's format: no "
-        "JSON file with images, annotations (with bbox) and categories in it or in annotations/."
+        "JSON file with images, annotations (with bbox and segmentation) and categories in it or "
+        "in annotations/."
     )
 
 
-def _write(content: dict, images: list[dict], places: dict[str, Path], out: Path) -> None:
+def _write(content: dict, images: list[dict], places: dict[int, Path], out: Path) -> None:
     (out / "images").mkdir(parents=True)
     (out / "voc21").mkdir()
     kept = {image["id"] for image in images}
@@ -100,7 +112,7 @@ def _write(content: dict, images: list[dict], places: dict[str, Path], out: Path
         ],
     )
     for number, image in enumerate(images):
-        source = places[Path(image["file_name"]).name]
+        source = places[image["id"]]
         name = f"{source.stem}.jpg"
         with Image.open(source) as picture:
             picture.convert("RGB").save(out / "images" / name, quality=95)

@@ -5,14 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ConfigError
+from . import commands
 from .benchmark_file import Benchmark, Pretraining, Transfer
-from .jobs import Job, Plan, Step
+from .jobs import Job, Plan
 from .protocols import Protocols
-from .recipe import digest, file_digest, option_words, resolve, with_effect
+from .recipe import digest, entry_of, file_digest, resolve, with_effect
 
-FORMAT = 1  # counts up when results of older versions can no longer be used
+FORMAT = 2  # counts up when results of older versions can no longer be used
 # What the configs read of the environment; a job gets the values that it was planned with.
-DETECTRON2_DATA = ("COCO_ROOT", "SLOTCON_DATA")
 ENVIRONMENT = (
     "ADE_ROOT",
     "CITYSCAPES_ROOT",
@@ -38,6 +38,7 @@ class Planner:
         self.root = root
         self.protocols = protocols
         self.jobs: dict[str, Job] = {}
+        self.digests: dict[Path, str] = {}
         self.environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
     def plan(self) -> Plan:
@@ -54,12 +55,16 @@ class Planner:
             else:
                 present.append(transfer)
         for pretraining in self.benchmark.pretrainings:
+            wanted = pretraining.transfers or [transfer.name for transfer in present]
+            measured = [transfer for transfer in present if transfer.name in wanted]
+            if not measured:
+                left_out.append(f"{pretraining.name}: none of its transfers")
+                continue
             for seed in pretraining.seeds:
                 trained = self._pretrain(pretraining, seed)
-                for transfer in present:
-                    if pretraining.transfers is None or transfer.name in pretraining.transfers:
-                        for its_seed in transfer.seeds:
-                            self._measure(pretraining, seed, trained, transfer, its_seed)
+                for transfer in measured:
+                    for its_seed in transfer.seeds:
+                        self._measure(pretraining, seed, trained, transfer, its_seed)
         if not self.jobs:
             why = "; ".join(left_out) or "no transfer is named, and no pretraining is a config"
             raise ConfigError(f"{self.benchmark.path} has no job to run: {why}.")
@@ -91,6 +96,16 @@ class Planner:
         )
         return self.jobs.setdefault(name, job)
 
+    def _hardware(self, gpus: int) -> dict:
+        """What of the hardware changes a result: processes, and the order of sums on a CPU."""
+        return dict(gpus=gpus) if gpus else dict(gpus=0, threads=self.benchmark.cores)
+
+    def _digest_of(self, file: Path) -> str:
+        """`file_digest`, once for each file."""
+        if file not in self.digests:
+            self.digests[file] = file_digest(file)
+        return self.digests[file]
+
     def _pretrain(self, one: Pretraining, seed: int) -> Job | None:
         """The job that trains; None if nothing is to be trained."""
         if one.kind != "config":
@@ -100,30 +115,15 @@ class Planner:
         if "max_epochs" not in content.get("train_cfg", {}):
             raise ConfigError(f"pretrainings.{one.name}: {one.source} is no pretraining by epochs.")
         epochs = content["train_cfg"]["max_epochs"]
-        options = option_words(one.overrides)
-        train = [
-            *self._trainer(config, one.gpus),
-            *("--work-dir", "{folder}", "--seed", str(seed), "--resume"),
-            *(["--cfg-options", *options] if options else []),
-        ]
-        groups = ["python", "tools/draw_groups.py", str(config), f"{{folder}}/epoch_{epochs}.pth"]
-        groups += [
-            "--out",
-            "{folder}/groups.png",
-            *(["--cfg-options", *options] if options else []),
-        ]
         return self._add(
             f"pretrain.{one.name}.s{seed}",
             "pretrain",
-            dict(config=with_effect(content), seed=seed, processes=max(one.gpus, 1)),
+            dict(config=with_effect(content), seed=seed, **self._hardware(one.gpus)),
             needs=[],
             gpus=one.gpus,
             length=epochs,
             unit="epochs",
-            steps=[
-                Step(train, f"epoch_{epochs}.pth"),
-                Step(groups, "groups.png"),
-            ],
+            steps=commands.pretraining(config, one.overrides, one.gpus, seed, epochs),
             about=dict(pretraining=one.name, seed=seed, config=one.source),
             deviations=self.protocols.pretraining(one, content),
         )
@@ -134,8 +134,7 @@ class Planner:
             recipe = dict(of=trained.digest)
         else:
             source = str(self._path(one.source))
-            recipe = dict(file=file_digest(Path(source)))
-        command = ["python", "tools/export.py", source, "{folder}/encoder.pth", "--to", "openmmlab"]
+            recipe = dict(file=self._digest_of(Path(source)))
         return self._add(
             f"export.{one.name}.s{seed}",
             "export",
@@ -144,7 +143,7 @@ class Planner:
             gpus=0,
             length=1,
             unit="files",
-            steps=[Step(command, "encoder.pth")],
+            steps=commands.export(source),
             about=dict(pretraining=one.name, seed=seed),
             deviations=[],
         )
@@ -180,19 +179,16 @@ class Planner:
         direct = {"random": "none", "supervised": "supervised"}.get(one.kind)
         export = None if direct else self._export(one, seed, trained)
         backbone = direct or f"{export.folder}/{export.steps[0].done}"
-        make = self._detectron2 if transfer.kind == "detectron2" else self._openmmlab
+        make = commands.detectron2 if transfer.kind == "detectron2" else commands.openmmlab
         self._add(
             f"transfer.{name}",
             "transfer",
             dict(
                 config=with_effect(content),
                 seed=its_seed,
-                processes=max(transfer.gpus, 1),
                 backbone=export.digest if export else backbone,
-                # detectron2's files do not name their data; the environment does
-                data={k: v for k, v in self.environment.items() if k in DETECTRON2_DATA}
-                if transfer.kind == "detectron2"
-                else {},
+                data=self._detectron2_data(content) if transfer.kind == "detectron2" else None,
+                **self._hardware(transfer.gpus),
             ),
             needs=[export.name] if export else [],
             gpus=transfer.gpus,
@@ -203,38 +199,10 @@ class Planner:
             deviations=self.protocols.transfer(transfer, content),
         )
 
-    def _openmmlab(
-        self, transfer: Transfer, config: Path, backbone: str, seed: int, length: int
-    ) -> list[Step]:
-        options = option_words(transfer.overrides)
-        options = ["--cfg-options", *options] if options else []
-        train = [
-            *self._trainer(config, transfer.gpus),
-            *("--backbone", backbone, "--work-dir", "{folder}", "--seed", str(seed), "--resume"),
-            *options,
-        ]
-        test = [
-            *(["torchrun", str(transfer.gpus)] if transfer.gpus > 1 else ["python"]),
-            *("tools/test.py", str(config), f"{{folder}}/iter_{length}.pth"),
-            *("--work-dir", "{folder}/test", "--out", "{folder}/figures.json"),
-            *(["--launcher", "pytorch"] if transfer.gpus > 1 else []),
-            *options,
-        ]
-        return [Step(train, f"iter_{length}.pth"), Step(test, "figures.json")]
-
-    def _detectron2(
-        self, transfer: Transfer, config: Path, backbone: str, seed: int, length: int
-    ) -> list[Step]:
-        options = [str(word) for pair in transfer.overrides.items() for word in pair]
-        tool = ["python", "tools/train_detectron2.py", str(config), "--num-gpus"]
-        tool += [str(transfer.gpus), "--work-dir"]
-        train = [*tool, "{folder}", "--backbone", backbone, "--resume", "SEED", str(seed), *options]
-        test = [*tool, "{folder}/test", "--eval-only", "--out", "{folder}/figures.json"]
-        test += ["MODEL.WEIGHTS", "{folder}/model_final.pth", *options]
-        return [
-            Step(train, "last_checkpoint", "model_final.pth"),  # its own files are not atomic
-            Step(test, "figures.json"),
-        ]
+    def _detectron2_data(self, content: dict) -> str | None:
+        """Where a detectron2 config's data are, which it does not say; the environment does."""
+        name = str(entry_of(content, "DATASETS.TRAIN"))
+        return self.environment.get("SLOTCON_DATA" if "slotcon_mini" in name else "COCO_ROOT")
 
     def _evaluate(
         self, name: str, one: Pretraining, trained: Job | None, transfer: Transfer, about: dict
@@ -244,17 +212,14 @@ class Planner:
             source, origin = f"{trained.folder}/{trained.steps[0].done}", trained.digest
         else:
             source = str(self._path(one.source))
-            origin = file_digest(Path(source))
+            origin = self._digest_of(Path(source))
         listed = options.get("list")
         recipe = dict(of=origin, options=options)
         if listed:
-            recipe["list"] = file_digest(self._path(listed))
+            recipe["list"] = self._digest_of(self._path(listed))
         for key in ("pictures", "labels", "list"):
             if key in options:
                 options[key] = str(self._path(options[key]))
-        words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-        command = ["python", "tools/evaluate.py", "unsupervised", source, *words]
-        command += ["--quiet", "--out", "{folder}/figures.json"]
         self._add(
             name,
             "evaluate",
@@ -263,12 +228,7 @@ class Planner:
             gpus=min(transfer.gpus, 1),
             length=1,
             unit="evaluations",
-            steps=[Step(command, "figures.json")],
+            steps=commands.unsupervised(source, options),
             about=about,
             deviations=self.protocols.unsupervised(transfer),
         )
-
-    def _trainer(self, config: Path, gpus: int) -> list[str]:
-        if gpus > 1:
-            return ["tools/dist_train.sh", str(config), str(gpus)]
-        return ["python", "tools/train.py", str(config)]

@@ -12,6 +12,7 @@ class Step:
     # The file that is there when the step is complete, and what it says, if that counts
     done: str
     says: str | None = None
+    needed: bool = True  # else the job succeeds without it
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,24 @@ class Protocols:
     def unsupervised(self, one: Transfer) -> list[str]:
         """How an evaluation of the prototypes differs from the protocol."""
         facts = self.protocols["stuff-unsupervised"]["facts"]
-        size, found = one.options.get("size", 320), []
-        if size != facts["size"]:
-            found.append(f"size is {size}, the paper's is {facts['size']}")
-        if Path(one.options["pictures"]).name != facts["pictures"]:
-            found.append(f"pictures are not those of {facts['pictures']}")
-        return found
+        used = dict(
+            size=one.options.get("size", 320),
+            pictures=Path(one.options["pictures"]).name,
+            labels_format=one.options.get("labels_format", "coco-stuff"),
+        )
+        return _unlike(used, facts)
+
+    def counted(self, name: str | None, result: dict) -> list[str]:
+        """How a finished run differs from a protocol in what it tells of itself.
+
+        Args:
+            name: of the protocol; None or one that is not there: nothing is known to differ.
+            result: the job's result file.
+        """
+        told = dict(result["pictures"])
+        if isinstance(result["metrics"].get("results"), dict):  # tools/evaluate.py's
+            told["prototypes"] = result["metrics"]["results"]["prototypes"]
+        return _unlike(told, self.protocols.get(name, {}).get("counted", {}))
 
     def _differences(self, name: str, content: dict) -> list[str]:
         protocol = self.protocols.get(name)
@@ -75,6 +87,17 @@ class Protocols:
         # No config has it; the check of the batch is that of the facts
         original["global_batch"] = content.get("global_batch")
         return deviations(content, original, protocol["facts"])
+
+
+def _unlike(values: dict, wanted: dict) -> list[str]:
+    """In words, which values are not the wanted ones; a list: none of these."""
+    found = []
+    for key, allowed in wanted.items():
+        allowed = allowed if isinstance(allowed, list) else [allowed]
+        if values.get(key) not in allowed:
+            words = " or ".join(map(str, allowed))
+            found.append(f"{key}: {values.get(key, 'not known')}, the paper's is {words}")
+    return found
 
 
 def read_protocols(root: Path) -> Protocols:

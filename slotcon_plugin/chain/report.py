@@ -51,6 +51,7 @@ def write_report(table: Table, benchmark: Benchmark, plan: Plan, folder: Path) -
     """
     states = states_of(plan, benchmark.work_dir)
     jobs = {job.name: job for job in plan.jobs}
+    reasons = {run["job"]: run["reasons"] for run in table.runs}
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     done = sum(state.word == "done" for state in states.values())
     parts = [
@@ -66,7 +67,10 @@ def write_report(table: Table, benchmark: Benchmark, plan: Plan, folder: Path) -
         f'<div class="wide">{_timings(plan, states)}</div>',
         f"<p>{_picture(draw_jobs(plan, states))}</p>",
         "<h2>Each job</h2>",
-        *(_job(job, states[job.name], _needed(job, jobs)) for job in plan.jobs),
+        *(
+            _job(job, states[job.name], _needed(job, jobs), reasons.get(job.name))
+            for job in plan.jobs
+        ),
     ]
     parts += [f"<p>left out: {_e(reason)}</p>" for reason in plan.left_out]
     page = (
@@ -120,20 +124,23 @@ def _needed(job: Job, jobs: dict[str, Job]) -> list[Job]:
     return found
 
 
-def _job(job: Job, state: State, needed: list[Job]) -> str:
+def _job(job: Job, state: State, needed: list[Job], reasons: list[str] | None) -> str:
+    """A job's part. `reasons` for a mark are the table's; a job that is not in it has its own."""
     result = read_result(job.result) or {}
     measures = ", ".join(f"{k} {v:.2f}" for k, v in result.get("measures", {}).items())
     parts = [f"<summary>{_e(job.name)} <span>{_e(state.word)} {_e(measures)}</span></summary>"]
-    if job.deviations:
-        reasons = _e("; ".join(job.deviations))
-        parts.append(f'<p class="warning">not the paper\'s protocol: {reasons}</p>')
+    reasons = job.deviations if reasons is None else reasons
+    if reasons:
+        told = _e("; ".join(reasons))
+        parts.append(f'<p class="warning">not the paper\'s protocol: {told}</p>')
     groups = Path(job.folder) / "groups.png"
     if groups.is_file():
         parts.append(f'<p><img alt="groups" src="{_address(groups.read_bytes())}"></p>')
     curves = read_curves(Path(job.folder))
     if curves:
         parts.append(f"<p>{_picture(draw_curves(curves))}</p>")
-    commands = "\n".join(_commands(one) for one in [*needed, job])
+    commands = "\n".join(_commands(one, [*needed, job]) for one in [*needed, job])
+    commands = f"export OUT=work_dirs/repeated\n{commands}"
     parts.append(f"<p>To repeat it, in the repository's folder:</p><pre>{_e(commands)}</pre>")
     if result:
         shown = {key: result[key] for key in ("seed", "digest", "device", "finished", "versions")}
@@ -142,8 +149,8 @@ def _job(job: Job, state: State, needed: list[Job]) -> str:
     return f"<details>{''.join(parts)}</details>"
 
 
-def _commands(job: Job) -> str:
-    """The job's commands as a shell takes them."""
+def _commands(job: Job, jobs: list[Job]) -> str:
+    """The job's commands as a shell takes them, with folders of `jobs` below $OUT."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
     if not job.gpus:
         lines.append(f"export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS={job.cores}")
@@ -151,8 +158,15 @@ def _commands(job: Job) -> str:
         words = [word.replace("{folder}", job.folder) for word in step.command]
         if words[0] == "torchrun":
             words[:2] = ["torchrun", "--nproc_per_node", words[1]]
-        lines.append(shlex.join(words))
+        lines.append(" ".join(_quoted(word, jobs) for word in words))
     return "\n".join(lines)
+
+
+def _quoted(word: str, jobs: list[Job]) -> str:
+    for one in jobs:
+        if one.folder in word:
+            return '"' + word.replace(one.folder, f"$OUT/{one.name}") + '"'
+    return shlex.quote(word)
 
 
 def _picture(figure: Figure) -> str:

@@ -21,14 +21,23 @@ class Cell:
     mean: float  # percent; of a difference, percentage points
     sd: float | None = None  # sample standard deviation; None for one run
     runs: int | None = None  # None for published figures and differences
+    pretrainings: int = 1  # that the runs are of
     marked: bool = False  # not the paper's protocol
     signed: bool = False  # a difference
 
     @classmethod
-    def of(cls, values: list[float], marked: bool) -> "Cell":
-        """Mean and standard deviation (n - 1) of runs with different seeds."""
-        sd = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), sd, len(values), marked)
+    def of(cls, values: list[list[float]], marked: bool) -> "Cell":
+        """Mean and standard deviation (n - 1) of runs with different seeds.
+
+        Args:
+            values: a list for each pretraining. Runs that share one are not independent: the spread
+                of several pretrainings is that of their means.
+            marked: not the paper's protocol.
+        """
+        means = [statistics.fmean(runs) for runs in values]
+        independent = means if len(values) > 1 else values[0]
+        sd = statistics.stdev(independent) if len(independent) > 1 else None
+        return cls(statistics.fmean(means), sd, sum(map(len, values)), len(values), marked)
 
 
 @dataclass(frozen=True)
@@ -36,9 +45,11 @@ class Column:
     """One measure by one transfer."""
 
     transfer: str
+    title: str  # the transfer's
     group: str  # a key of COLUMNS
     measure: Measure
     suffix: str  # behind the head, where several transfers fill the same columns
+    family: str | None  # of protocols; None: the paper has no such protocol
 
     @property
     def head(self) -> str:
@@ -110,6 +121,7 @@ class Table:
         caption = ". ".join([self.title, *warning, *self.notes]) + "."
         return "\n".join(
             [
+                "% needs booktabs and amsmath",
                 r"\begin{table}",
                 r"\centering",
                 rf"\begin{{tabular}}{{l{'c' * len(self.columns)}l}}",
@@ -126,8 +138,8 @@ class Table:
         )
 
     def csv(self) -> str:
-        """The table, with mean, spread, runs and protocol of each measure in four columns."""
-        parts = ("", " sd", " runs", " paper's protocol")
+        """The table; mean, spread, runs and protocol of each measure in columns of their own."""
+        parts = ("", " sd", " runs", " paper's protocol", " family")
         heads = [f"{column.head}{part}" for column in self.columns for part in parts]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
@@ -136,7 +148,7 @@ class Table:
             words: list[object] = [row.kind, row.label]
             for i, column in enumerate(self.columns):
                 cell = row.cells.get(i)
-                words += _fields(cell, column.measure.digits) if cell else [""] * len(parts)
+                words += _fields(cell, column) if cell else [""] * len(parts)
             writer.writerow([*words, row.source])
         return file.getvalue()
 
@@ -150,7 +162,8 @@ class Table:
                 "transfer seed": run["about"]["transfer_seed"],
                 "measure": measure,
                 "percent": value,
-                "paper's protocol": "no" if run["marked"] else "yes",
+                "paper's protocol": "no" if run["reasons"] else "yes",
+                "reasons": "; ".join(run["reasons"]),
                 "seconds": run["seconds"],
                 "device": run["device"],
                 "digest": run["digest"][:12],
@@ -170,7 +183,8 @@ def _text(cell: Cell, column: Column) -> str:
     if cell.runs is None:
         return f"{cell.mean:{'+' * cell.signed}.{digits}f}"
     spread = f" ± {cell.sd:.{digits}f}" if cell.sd is not None else ""
-    return f"{cell.mean:.{digits}f}{spread} ({cell.runs})" + f" {MARK}" * cell.marked
+    runs = f"{cell.runs}" if cell.pretrainings == 1 else f"{cell.runs} of {cell.pretrainings}"
+    return f"{cell.mean:.{digits}f}{spread} ({runs})" + f" {MARK}" * cell.marked
 
 
 def _latex(cell: Cell, column: Column) -> str:
@@ -178,15 +192,19 @@ def _latex(cell: Cell, column: Column) -> str:
     return text.replace(f" {MARK}", r"$^\dagger$")
 
 
-def _fields(cell: Cell, digits: int) -> list[object]:
+def _fields(cell: Cell, column: Column) -> list[object]:
+    digits, family = column.measure.digits, column.family or ""
     if cell.runs is None:
-        return [round(cell.mean, digits), "", "", ""]
+        return [round(cell.mean, digits), "", "", "", family]
     sd = "" if cell.sd is None else round(cell.sd, digits + 1)
-    return [round(cell.mean, digits + 1), sd, cell.runs, "no" if cell.marked else "yes"]
+    protocol = "no" if cell.marked else "yes"
+    return [round(cell.mean, digits + 1), sd, cell.runs, protocol, family]
 
 
 def _escaped(text: str) -> str:
-    signs = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", MARK: r"$\dagger$", "±": r"$\pm$"}
+    signs = {sign: f"\\{sign}" for sign in "&%_#${}"}
+    signs |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+    signs |= {MARK: r"$\dagger$", "±": r"$\pm$"}
     return "".join(signs.get(sign, sign) for sign in text)
 
 

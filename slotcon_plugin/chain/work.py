@@ -3,38 +3,25 @@
 import contextlib
 import json
 import os
-import platform
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
-from datetime import datetime, timezone
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
 
 from ..engine.checkpoint import write_atomically
-from ..engine.scalars import last_losses, peak_gpu_memory
-from ..errors import TrainingStopped
+from ..errors import SlotConError, TrainingStopped
 from .clock import Clock, lock_job
 from .gpus import take_gpus
 from .jobs import Job, Step
-from .measures import read_measures
+from .recipe import file_digest
+from .result import describe, device_name
 
-PACKAGES = (
-    "slotcon_plugin",
-    "torch",
-    "torchvision",
-    "onedl-mmengine",
-    "onedl-mmcv",
-    "onedl-mmdetection",
-    "onedl-mmsegmentation",
-    "mmengine",
-    "mmcv",
-    "mmdet",
-    "mmsegmentation",
-    "detectron2",
-    "numpy",
-    "snakemake",
-)
+
+class Interrupted(TrainingStopped):
+    """A command was ended from outside, by a time limit or a kill: another attempt continues it."""
 
 
 def is_complete(step: Step, folder: Path) -> bool:
@@ -62,7 +49,7 @@ def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
         if name not in ("SLOTCON_BACKBONE", "SLOTCON_WORK_DIR", "PYTHONDONTWRITEBYTECODE")
     }
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-    threads = str(max(job.cores // max(job.gpus, 1), 1)) if job.gpus == 0 else "1"
+    threads = "1" if job.gpus else str(job.cores)
     return {
         **here,
         **job.environment,
@@ -75,12 +62,14 @@ def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
     }
 
 
-def run_job(job: Job, root: Path, attempt: int = 1) -> None:
+def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> None:
     """Run a job to its end and write its result.
 
     Args:
         job: of the plan.
         root: the repository's root folder.
+        needs: the result files of the jobs that it needs, by their names. What it made from other
+            results of theirs is removed.
         attempt: Snakemake's count within one start of the chain, from 1. A later one is for a job
             that was ended (time limit, machine); one that failed by itself would fail again.
 
@@ -100,20 +89,54 @@ def run_job(job: Job, root: Path, attempt: int = 1) -> None:
         if attempt > 1 and failure.exists():
             raise TrainingStopped(failure.read_text(encoding="utf-8"))
         failure.unlink(missing_ok=True)
-        recipe = json.dumps(job.recipe, indent=1, default=str)
-        write_atomically(recipe.encode(), folder / "recipe.json")
-        gpus, locks = take_gpus(job.gpus, say)
-        for lock in locks:
-            held.callback(os.close, lock)
-        environment = environment_of(job, root, gpus)
-        running: list[int] = []
-        with Clock(folder, lambda: running[-1] if running else None) as clock:
-            for step in job.steps:
-                if not is_complete(step, folder):
-                    _run_step(step, job, root, environment, [*handles, *locks], running)
-            counted = clock.content()
-        found = describe(job, counted, device_name(job.gpus, environment))
-        write_atomically(json.dumps(found, indent=1, allow_nan=False).encode(), job.result)
+        try:
+            _remove_outdated(folder, needs, say)
+            _run_steps(job, root, handles, held, say)
+        except Interrupted:
+            raise
+        except SlotConError as error:
+            write_atomically(str(error).encode(), failure)
+            raise
+
+
+def _remove_outdated(folder: Path, needs: dict[str, Path], say: Callable[[str], None]) -> None:
+    """Empty a job's folder if what it was made from was made anew since."""
+    note = folder / "needs.json"
+    now = {name: file_digest(result) for name, result in needs.items()}
+    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != now:
+        say(f"begins again: {', '.join(needs)} was made anew")
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+    write_atomically(json.dumps(now).encode(), note)
+
+
+def _run_steps(
+    job: Job, root: Path, handles: list[int], held: contextlib.ExitStack, say: Callable[[str], None]
+) -> None:
+    folder = Path(job.folder)
+    recipe = json.dumps(job.recipe, indent=1, default=str)
+    write_atomically(recipe.encode(), folder / "recipe.json")
+    gpus, locks = take_gpus(job.gpus, say)
+    for lock in locks:
+        held.callback(os.close, lock)
+    environment = environment_of(job, root, gpus)
+    running: list[int] = []
+    with Clock(folder, lambda: running[-1] if running else None) as clock:
+        for step in job.steps:
+            if is_complete(step, folder):
+                continue
+            try:
+                _run_step(step, job, root, environment, [*handles, *locks], running)
+            except TrainingStopped as error:
+                if step.needed or isinstance(error, Interrupted):
+                    raise
+                say(str(error))
+        counted = clock.content()
+    found = describe(job, root, counted, device_name(job.gpus, environment))
+    write_atomically(json.dumps(found, indent=1, allow_nan=False).encode(), job.result)
 
 
 def _run_step(
@@ -138,76 +161,8 @@ def _run_step(
     if status or not is_complete(step, Path(job.folder)):
         last = log.read_text(errors="replace").splitlines()[-25:]
         what = f"ended with status {status}" if status else f"ended without writing {step.done}"
-        told = f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  "
-        told += "\n  ".join(last)
-        if status >= 0:  # not ended by a signal
-            write_atomically(told.encode(), Path(job.folder) / "failure.txt")
-        raise TrainingStopped(told)
-
-
-def describe(job: Job, counted: dict, device: str) -> dict:
-    """The content of a job's result file.
-
-    Args:
-        job: the job, all its steps complete.
-        counted: of `Clock.content`.
-        device: of `device_name`.
-    """
-    folder = Path(job.folder)
-    metrics, measures = {}, {}
-    if (folder / "figures.json").is_file():
-        metrics = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-        measures = read_measures(job.about["kind"], job.about["column"], metrics)
-    return dict(
-        job=job.name,
-        rule=job.rule,
-        digest=job.digest,
-        about=job.about,
-        seed=job.about.get("transfer_seed", job.about["seed"]),
-        measures=measures,
-        metrics=metrics,
-        losses=last_losses(folder),
-        deviations=job.deviations,
-        length=job.length,
-        unit=job.unit,
-        seconds=round(counted["seconds"], 1),
-        starts=counted["starts"],
-        peak_memory_mib=round(counted["peak_mib"]),
-        peak_gpu_memory_mib=peak_gpu_memory(folder),
-        bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-        device=device,
-        gpus=job.gpus,
-        cores=job.cores,
-        environment=job.environment,
-        commands=[step.command for step in job.steps],
-        versions=versions(),
-        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
-
-
-def versions() -> dict[str, str]:
-    """The versions of what a result depends on, without importing it."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    if "slotcon_plugin" not in found:  # used from its folder
-        from .. import __version__
-
-        found["slotcon_plugin"] = __version__
-    return found
-
-
-def device_name(gpus: int, environment: dict[str, str]) -> str:
-    """The name of the GPU that a job's environment shows, or the CPU's."""
-    if gpus:
-        ask = [sys.executable, "-c", "import torch; print(torch.cuda.get_device_name())"]
-        told = subprocess.run(ask, env=environment, stdout=subprocess.PIPE, text=True)
-        return f"{gpus} x {told.stdout.strip() or 'unknown GPU'}"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        from_outside = -status in (signal.SIGTERM, signal.SIGKILL)
+        raise (Interrupted if from_outside else TrainingStopped)(
+            f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  "
+            + "\n  ".join(last)
+        )

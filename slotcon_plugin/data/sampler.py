@@ -72,7 +72,8 @@ class PictureSampler(Sampler[Draw]):
 
     def _round(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """All pictures in the order of this round, counted from the run's start, and the seeds."""
-        return round_of_draws(len(self.dataset), self.seed, number, self.shuffle)
+        order_seed = self.seed + number if self.shuffle else None  # as MMEngine's DefaultSampler
+        return round_of_draws(len(self.dataset), self.seed, number, order_seed)
 
 
 class EndlessSampler(Sampler):
@@ -110,23 +111,34 @@ class EndlessSampler(Sampler):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[SeededIndex]:
+        size = len(self.dataset)
         position, known = self.skipped * self.world_size + self.rank, None
         while True:
-            number, place = divmod(position, len(self.dataset))
+            number, place = divmod(position, size)
             if number != known:
                 known = number
-                order, seeds = round_of_draws(len(self.dataset), self.seed, number, self.shuffle)
+                # Not a sum: runs of neighbouring seeds would share their orders
+                (order_seed,) = draw_seeds(self.seed, number, np.array([size]))
+                order_seed = int(order_seed) if self.shuffle else None
+                order, seeds = round_of_draws(size, self.seed, number, order_seed)
             yield SeededIndex(int(order[place]), int(seeds[place]))
             position += self.world_size
 
 
 def round_of_draws(
-    size: int, seed: int, number: int, shuffle: bool
+    size: int, seed: int, number: int, order_seed: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The order of one round over a data set, (size,) indices, and a seed for each."""
+    """The order of one round over a data set, (size,) indices, and a seed for each.
+
+    Args:
+        size: of the data set.
+        seed: the run's.
+        number: the round's, from 0.
+        order_seed: of the order; None keeps the data set's own.
+    """
     order = np.arange(size)
-    if shuffle:
-        generator = torch.Generator().manual_seed((seed + number) % 2**63)
+    if order_seed is not None:
+        generator = torch.Generator().manual_seed(order_seed % 2**63)
         order = torch.randperm(size, generator=generator).numpy()
     return order, draw_seeds(seed, number, order)
 

@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from .checkpoint import write_atomically
+
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Every logged number of a training against the step, in the order of steps.
@@ -37,6 +39,16 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def note_pictures(work_dir: str | Path, **counts: int) -> None:
+    """Write how many pictures a training or an evaluation reads into its work dir's pictures.json.
+
+    Args:
+        work_dir: of the training or evaluation.
+        counts: `trained` or `evaluated`.
+    """
+    write_atomically(json.dumps(counts).encode(), Path(work_dir) / "pictures.json")
 
 
 def last_losses(folder: Path) -> dict[str, float]:
