@@ -1,12 +1,15 @@
 """tools/visualize.py and what it stands on: counts, order, and a page that needs nothing else."""
 
 import base64
-import importlib.util
 import io
 import json
+import os
 import re
+import shutil
+import signal
 import sys
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
@@ -14,12 +17,12 @@ import tiny_weights
 import torch
 from coloured import COLOURS, ColourGroups
 from PIL import Image
-from tiny_training import ROOT, finish, start
+from tiny_training import ROOT, finish, load_tool, start
 
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import Reading
 from slotcon_plugin.functional.dense import upsampled_best
-from slotcon_plugin.pictures import embedding, survey
+from slotcon_plugin.pictures import embedding, figures, page_parts, survey
 from slotcon_plugin.pictures.album import Wishes, choose_pictures, draw_album
 from slotcon_plugin.pictures.painting import hex_colour, prototype_colours
 
@@ -184,6 +187,110 @@ def test_the_gallery_and_the_files(album):
     assert [entry["picture"][0] for entry in nearest] == [str(i) for i, _ in counts.nearest_to(2)]
 
 
+def two_pictures(folder):
+    folder.mkdir()
+    for i in range(2):
+        pixels = np.full((64, 64, 3), COLOURS[i])
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return sorted(str(path) for path in folder.glob("*.png"))
+
+
+def test_a_second_album_leaves_nothing_of_the_first(tmp_path):
+    paths, out = two_pictures(tmp_path / "pictures"), tmp_path / "out"
+    own = [out / "groups" / "mine.png", out / "prototypes" / "0001_notes.txt", out / "notes.json"]
+    for file in own:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("kept")
+
+    def draw(paths, prototype):
+        wishes = Wishes(prototypes=(prototype,), size=64, thumbnail=64)
+        draw_album(ColourGroups(ORDER), paths, out, wishes, Reading())
+        return {str(path.relative_to(out)) for path in out.rglob("*.png")}
+
+    first, second = draw(paths, 2), draw(paths[1:], 5)  # colours 0 and 1 are prototypes 2 and 5
+    assert {"groups/00001_1.png", "prototypes/0002_attention.png"} <= first
+    assert {"groups/00000_1.png", "prototypes/0005_attention.png"} <= second
+    assert not {f for f in second if "0002" in f or "00001" in f or "00000_0" in f}
+    assert all(file.read_text() == "kept" for file in own[1:]) and own[0].is_file()
+    with pytest.raises(ConfigError, match=r"has pictures that are to be looked at .*00000_1\.png"):
+        draw([str(out / "groups" / "00000_1.png")], 5)
+    assert (out / "groups" / "00000_1.png").is_file()
+
+
+def test_pictures_named_from_here_and_from_the_root(tmp_path, monkeypatch):
+    one, other = two_pictures(tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    paths = [os.path.relpath(one), other]
+    draw_album(ColourGroups(ORDER), paths, tmp_path / "out", Wishes(size=64), Reading())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["prototypes"][2]["nearest"][0]["picture"] == "0.png"
+
+
+def test_pictures_with_very_many_groups_are_called_so():
+    counts = survey.Survey(60)
+    for index, number in enumerate((39, 40, 55)):
+        counts.add(index, found(*((k, 1 / number, 0.5) for k in range(number))))
+    drawn = page_parts.charts(counts)
+    assert "1 pictures with 39<" in drawn and "2 pictures with 40 or more<" in drawn
+    assert "1 to 40 or more<" in drawn
+    axis = figures.draw_histograms(counts).axes[2]
+    assert axis.get_xticklabels()[-1].get_text() == "40 or more"
+
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+# The large view goes on to the next picture while the first one is still being decoded: how many
+# images are decoded, and the canvases there are after those of the first and of the second.
+HURRY = """<script>
+addEventListener("load", async () => {
+  const started = [];
+  const decode = HTMLImageElement.prototype.decode;
+  HTMLImageElement.prototype.decode = function () {
+    return new Promise((done) => started.push(() => {
+      const decoded = decode.call(this);
+      done(decoded);
+      return decoded;
+    }));
+  };
+  const finish = async (some) => {
+    await Promise.all(some.map((go) => go()));
+    await new Promise((done) => setTimeout(done, 50));
+    return byId("large-frame").querySelectorAll("canvas").length;
+  };
+  showLarge(0, 2);
+  showLarge(1, 2);
+  const found = [started.length, await finish(started.slice(0, 2)), await finish(started.slice(2))];
+  new Image().src = "http://127.0.0.1:PORT/" + found.join("-");
+});
+</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_the_large_view_marks_the_picture_it_shows(album, tmp_path):
+    told = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_GET(self):
+            told.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *words):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        page = (album[0] / "index.html").read_text(encoding="utf-8")
+        page = page.replace("</body>", HURRY.replace("PORT", str(server.server_port)))
+        page = page.replace("img-src data:", "img-src data: http:")  # to hear of it
+        (tmp_path / "page.html").write_text(page, encoding="utf-8")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+        address = (tmp_path / "page.html").as_uri()
+        browser = start(BROWSER, *flags, f"--user-data-dir={tmp_path}/profile", address)
+        server.timeout = 60
+        server.handle_request()
+        os.killpg(browser.pid, signal.SIGKILL)
+        browser.communicate()
+    assert told == ["/4-0-1"]
+
+
 def test_mistakes_teach(album, tmp_path):
     with pytest.raises(ConfigError, match="--prototypes 6 -1: the checkpoint has the prototypes 0"):
         draw_album(ColourGroups(ORDER), ["a.png"], tmp_path, Wishes((1, 6, -1)), Reading())
@@ -218,10 +325,8 @@ def test_the_tool(album, checkpoint, tmp_path):
         assert word in shown
 
 
-def test_the_tool_s_mistakes_are_one_message(checkpoint, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("visualize", ROOT / "tools" / "visualize.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_the_tool_s_mistakes_are_one_message(checkpoint, tmp_path, capsys, monkeypatch):
+    tool = load_tool("visualize", monkeypatch)
     picture = tmp_path / "a.png"
     Image.new("RGB", (70, 64)).save(picture)
     encoder = tmp_path / "encoder.pth"
@@ -234,6 +339,12 @@ def test_the_tool_s_mistakes_are_one_message(checkpoint, tmp_path, capsys):
         arguments = [network, "--pictures", pictures, "--out", tmp_path / "x", "--device", "cpu"]
         assert tool.main([str(word) for word in arguments]) == 1
         assert re.search("error: .*" + words, capsys.readouterr().err, re.DOTALL)
-    with pytest.raises(SystemExit):
-        tool.main([str(checkpoint), "--pictures", str(picture), "--out", "x", "--limit", "0"])
-    assert "'0', expected a number from 1 on" in capsys.readouterr().err
+    for option, value, words in (
+        ("--limit", "0", "'0', expected a whole number from 1 on"),
+        ("--overlays", "-1", "'-1', expected a whole number from 0 on"),
+        ("--least-share", "3", "'3', expected a number from 0 to 1"),
+        ("--temperature", "0", "'0', expected a number above 0"),
+    ):
+        with pytest.raises(SystemExit):
+            tool.main([str(checkpoint), "--pictures", "a", "--out", "x", f"{option}={value}"])
+        assert words in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Trainings small enough for tests: pictures drawn here, and the options that shrink a config."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +13,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "pretrain"
 DEMO = CONFIGS / "slotcon_r18_demo.py"
+
+
+def load_tool(name: str, monkeypatch):
+    """A tool as a module, whose `main(argv)` runs it in this process."""
+    monkeypatch.syspath_prepend(ROOT / "tools")  # where Python looks first when it runs a tool
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
 
 
 def write_pictures(folder: Path, count: int = 12) -> Path:

@@ -18,6 +18,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from argument_types import natural, positive, positive_real, share
+
 EXAMPLES = """
 examples:
   a first look, at 500 pictures by chance:
@@ -42,12 +44,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="is made")
     parser.add_argument("--part", choices=("teacher", "student"), default="teacher")
-    number = dict(type=_positive, metavar="N")
+    number = dict(type=positive, metavar="N")
     parser.add_argument("--limit", **number, help="at most so many pictures, chosen by chance")
 
     shown = parser.add_argument_group("what is shown")
     shown.add_argument(
-        "--prototypes", type=int, nargs="+", default=(), metavar="K", help="of the gallery, from 0"
+        "--prototypes",
+        type=natural,
+        nargs="+",
+        default=(),
+        metavar="K",
+        help="of the gallery, from 0",
     )
     shown.add_argument(
         "--most-used", **number, default=12, help="without --prototypes: how many (%(default)s)"
@@ -55,13 +62,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     shown.add_argument("--nearest", **number, default=8, help="pictures of each (%(default)s)")
     shown.add_argument(
         "--least-share",
-        type=float,
+        type=share,
         default=0.01,
         metavar="S",
         help="pictures of which the group has less come last, 0-1 (%(default)s)",
     )
     shown.add_argument(
-        "--overlays", type=int, default=24, metavar="N", help="files in groups/ (%(default)s)"
+        "--overlays", type=natural, default=24, metavar="N", help="files in groups/ (%(default)s)"
     )
     shown.add_argument(
         "--size", **number, default=320, help="short side that the network sees (%(default)s)"
@@ -73,19 +80,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="short side of pictures in the page, which decides its size (%(default)s)",
     )
     shown.add_argument(
-        "--temperature", type=float, default=0.07, help="of the attention maps (%(default)s)"
+        "--temperature",
+        type=positive_real,
+        default=0.07,
+        help="of the attention maps (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of --limit and the map (%(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read (%(default)s)")
+    number = dict(type=natural, default=0)
+    parser.add_argument("--seed", **number, help="of --limit and the map (%(default)s)")
+    parser.add_argument("--workers", **number, help="processes that read (%(default)s)")
     parser.add_argument("--device", help="default: a GPU where there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 1 on")
-    return int(text)
 
 
 def visualize(args: argparse.Namespace) -> None:

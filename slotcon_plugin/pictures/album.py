@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,11 @@ from .survey import Survey, WholePictures, group, look_at, scaled
 
 PAGE = "index.html"
 MOST_ROWS = 12  # of prototypes.png
+# What is written, by the path in the folder.
+OWN_FILES = re.compile(
+    r"index\.html|summary\.json|(prototypes|map|histograms)\.png"
+    r"|prototypes/\d{4,}(_attention)?\.png|groups/\d{5,}_.*\.png"
+)
 
 
 class Wishes(NamedTuple):
@@ -52,7 +58,8 @@ def draw_album(
 ) -> tuple[Survey, list[str]]:
     """Look at every picture once, and write the page, the figures and the summary into a folder.
 
-    Memory holds one picture at a time, counts for each prototype, and a row of the gallery.
+    What an earlier album left there is removed first, and nothing else. Memory holds one picture at
+    a time, counts for each prototype, and a row of the gallery.
 
     Args:
         groups: the network, on the reading's device.
@@ -65,7 +72,8 @@ def draw_album(
         The counts, and for each picture that could not be read the reason.
 
     Raises:
-        ConfigError: a prototype that the network does not have, or a folder that cannot be made.
+        ConfigError: a prototype that the network does not have, or a folder that cannot be made or
+            has pictures where the album's files go.
         DataError: no picture can be read.
     """
     count = len(groups.prototypes_kd)
@@ -75,11 +83,7 @@ def draw_album(
             f"--prototypes {' '.join(map(str, beyond))}: the checkpoint has the prototypes 0 to "
             f"{count - 1}."
         )
-    try:
-        for folder in ("groups", "prototypes"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out} cannot be made: {error.strerror}.") from error
+    _prepare(out, paths)
     names, unreadable = _names(paths), []
     survey = Survey(count, wishes.nearest, wishes.least_share)
     overlaid = set(np.linspace(0, len(paths) - 1, min(wishes.overlays, len(paths)), dtype=int))
@@ -100,6 +104,28 @@ def draw_album(
         page.finish(gallery | plane | _other_parts(groups, survey, wishes))
     _write_summary(out / "summary.json", groups, survey, names, wishes)
     return survey, unreadable
+
+
+def _prepare(out: Path, paths: list[str]) -> None:
+    """Make the folder, without the files of an earlier album, which may be another network's."""
+    try:
+        for folder in ("groups", "prototypes"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        old = [
+            file
+            for file in (*out.iterdir(), *out.glob("groups/*"), *out.glob("prototypes/*"))
+            if OWN_FILES.fullmatch(file.relative_to(out).as_posix())
+        ]
+        drawn = {os.path.realpath(path) for path in paths} & {os.path.realpath(f) for f in old}
+        if drawn:
+            raise ConfigError(
+                f"--out {out} has pictures that are to be looked at where its own files go (first: "
+                f"{min(drawn)}): choose another folder."
+            )
+        for file in old:
+            file.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be made: {error.strerror}.") from error
 
 
 def _draw_gallery(
@@ -178,8 +204,9 @@ def _write_summary(
 
 def _names(paths: list[str]) -> list[str]:
     """What is shown for each picture: its path from the folder that all have in common."""
+    paths = [os.path.abspath(path) for path in paths]
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return [os.path.relpath(path, folder) if folder else path for path in paths]
+    return [os.path.relpath(path, folder) for path in paths]
 
 
 def _save(picture: Figure | Image.Image, path: str | Path) -> None:

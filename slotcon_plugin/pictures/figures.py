@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from .gallery import Row
 from .painting import heat_colours, prototype_colours
-from .survey import SIZE_EDGES, Survey
+from .survey import SIZE_EDGES, Survey, how_many
 
 INK = "#333333"
 
@@ -110,6 +110,8 @@ def draw_histograms(survey: Survey) -> Figure:
     last = int(np.flatnonzero(survey.groups).max(initial=1))
     numbers.bar(range(1, last + 1), survey.groups[1 : last + 1], color="#228833", width=0.9)
     numbers.set(title="groups in a picture", xlabel="groups", ylabel="pictures")
+    ticks = np.unique(np.linspace(1, last, 6).astype(int))
+    numbers.set_xticks(ticks, [how_many(int(tick)) for tick in ticks])
     for axis in (use, sizes, numbers):
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .gallery import Row
 from .page import colour_of, photo_data
-from .survey import SIZE_EDGES, Survey
+from .survey import SIZE_EDGES, Survey, how_many
 
 
 def facts(origin: str, survey: Survey, size: int) -> str:
@@ -111,9 +111,9 @@ def charts(survey: Survey) -> str:
             ),
             _bars(
                 survey.groups[1 : last + 1],
-                [f"{n:,} pictures with {i}" for i, n in enumerate(survey.groups[1:], 1)],
+                [f"{n:,} pictures with {how_many(i)}" for i, n in enumerate(survey.groups[1:], 1)],
                 "groups in a picture",
-                f"1 to {last}",
+                f"1 to {how_many(last)}",
             ),
         )
     )

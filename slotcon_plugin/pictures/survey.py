@@ -22,6 +22,11 @@ SIZE_EDGES = np.logspace(-3, 0, 19)
 MOST_GROUPS = 40  # pictures with more groups are counted together
 
 
+def how_many(groups: int) -> str:
+    """A number of groups in a picture as it is shown."""
+    return f"{groups} or more" if groups == MOST_GROUPS else str(groups)
+
+
 class WholePictures(Dataset):
     """Pictures as they are, scaled so that the short side has `size` pixels.
 

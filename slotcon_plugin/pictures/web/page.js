@@ -66,6 +66,7 @@ async function mark(frame, k) {
 }
 
 async function paint(frame, k) {
+  const photo = frame.querySelector("img");
   frame.dataset.wanted = k ?? "";
   if (k === null) {
     frame.querySelector("canvas")?.remove();
@@ -73,7 +74,8 @@ async function paint(frame, k) {
     return;
   }
   const canvas = await mark(frame, k).catch(() => null);
-  if (!canvas || frame.dataset.wanted !== String(k)) return; // chosen anew, or out of sight
+  // Chosen anew, out of sight, or another picture in the large view.
+  if (!canvas || frame.dataset.wanted !== String(k) || photo.parentNode !== frame) return;
   frame.querySelector("canvas")?.remove();
   frame.querySelectorAll("img")[1].after(canvas);
   frame.classList.add("marking");
