@@ -69,7 +69,7 @@ def test_panoptic_segments(tmp_path):
     with pytest.raises(DataError, match=r"segments \[70000\], which the JSON file does not list"):
         read(file, "panoptic")
     write_panoptic(tmp_path, [("cutlery", 1)], [], [[0]])
-    with pytest.raises(DataError, match="'cutlery' with isthing = 1, which is none of COCO's 27"):
+    with pytest.raises(DataError, match="'cutlery', which is none of COCO's 27"):
         find_labels(file, "panoptic")
 
 
@@ -79,7 +79,7 @@ def test_super_categories_agree_with_the_pixel_maps(coco_mini):
     shared = [category for category in categories if category["id"] <= 182]
     assert len(shared) > 100
     for category in shared:
-        coarse = coco_stuff.SUPERCATEGORIES[category["supercategory"], category["isthing"]]
+        coarse = coco_stuff.SUPERCATEGORIES[category["supercategory"]]
         assert coarse == coco_stuff.FINE_TO_COARSE[category["id"] - 1], category["name"]
     assert sorted(coco_stuff.SUPERCATEGORIES.values()) == list(range(27))
     assert set(coco_stuff.FINE_TO_COARSE) == set(range(27))
@@ -89,8 +89,7 @@ def test_panoptic_labels_are_the_semantic_maps(coco_mini):
     categories = json.loads((coco_mini / "panoptic.json").read_text())["categories"]
     coarse = np.full(256, 255)
     for category in categories:
-        key = category["supercategory"], category["isthing"]
-        coarse[category["id"]] = coco_stuff.SUPERCATEGORIES[key]
+        coarse[category["id"]] = coco_stuff.SUPERCATEGORIES[category["supercategory"]]
     labels = find_labels(coco_mini / "panoptic.json", "panoptic")
     assert len(labels) == 53
     for stem in sorted(labels)[:5]:
@@ -123,14 +122,17 @@ def pairs(tmp_path):
 def test_pictures_and_labels_are_paired_by_name(pairs):
     found = LabelledPictures(pairs / "pictures", pairs / "labels", "voc", size=16)
     assert len(found) == 2
-    assert found.selection == "the 2 of 3 pictures that have labels"
+    where = f"from {pairs}/pictures; labels: voc, from {pairs}/labels"
+    assert found.selection == f"the 2 of 3 pictures that have labels, {where}"
     assert found[1]["inputs"].shape == (3, 16, 16)
     assert found[1]["inputs"].dtype == torch.uint8
     assert found[1]["labels"].unique().tolist() == [1]
     (pairs / "list.txt").write_text("# chosen\nsome/folder/b.jpg\n")
     found = LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16, pairs / "list.txt")
     assert found[0]["labels"].unique().tolist() == [1]
-    assert found.selection == "the 1 pictures of list.txt"
+    assert found.selection == f"the 1 pictures of {pairs}/list.txt, {where}"
+    places = dict(folder=f"{pairs}/pictures", labels=f"{pairs}/labels", list=f"{pairs}/list.txt")
+    assert found.source == dict(places, labels_format="voc")
 
 
 def test_mistakes_are_named(pairs):

@@ -1,5 +1,6 @@
 """Pictures with labels of their pixels, cut to one size, for evaluation."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ class LabelledPictures(Dataset):
         names: a text file that chooses the pictures, one name a line, with or without folder and
             suffix; without it every picture that has labels is taken.
 
+    `selection` says in words which pictures they are, `source` has the paths for a report.
+
     An item is a dict of `inputs`, uint8 (3, size, size) RGB, and `labels`, uint8 (size, size), 255
     where there is none.
 
@@ -44,9 +47,15 @@ class LabelledPictures(Dataset):
     ):
         self.size = size
         self.classes = FORMATS[kind].classes if kind in FORMATS else ()
-        self.items, self.selection = _pair(
-            list_pictures(pictures), find_labels(labels, kind), labels, names
+        where = [pictures] if isinstance(pictures, str | os.PathLike) else list(pictures)
+        self.items, selection = _pair(
+            list_pictures(where), find_labels(labels, kind), labels, names
         )
+        places = ", ".join(map(str, where))
+        self.source = dict(folder=places, labels=str(labels), labels_format=kind)
+        if names is not None:
+            self.source["list"] = str(names)
+        self.selection = f"{selection}, from {places}; labels: {kind}, from {labels}"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -124,7 +133,7 @@ def _pair(
                     f"{len(missing)} of the {len(chosen)} names in {names} are not among the "
                     f"{where}: {', '.join(missing[:5])}{', …' * (len(missing) > 5)}"
                 )
-        selection = f"the {len(chosen)} pictures of {Path(names).name}"
+        selection = f"the {len(chosen)} pictures of {names}"
     return [(by_stem[stem], labels[stem]) for stem in chosen], selection
 
 

@@ -161,10 +161,10 @@ def _find_panoptic(source: Path) -> dict[str, LabelMap]:
 
 
 def _coarse_class(category: dict, source: Path) -> int:
-    key = category["supercategory"], category["isthing"]
-    if key not in coco_stuff.SUPERCATEGORIES:
+    name = category["supercategory"]
+    if name not in coco_stuff.SUPERCATEGORIES:
         raise DataError(
-            f"{source}: the category {category.get('name')!r} has the super-category {key[0]!r} "
-            f"with isthing = {key[1]}, which is none of COCO's 27."
+            f"{source}: the category {category.get('name')!r} has the super-category {name!r}, "
+            "which is none of COCO's 27."
         )
-    return coco_stuff.SUPERCATEGORIES[key]
+    return coco_stuff.SUPERCATEGORIES[name]
