@@ -9,7 +9,8 @@ import tiny_weights
 import torch
 from coloured import write_coloured
 from photographs import photographs
-from tiny_training import ROOT, start
+from PIL import Image
+from tiny_training import ROOT, load_tool, start
 
 from slotcon_plugin.data.labelled import to_tensor
 from slotcon_plugin.errors import CheckpointError, ConfigError
@@ -71,6 +72,9 @@ def test_encoders_from_anywhere(checkpoint, picture, tmp_path):
         open_encoder("random:vit")
     with pytest.raises(ConfigError, match="has the stages 1 to 3"):
         open_encoder(str(checkpoint), stage=4)
+    for name in ("random:resnet18", "supervised:resnet18"):
+        with pytest.raises(ConfigError, match=f"{name} is an encoder alone.* full checkpoint"):
+            open_groups(name)
 
 
 def test_tables():
@@ -131,3 +135,136 @@ def test_mistakes_are_one_message(runs):
     assert status == 1
     assert "error: retrieval learns from other pictures than it scores" in shown
     assert "Traceback" not in shown
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five labelled pictures, lists of them, and two folders by class."""
+    folder = write_coloured(tmp_path_factory.mktemp("data") / "all", count=5)
+    for name, numbers in (("train", "0 1 2"), ("val", "3 4"), ("mixed", "2 3")):
+        (folder / f"{name}.txt").write_text("\n".join(numbers.split()))
+    for i in range(4):
+        place = folder / f"split{i // 2}" / f"class{i % 2}"
+        place.mkdir(parents=True)
+        Image.open(folder / "pictures" / f"{i}.png").save(place / "a.png")
+    return folder
+
+
+@pytest.fixture
+def evaluate(checkpoint, data, tmp_path, monkeypatch, capsys):
+    """Runs a sub-command in this process: exit status, what it printed, the JSON file."""
+    tool = load_tool("evaluate", monkeypatch)
+    labelled = ["--pictures", data / "pictures", "--labels", data / "labels"]
+    labelled += ["--labels-format", "voc", "--list", data / "val.txt", "--size", 64]
+    folders = ["--pictures", data / "split1", "--size", 32]
+
+    def run(command, *words, train=data / "split0"):
+        words = [command, *words, *(["--train", train, *folders] if command == "knn" else labelled)]
+        out = tmp_path / "out.json"
+        words += ["--quiet", "--device", "cpu", "--out", out]
+        status = tool.main([str(word) for word in words])
+        printed = capsys.readouterr()
+        written = json.loads(out.read_text()) if out.exists() else None
+        return status, printed.out + printed.err, written
+
+    return run
+
+
+def test_overcluster_compares_networks(evaluate, checkpoint, data):
+    networks = "random:resnet18", str(checkpoint)
+    clusters = "--stage", 3, "--clusters", 4, 6, "--train-list", data / "mixed.txt"
+    status, shown, written = evaluate("overcluster", *networks, *clusters)
+    assert status == 0, shown
+    head, _, *rows = [line.split("|")[1:-1] for line in shown.splitlines() if line[:1] == "|"]
+    assert [word.strip() for word in head[1:3]] == [
+        "4 clusters, one-to-one",
+        "4 clusters, many-to-one",
+    ]
+    assert [row[0].strip() for row in rows] == list(networks)
+    assert all(re.fullmatch(r" \d+\.\d\d / \d+\.\d\d +", cell) for row in rows for cell in row[1:])
+    assert "results" not in written
+    first, second = written["networks"]
+    assert first["network"].startswith("random:resnet18") and str(checkpoint) in second["network"]
+    assert first["results"]["clusterings"].keys() == {"4", "6"}
+    assert first["results"] != second["results"]
+    # what was scored, and how
+    assert written["options"]["network"] == list(networks)
+    assert written["options"]["matching"] == ["one-to-one", "many-to-one"]
+    assert written["data"]["test"]["source"] == dict(
+        folder=str(data / "pictures"),
+        labels=str(data / "labels"),
+        labels_format="voc",
+        list=str(data / "val.txt"),
+    )
+    assert written["data"]["train"]["source"]["list"] == str(data / "mixed.txt")
+    for part in ("pictures", "labels", "val.txt"):
+        assert str(data / part) in re.search("^pictures: .*", shown, re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "figures"),
+    [
+        ("retrieval", ("--memory", 100, "--neighbours", 5), {"accuracy", "miou", "memory"}),
+        ("probe", ("--epochs", 2), {"accuracy", "miou", "last_loss"}),
+        ("knn", ("--neighbours", 1), {"top1", "top5"}),
+    ],
+)
+def test_the_other_sub_commands_run(evaluate, checkpoint, data, command, words, figures):
+    train = () if command == "knn" else ("--train-list", data / "train.txt")
+    status, shown, written = evaluate(command, checkpoint, *train, *words)
+    assert status == 0, shown
+    assert figures <= written["results"].keys()
+    assert all(written["results"][name] is not None for name in figures)
+    assert str(checkpoint) in written["network"]
+    places = {name: one["source"]["folder"] for name, one in written["data"].items()}
+    if command == "knn":
+        assert places == dict(train=str(data / "split0"), test=str(data / "split1"))
+        assert written["options"]["train"] == places["train"]
+    else:
+        assert places == dict.fromkeys(("train", "test"), str(data / "pictures"))
+        assert "learned from: the 3 pictures of" in shown
+
+
+def test_a_diverged_probe_keeps_its_results(evaluate, checkpoint, data):
+    options = "--train-list", data / "train.txt", "--epochs", 4, "--lr", 1e38
+    status, shown, written = evaluate("probe", checkpoint, "random:resnet18", *options)
+    assert status == 0, shown
+    assert f"note: {checkpoint}: The probe diverged" in shown
+    assert all(one["results"]["last_loss"] is None for one in written["networks"])
+
+
+def test_learned_from_and_scored_are_apart(evaluate, checkpoint, data):
+    for command in ("retrieval", "probe"):
+        status, shown, _ = evaluate(command, checkpoint, "--train-list", data / "mixed.txt")
+        assert status == 1
+        assert "error: 1 of the 2 pictures that are scored would be learned from too" in shown
+        assert "--list and --train-list" in shown
+    status, shown, _ = evaluate("knn", checkpoint, train=data / "split1")
+    assert status == 1
+    assert "2 of the 2 pictures" in shown and "--train or --pictures" in shown
+
+
+def test_projected_needs_a_full_checkpoint(evaluate):
+    status, shown, _ = evaluate("overcluster", "random:resnet18", "--projected", "--clusters", 3)
+    assert status == 1 and "--part" not in shown
+    assert "random:resnet18 is an encoder alone, without projector and prototypes" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("probe", "--epochs", "0"),
+        ("probe", "--lr", "nan"),
+        ("retrieval", "--neighbours", "0"),
+        ("retrieval", "--memory", "0"),
+        ("retrieval", "--temperature", "0"),
+        ("overcluster", "--clusters", "0"),
+        ("overcluster", "--directions", "-5"),
+        ("knn", "--batch-size", "0"),
+        ("knn", "--workers", "-1"),
+    ],
+)
+def test_numbers_are_checked_first(evaluate, capsys, command, option, value):
+    with pytest.raises(SystemExit):
+        evaluate(command, "none.pth", f"{option}={value}")
+    assert re.search(rf"argument {option}: '{value}', expected a", capsys.readouterr().err)

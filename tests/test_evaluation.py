@@ -1,5 +1,6 @@
 """The evaluations on pictures whose answer is known, on one process and on two."""
 
+import gc
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -10,16 +11,24 @@ import torch
 import torch.distributed as dist
 from coloured import COLOURS, ColourFeatures, ColourGroups, write_coloured
 from PIL import Image
+from tiny_training import assert_same
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from slotcon_plugin.data.labelled import LabelledPictures
 from slotcon_plugin.errors import ConfigError, DataError
-from slotcon_plugin.evaluation.batches import Reading
+from slotcon_plugin.evaluation.batches import NoBar, Reading, check_apart
 from slotcon_plugin.evaluation.faiss_memory import FaissNeighbours
 from slotcon_plugin.evaluation.knn import ClassFolders, classify
 from slotcon_plugin.evaluation.memory import TorchNeighbours
 from slotcon_plugin.evaluation.probe import probe
+from slotcon_plugin.evaluation.report import Run, comparison
 from slotcon_plugin.evaluation.retrieval import remember, retrieve
-from slotcon_plugin.evaluation.segmentation import count_agreement, overcluster, unsupervised
+from slotcon_plugin.evaluation.segmentation import (
+    count_agreement,
+    overcluster,
+    sample_directions,
+    unsupervised,
+)
 
 BOTH = ("one-to-one", "many-to-one")
 QUIET = Reading(batch_size=4)
@@ -74,6 +83,7 @@ def test_k_means_finds_the_colours(coloured):
         overcluster(ColourFeatures(), coloured[1], [400], BOTH, QUIET)
     small = overcluster(ColourFeatures(), coloured[1], [6], BOTH, QUIET, coloured[0], most=60)
     assert small["directions"] == 60  # the bound holds, and other pictures can be clustered
+    assert len(sample_directions(ColourFeatures(), coloured[1], 3, 0, QUIET)) == 3
 
 
 def test_retrieval(coloured):
@@ -127,6 +137,39 @@ def test_a_probe_learns_the_colours_cached_or_not(coloured):
     assert probe(ColourFeatures(), train, test, QUIET, epochs=1, lr=0.0)["accuracy"] < 60
 
 
+class Scaled(ColourFeatures):
+    """The same features, much smaller."""
+
+    def forward(self, pictures_b3hw):
+        return 1e-4 * super().forward(pictures_b3hw)
+
+
+def test_a_short_probe_does_not_depend_on_the_features_scale(coloured):
+    few = dict(epochs=3, lr=0.5)
+    large, small = (probe(f(), *coloured, QUIET, **few) for f in (ColourFeatures, Scaled))
+    assert small["accuracy"] == pytest.approx(large["accuracy"], abs=3)
+    assert large["accuracy"] > 60
+
+
+def test_a_diverged_probe_says_so(coloured):
+    result = probe(ColourFeatures(), *coloured, QUIET, epochs=3, lr=float("inf"))
+    assert result["last_loss"] is None and "take a smaller --lr" in result["note"]
+
+
+def test_the_probe_keeps_features_once(coloured):
+    held = []
+
+    class Bar(NoBar):
+        def __init__(self, total, title, unit="picture"):
+            if title == "training":
+                gc.collect()
+                alive = (one for one in gc.get_objects() if type(one) is torch.Tensor)
+                held.append(sum(one.nbytes for one in alive if one.dtype == torch.float16))
+
+    probe(ColourFeatures(), *coloured, Reading(batch_size=4, bar=Bar), epochs=1)
+    assert held == [6 * 3 * 8 * 8 * 2]  # pictures, channels, places, bytes
+
+
 @pytest.fixture
 def folders(tmp_path):
     for split in ("train", "val"):
@@ -152,6 +195,63 @@ def test_knn_classifies_pictures(folders):
         ClassFolders(folders / "val", train.classes)
 
 
+class Joined(TorchDispatchMode):
+    """Notes the shapes that are made by concatenation."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.cat.default:
+            self.shapes.append(tuple(made.shape))
+        return made
+
+
+def test_knn_keeps_features_once_and_on_the_cpu(folders):
+    train, test = (ClassFolders(folders / name, size=32) for name in ("train", "val"))
+    seen = []
+
+    def search(memory_nd):
+        seen.append(memory_nd)
+        return TorchNeighbours(memory_nd)
+
+    with Joined() as joined:
+        classify(ColourFeatures(), train, test, QUIET, 1, search=search)
+    assert seen[0].shape == (6, 3) and seen[0].device.type == "cpu"
+    assert joined.shapes and (6, 3) not in joined.shapes
+
+
+def test_what_is_scored_was_not_learned_from(folders, coloured):
+    whole = ClassFolders(folders / "train", size=32)
+    (folders / "link").symlink_to(folders / "train", target_is_directory=True)
+    linked = ClassFolders(folders / "link", size=32)
+    with pytest.raises(ConfigError, match=r"6 of the 6 pictures .*class0/0\.png\).* Take others"):
+        check_apart(whole, linked, "Take others.")
+    check_apart(whole, ClassFolders(folders / "val", size=32), "Take others.")
+    check_apart(*coloured, "Take others.")
+
+
+def test_networks_stand_in_one_table():
+    scores = dict(accuracy=50.0, miou=25.0)
+    probed = [Run("a.pth", "", scores), Run("a.pth", "", scores | dict(miou=None))]
+    assert comparison(probed).splitlines()[2:] == [
+        "| a.pth | 50.00    | 25.00 |",
+        "| a.pth | 50.00    | –     |",
+    ]
+    clusterings = {"6": {"one-to-one": scores, "many-to-one": scores}}
+    clustered = [Run(name, "", dict(clusterings=clusterings)) for name in ("a", "b")]
+    head, _, *rows = comparison(clustered).splitlines()
+    assert [word.strip() for word in head.split("|")[1:-1]] == [
+        "accuracy / mIoU, %",
+        "6 clusters, one-to-one",
+        "6 clusters, many-to-one",
+    ]
+    assert [row.split("|")[1].strip() for row in rows] == ["a", "b"]
+    assert all(row.count("50.00 / 25.00") == 2 for row in rows)
+
+
 def _worker(rank, folder):
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -162,29 +262,35 @@ def _worker(rank, folder):
         world_size=2,
         timeout=timedelta(seconds=180),
     )
-    dataset = open_coloured(Path(folder))
-    counts = count_agreement(lambda pictures: [ColourGroups(ORDER)(pictures)], [6], dataset, QUIET)[
-        0
-    ]
-    clustered = overcluster(ColourFeatures(), dataset, [6], BOTH, QUIET)
-    retrieved = retrieve(ColourFeatures(), dataset, dataset, QUIET, 4, temperature=50, most=77)
-    found = dict(counts=counts, clustered=clustered, retrieved=retrieved)
-    torch.save(found, f"{folder}/{rank}.pt")
+    torch.save(_find(Path(folder)), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def _find(folder):
+    """What must not depend on the number of processes."""
+    dataset, features = open_coloured(folder), ColourFeatures()
+    return dict(
+        counts=count_agreement(lambda p: [ColourGroups(ORDER)(p)], [6], dataset, QUIET)[0],
+        # fewer clusters than colours, of a few cells: other cells would give others
+        clustered=overcluster(features, dataset, [3, 4], BOTH, QUIET, most=22),
+        sampled=[sample_directions(features, dataset, most, 0, QUIET) for most in (22, 3)],
+        retrieved=retrieve(features, dataset, dataset, QUIET, 4, temperature=50, most=77),
+    )
 
 
 def test_two_processes_equal_one(tmp_path):
     folder = write_coloured(tmp_path / "data", count=5, seed=1)
     torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=2)
-    dataset = open_coloured(folder)
-    (alone,) = count_agreement(lambda p: [ColourGroups(ORDER)(p)], [6], dataset, QUIET)
-    clustered = overcluster(ColourFeatures(), dataset, [6], BOTH, QUIET)
-    retrieved = retrieve(ColourFeatures(), dataset, dataset, QUIET, 4, temperature=50, most=77)
-    assert retrieved["memory"] == 75  # 15 cells of each picture, in whatever process
+    alone = _find(folder)
+    clustered = alone.pop("clustered")
+    assert alone["retrieved"]["memory"] == 75  # 15 cells of each picture, in whatever process
+    assert [len(rows) for rows in alone["sampled"]] == [20, 3]  # 4 cells of each; the bound
     for rank in range(2):
         found = torch.load(folder / f"{rank}.pt", weights_only=True)
-        assert torch.equal(found["counts"], alone)
-        assert found["retrieved"] == retrieved
-        assert found["clustered"]["directions"] == clustered["directions"]
-        miou = found["clustered"]["clusterings"]["6"]["one-to-one"]["miou"]
-        assert miou == clustered["clusterings"]["6"]["one-to-one"]["miou"]
+        also = found.pop("clustered")
+        assert_same(found, alone)
+        for size in ("3", "4"):
+            one, other = (run["clusterings"][size]["one-to-one"] for run in (also, clustered))
+            assert one["clusters"] == other["clusters"] and 0 < one["miou"] < 100
+            # cells of another colour than any centre's may lie between two of them
+            assert one["miou"] == pytest.approx(other["miou"], abs=0.1)

@@ -15,8 +15,10 @@ import os
 import sys
 from pathlib import Path
 
+from argument_types import natural, positive, positive_real
+
 EXAMPLES = """
-networks (all but `unsupervised`):
+networks (all but `unsupervised`; several of them are compared in one table):
   epoch_800.pth                  a checkpoint of ours or a published one: the teacher's encoder
   resnet50.pth, .pkl, …          an exported encoder, or torchvision's own weights
   random:resnet50                weights as training starts with
@@ -29,8 +31,9 @@ examples:
   the same from COCO-Stuff's pixel maps, on a list of pictures, in 8 processes:
     torchrun --nproc-per-node 8 tools/evaluate.py unsupervised epoch_800.pth \\
         --pictures coco/val2017 --labels stuffthingmaps/val2017 --list curated.txt
-  compare encoders on the same footing:
-    python tools/evaluate.py overcluster random:resnet50 --clusters 27 100 500 --pictures …
+  compare encoders on the same footing, a row each:
+    python tools/evaluate.py overcluster random:resnet50 supervised:resnet50 epoch_800.pth \\
+        --clusters 27 100 500 --pictures coco/val2017 --labels stuffthingmaps/val2017
   retrieval on VOC:
     python tools/evaluate.py retrieval epoch_800.pth --pictures VOC2012/JPEGImages \\
         --labels VOC2012/SegmentationClass --labels-format voc \\
@@ -53,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "prototypes as classes: pixels of prototypes left over are errors. Many-to-one gives each "
         "prototype its majority class, and grows with the number of prototypes."
     )
-    one.add_argument("network", metavar="CHECKPOINT", help="a full checkpoint")
+    one.add_argument("network", nargs=1, metavar="CHECKPOINT", help="a full checkpoint")
     one.add_argument("--part", choices=("teacher", "student"), default="teacher")
     _add_matching(one)
     _add_pixels(one, "coco-stuff", 320)
@@ -65,10 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "encoders can be compared. Runs in several processes under torchrun."
     )
     _add_network(one)
-    one.add_argument("--clusters", type=int, nargs="+", default=[27, 100, 500], metavar="K")
-    one.add_argument(
-        "--directions", type=int, default=200_000, help="features that are clustered (%(default)s)"
-    )
+    one.add_argument("--clusters", type=positive, nargs="+", default=[27, 100, 500], metavar="K")
+    _add_number(one, "--directions", positive, 200_000, "features that are clustered, at most")
     _add_matching(one)
     _add_pixels(one, "coco-stuff", 320)
     _add_train(one, "to cluster", "the same pictures that are scored")
@@ -80,7 +81,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "2306.01667)."
     )
     _add_network(one)
-    one.add_argument("--memory", type=int, default=100_000, help="cells kept (%(default)s)")
+    _add_number(one, "--memory", positive, 100_000, "cells kept, at most")
     _add_search(one, 30, 0.02)
     _add_pixels(one, "voc", 512)
     _add_train(one, "to remember", "all of --train-pictures")
@@ -91,8 +92,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "features that fit into 4 GiB are computed once."
     )
     _add_network(one)
-    one.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
-    one.add_argument("--lr", type=float, default=0.1, help="default: %(default)s")
+    _add_number(one, "--epochs", positive, 20, "of the training")
+    _add_number(one, "--lr", positive_real, 0.1, "learning rate at the start")
     _add_pixels(one, "voc", 512)
     _add_train(one, "to train on", "all of --train-pictures")
 
@@ -103,7 +104,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_network(one)
     one.add_argument("--train", type=Path, required=True, help="folder with a folder a class")
     one.add_argument("--pictures", type=Path, required=True, help="the same, to be classified")
-    one.add_argument("--size", type=int, default=224, help="side of the square (%(default)s)")
+    _add_number(one, "--size", positive, 224, "side of the square")
     _add_search(one, 20, 0.07)
     _add_common(one)
     return parser.parse_args(argv)
@@ -112,15 +113,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "network",
+        nargs="+",
         metavar="NETWORK",
-        help="a checkpoint, an exported encoder, random:resnet50 or supervised:resnet50",
+        help="checkpoints, exported encoders, random:resnet50 or supervised:resnet50",
     )
     parser.add_argument("--part", choices=("teacher", "student"), help="of a full checkpoint")
-    parser.add_argument("--stage", type=int, help="1-4: whose map is taken (default: the last)")
+    parser.add_argument(
+        "--stage", type=positive, help="1-4: whose map is taken (default: the last)"
+    )
     parser.add_argument(
         "--projected", action="store_true", help="the projector's features, of a full checkpoint"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of all chance (%(default)s)")
+    _add_number(parser, "--seed", natural, 0, "of all chance")
+
+
+def _add_number(parser, name: str, kind, default: float, what: str) -> None:
+    parser.add_argument(name, type=kind, default=default, help=f"{what} (%(default)s)")
 
 
 def _add_matching(parser: argparse.ArgumentParser) -> None:
@@ -130,10 +138,8 @@ def _add_matching(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_search(parser: argparse.ArgumentParser, count: int, temperature: float) -> None:
-    parser.add_argument("--neighbours", type=int, default=count, help="default: %(default)s")
-    parser.add_argument(
-        "--temperature", type=float, default=temperature, help="of the weights (%(default)s)"
-    )
+    _add_number(parser, "--neighbours", positive, count, "that vote")
+    _add_number(parser, "--temperature", positive_real, temperature, "of the weights")
     parser.add_argument("--search", choices=("torch", "faiss"), default="torch", help="%(default)s")
 
 
@@ -151,7 +157,7 @@ def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) 
         help="default: %(default)s",
     )
     parser.add_argument("--list", metavar="FILE", help="names of the pictures to score, one a line")
-    parser.add_argument("--size", type=int, default=size, help="side of the square (%(default)s)")
+    _add_number(parser, "--size", positive, size, "side of the square")
     _add_common(parser)
 
 
@@ -164,36 +170,39 @@ def _add_train(parser: argparse.ArgumentParser, what: str, default: str) -> None
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch-size", type=int, default=16, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read (%(default)s)")
+    _add_number(parser, "--batch-size", positive, 16, "pictures at a time")
+    _add_number(parser, "--workers", natural, 0, "processes that read")
     parser.add_argument("--device", help="default: a GPU where there is one")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no classes")
 
 
-def open_network(args: argparse.Namespace):
-    """The network that the command line names."""
+def open_network(source: str, args: argparse.Namespace):
+    """One of the networks that the command line names."""
     from slotcon_plugin.errors import ConfigError
     from slotcon_plugin.evaluation.networks import Projected, open_encoder, open_groups
 
     if args.command == "unsupervised":
-        return open_groups(args.network, args.part)
+        return open_groups(source, args.part)
     if not args.projected:
-        return open_encoder(args.network, args.part, args.stage, args.seed)
+        return open_encoder(source, args.part, args.stage, args.seed)
     if args.stage is not None:
         raise ConfigError("--stage chooses an encoder's map; --projected takes the projector's.")
-    return Projected(open_groups(args.network, args.part or "teacher"))
+    return Projected(open_groups(source, args.part or "teacher"))
 
 
 def open_pictures(args: argparse.Namespace) -> tuple:
     """The pictures to learn from, None if there are none, and those to score."""
     from slotcon_plugin.data.labelled import LabelledPictures
     from slotcon_plugin.errors import ConfigError
+    from slotcon_plugin.evaluation.batches import check_apart
     from slotcon_plugin.evaluation.knn import ClassFolders
 
     if args.command == "knn":
         train = ClassFolders(args.train, size=args.size)
-        return train, ClassFolders(args.pictures, train.classes, args.size)
+        test = ClassFolders(args.pictures, train.classes, args.size)
+        check_apart(train, test, "Name another folder with --train or --pictures.")
+        return train, test
     test = LabelledPictures(args.pictures, args.labels, args.labels_format, args.size, args.list)
     own = args.command != "unsupervised" and (
         args.train_list or args.train_pictures or args.train_labels
@@ -207,43 +216,52 @@ def open_pictures(args: argparse.Namespace) -> tuple:
         return None, test
     pictures, labels = args.train_pictures or args.pictures, args.train_labels or args.labels
     train = LabelledPictures(pictures, labels, args.labels_format, args.size, args.train_list)
+    if args.command != "overcluster":  # which does not see the labels
+        check_apart(train, test, "Choose others with --list and --train-list.")
     return train, test
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Run the sub-command, print and write what it found."""
-    from slotcon_plugin.evaluation import batches, knn, probe, report, retrieval, segmentation
+def score(network, train, test, reading, args: argparse.Namespace) -> dict:
+    """What the sub-command finds of one network."""
+    from slotcon_plugin.evaluation import knn, probe, retrieval, segmentation
     from slotcon_plugin.evaluation.faiss_memory import SEARCHES
+
+    if args.command == "unsupervised":
+        size = len(network.prototypes_kd)
+        return segmentation.unsupervised(network, size, test, args.matching, reading)
+    if args.command == "overcluster":
+        return segmentation.overcluster(
+            network, test, args.clusters, args.matching, reading, train, args.directions, args.seed
+        )
+    if args.command == "retrieval":
+        choices = args.neighbours, args.temperature, args.memory, SEARCHES[args.search], args.seed
+        return retrieval.retrieve(network, train, test, reading, *choices)
+    if args.command == "probe":
+        return probe.probe(network, train, test, reading, args.epochs, args.lr, seed=args.seed)
+    choices = args.neighbours, args.temperature, SEARCHES[args.search]
+    return knn.classify(network, train, test, reading, *choices)
+
+
+def evaluate(args: argparse.Namespace, device: str) -> None:
+    """Run the sub-command, print and write what it found."""
+    from slotcon_plugin.evaluation.batches import NoBar, Reading
+    from slotcon_plugin.evaluation.report import Run, show, write_results
     from slotcon_plugin.functional.collectives import rank
     from slotcon_plugin.progress import ProgressBar
 
-    device = args.device or batches.default_device()
-    bar = batches.NoBar if args.quiet else ProgressBar
-    reading = batches.Reading(device, args.batch_size, args.workers, bar)
-    network, (train, test) = open_network(args).to(device), open_pictures(args)
-    if args.command == "unsupervised":
-        size = len(network.prototypes_kd)
-        results = segmentation.unsupervised(network, size, test, args.matching, reading)
-    elif args.command == "overcluster":
-        results = segmentation.overcluster(
-            network, test, args.clusters, args.matching, reading, train, args.directions, args.seed
-        )
-    elif args.command == "retrieval":
-        choices = args.neighbours, args.temperature, args.memory, SEARCHES[args.search], args.seed
-        results = retrieval.retrieve(network, train, test, reading, *choices)
-    elif args.command == "probe":
-        results = probe.probe(network, train, test, reading, args.epochs, args.lr, seed=args.seed)
-    else:
-        choices = args.neighbours, args.temperature, SEARCHES[args.search]
-        results = knn.classify(network, train, test, reading, *choices)
+    reading = Reading(device, args.batch_size, args.workers, NoBar if args.quiet else ProgressBar)
+    networks = [open_network(source, args) for source in args.network]
+    train, test = open_pictures(args)
+    runs = []
+    for source, network in zip(args.network, networks, strict=True):
+        results = score(network.to(device), train, test, reading, args)
+        runs.append(Run(source, network.origin, results))
+        network.cpu()
     if rank() != 0:
         return
-    report.show(network.origin, train, test, args.size, results, classes=not args.quiet)
+    show(runs, train, test, args.size, classes=not args.quiet)
     if args.out:
-        options = {name: v for name, v in vars(args).items() if isinstance(v, int | float | str)}
-        head = dict(evaluation=args.command, network=network.origin, options=options)
-        data = report.data_of(train, test)
-        report.write_json(args.out, {**head, "data": data, "results": results})
+        write_results(args.out, args.command, vars(args), runs, train, test)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -251,12 +269,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from slotcon_plugin.engine.launch import join_processes, leave_processes, processes
     from slotcon_plugin.errors import SlotConError
+    from slotcon_plugin.evaluation.batches import default_device
 
     try:
         number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
+        device = args.device or default_device()
         if count > 1:
-            join_processes(number, count)
-        evaluate(args)
+            join_processes(number, count, device.partition(":")[0])
+        evaluate(args, device)
     except SlotConError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

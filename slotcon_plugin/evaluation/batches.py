@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -60,6 +61,31 @@ def check_enough(dataset: Dataset) -> None:
         )
 
 
+def check_apart(train: Dataset, test: Dataset, advice: str) -> None:
+    """What is scored must not have been learned from.
+
+    Folders that are links are followed, links to single pictures are not: ImageNet has a million.
+
+    Args:
+        train, test: data sets whose `items` begin with the picture's path.
+        advice: what to do about it.
+
+    Raises:
+        ConfigError: they share pictures.
+    """
+    folder_of = cache(os.path.realpath)
+    learned, scored = (
+        {os.path.join(folder_of(os.path.dirname(path)), os.path.basename(path)) for path in paths}
+        for paths in ([os.fspath(path) for path, _ in data.items] for data in (train, test))
+    )
+    shared = learned & scored
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} of the {len(scored)} pictures that are scored would be learned from "
+            f"too (first: {min(shared)}), and each would find itself. {advice}"
+        )
+
+
 def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str, Tensor]]:
     """Go once through this process's share of a data set, in order: every `world_size()`-th one.
 
@@ -81,6 +107,30 @@ def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str
         for batch in loader:
             yield {name: value.to(reading.device) for name, value in batch.items()}
             bar.update(len(batch["inputs"]))
+
+
+def encode(
+    features: Callable[[Tensor], Tensor], dataset: Dataset, reading: Reading, title: str
+) -> tuple[Tensor, Tensor]:
+    """Features and labels of this process's share, in main memory that is allocated once.
+
+    Args:
+        features: from uint8 pictures (b, 3, h, w) to (b, ...).
+        dataset, reading, title: as of `batches`.
+
+    Returns:
+        (n, ...) each, in the features' type and the labels', on the CPU.
+    """
+    kept, done = None, 0
+    for batch in batches(dataset, reading, title):
+        parts = features(batch["inputs"]), batch["labels"]
+        if kept is None:
+            mine = len(range(rank(), len(dataset), world_size()))
+            kept = [torch.empty((mine, *part.shape[1:]), dtype=part.dtype) for part in parts]
+        for whole, part in zip(kept, parts, strict=True):
+            whole[done : done + len(part)] = part
+        done += len(part)
+    return tuple(kept)
 
 
 def default_device() -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
@@ -15,8 +14,10 @@ from ..data.sources import list_pictures
 from ..errors import ConfigError, DataError
 from ..functional.collectives import world_size
 from ..functional.neighbours import weighted_vote
-from .batches import Reading, batches
+from .batches import Reading, encode
 from .memory import Neighbours, TorchNeighbours
+
+QUERIES = 1024  # pictures that are looked up at a time; bounds the votes: a number for each class
 
 
 class ClassFolders(Dataset):
@@ -41,12 +42,10 @@ class ClassFolders(Dataset):
                 if unknown
                 else f"{root} has no folders. Expected one for each class."
             )
-        self.items = [
-            (path, self.classes.index(name))
-            for name in found
-            for path in list_pictures(root / name)
-        ]
-        self.selection = f"the {len(self.items)} pictures of {root.name}"
+        number = {name: i for i, name in enumerate(self.classes)}
+        self.items = [(path, number[name]) for name in found for path in list_pictures(root / name)]
+        self.source = dict(folder=str(root))
+        self.selection = f"the {len(self.items)} pictures of {root}"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -86,14 +85,19 @@ def classify(
     """
     if world_size() > 1:
         raise ConfigError("knn runs in one process; start it without torchrun.")
-    memory_nd, labels_n = _encode(features, train, reading, "remembering")
+
+    def directions(pictures_b3hw: Tensor) -> Tensor:
+        return F.normalize(features(pictures_b3hw).mean(dim=(2, 3)), dim=1)
+
+    # On the CPU: ImageNet's features are larger than some GPUs' memory.
+    memory_nd, labels_n = encode(directions, train, reading, "remembering")
     memory, count = search(memory_nd), min(count, len(memory_nd))
-    queries_qd, truth_q = _encode(features, test, reading, "looking up")
+    queries_qd, truth_q = encode(directions, test, reading, "looking up")
     most = min(5, len(train.classes))
     top1 = top5 = 0
-    # Batches bound the votes, which have a number for every neighbour and class.
-    for part_qd, part_q in zip(queries_qd.split(64), truth_q.split(64), strict=True):
-        similarity_qn, rows_qn = memory.search(part_qd, count)
+    for part_qd, part_q in zip(queries_qd.split(QUERIES), truth_q.split(QUERIES), strict=True):
+        found = memory.search(part_qd.to(reading.device), count)
+        similarity_qn, rows_qn = (part_qn.cpu() for part_qn in found)
         answers_qnl = F.one_hot(labels_n[rows_qn], len(train.classes)).float()
         votes_ql = weighted_vote(similarity_qn, answers_qnl, temperature)
         hits = votes_ql.topk(most, dim=1).indices == part_q[:, None]
@@ -107,14 +111,3 @@ def classify(
         top1=round(100 * top1 / len(test), 4),
         top5=round(100 * top5 / len(test), 4),
     )
-
-
-def _encode(
-    features: nn.Module, dataset: Dataset, reading: Reading, title: str
-) -> tuple[Tensor, Tensor]:
-    """Directions (n, c) and labels (n,) of pictures."""
-    rows, labels = [], []
-    for batch in batches(dataset, reading, title):
-        rows.append(F.normalize(features(batch["inputs"]).mean(dim=(2, 3)), dim=1))
-        labels.append(batch["labels"])
-    return torch.cat(rows), torch.cat(labels)

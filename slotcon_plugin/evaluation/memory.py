@@ -15,7 +15,7 @@ class Neighbours(Protocol):
 
 
 class TorchNeighbours:
-    """In parts, on the memory's device."""
+    """In parts of the memory, on the queries' device: the memory may stay on the CPU."""
 
     def __init__(self, memory_nd: Tensor):
         self.memory_nd = memory_nd

@@ -99,8 +99,8 @@ def open_encoder(
         CheckpointError: the file cannot be used, or the download failed.
         ConfigError: no such architecture or stage.
     """
-    kind, colon, name = source.partition(":")
-    named = colon and kind in ("random", "supervised")
+    kind, _, name = source.partition(":")
+    named = _is_named(source)
     if named and part is not None:
         raise ConfigError(f"--part {part} has no meaning with {source}.")
     if named and kind == "random":
@@ -112,13 +112,18 @@ def open_encoder(
         fill(net, encoder)
         pixels = encoder.meta["pixels"]
         held = encoder.meta["origin"].get("part", "encoder")
-        origin = source if named else f"{path.name}, {held}, {encoder.architecture}"
+        origin = source if named else f"{path}, {held}, {encoder.architecture}"
     if stage is not None:
         if not 1 <= stage <= len(net.stages):
             raise ConfigError(f"--stage {stage}: {source} has the stages 1 to {len(net.stages)}.")
         net.stages = net.stages[:stage]
         origin += f", stage {stage}"
     return DenseFeatures(net, pixels["mean_0_1"], pixels["std_0_1"], origin)
+
+
+def _is_named(source: str) -> bool:
+    """Whether it is an architecture's weights instead of a file."""
+    return source.startswith(("random:", "supervised:"))
 
 
 def _depth(source: str, name: str) -> int:
@@ -147,7 +152,13 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
 
     Raises:
         CheckpointError: the file cannot be used, or holds an encoder alone.
+        ConfigError: it names random or supervised weights, which are an encoder alone.
     """
+    if _is_named(str(path)):
+        raise ConfigError(
+            f"{path} is an encoder alone, without projector and prototypes: a full checkpoint is "
+            "needed here. Without --projected, the sub-command overcluster takes any encoder."
+        )
     features = open_encoder(str(path), part)
     tensors, kind = locate(read_file(path), str(path))
     if kind == "published":

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..functional.collectives import world_size
 from ..functional.dense import upsampled_argmax
 from ..functional.matching import IGNORED, confusion_counts, segmentation_scores
-from .batches import Reading, batches
+from .batches import Reading, batches, encode
 from .segmentation import describe
 
 CACHE = 4 * 2**30  # bytes of features and labels that are kept instead of computed in every epoch
@@ -48,7 +48,10 @@ def probe(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         layer = nn.Sequential(
-            nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, classes, 1)
+            # None: the mean of all batches. A moving one would begin at a variance of 1, and after
+            # few steps be as wrong as the features are small.
+            nn.BatchNorm2d(channels, affine=False, momentum=None),
+            nn.Conv2d(channels, classes, 1),
         ).to(reading.device)
     optimizer = torch.optim.SGD(layer.parameters(), lr, momentum=0.9)
     steps = epochs * -(-len(train) // reading.batch_size)
@@ -70,7 +73,11 @@ def probe(
         predicted_byx = upsampled_argmax(layer(features(batch["inputs"])), *labels_byx.shape[1:])
         counts += confusion_counts(predicted_byx, labels_byx, classes, classes)
     scores = describe(segmentation_scores(counts.cpu()), test.classes)
-    return dict(epochs=epochs, lr=lr, last_loss=round(loss.item(), 4), **scores)
+    results = dict(epochs=epochs, lr=lr, last_loss=round(loss.item(), 4), **scores)
+    if not loss.isfinite():
+        results["last_loss"] = None
+        results["note"] = "The probe diverged (its loss is not finite): take a smaller --lr."
+    return results
 
 
 def _epochs(
@@ -81,11 +88,9 @@ def _epochs(
     first = dataset[0]
     one = features(first["inputs"][None].to(reading.device))
     if len(dataset) * (2 * one.numel() + first["labels"].numel()) <= cache:
-        kept = [
-            (features(batch["inputs"]).half().cpu(), batch["labels"].cpu())
-            for batch in batches(dataset, reading, "encoding")
-        ]
-        maps_nchw, labels_nyx = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        maps_nchw, labels_nyx = encode(
+            lambda pictures: features(pictures).half(), dataset, reading, "encoding"
+        )
         with reading.bar(epochs, "training", "epoch") as bar:
             for _ in range(epochs):
                 order = torch.randperm(len(dataset), generator=generator)

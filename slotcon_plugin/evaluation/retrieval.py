@@ -11,13 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..functional.collectives import (
-    gather_rows,
-    rank,
-    share_counts,
-    sum_over_processes,
-    world_size,
-)
+from ..functional.collectives import gather_in_order, rank, sum_over_processes, world_size
 from ..functional.dense import label_shares, upsampled_argmax
 from ..functional.grouping import unit_directions
 from ..functional.matching import confusion_counts, segmentation_scores
@@ -50,7 +44,7 @@ def remember(
         on each, in the order of the pictures.
     """
     each = max(most // len(dataset), 1)
-    kept, picture = [], rank()
+    kept, order, picture = [], [], rank()
     for batch in batches(dataset, reading, "remembering"):
         directions_bdhw = unit_directions(features(batch["inputs"]))
         shares_bhwl = label_shares(
@@ -66,16 +60,11 @@ def remember(
             draws_p = torch.rand(len(frequency_p), generator=generator).to(frequency_p)
             order_p = torch.where(frequency_p > 0, frequency_p * draws_p, torch.inf).argsort()
             chosen = order_p[: min(each, int((frequency_p > 0).sum()))]
-            whose = torch.full((len(chosen), 1), picture).to(shares_pl)
-            kept.append(torch.cat([whose, shares_pl[chosen], directions_dp[:, chosen].T], dim=1))
+            kept.append(torch.cat([shares_pl[chosen], directions_dp[:, chosen].T], dim=1))
+            order.append(torch.full_like(chosen, picture))
             picture += world_size()
-    rows = torch.cat(kept)
-    counts = share_counts(torch.tensor([len(rows)], device=rows.device))
-    rows = gather_rows(rows, [count for (count,) in counts])
-    rows = rows[rows[:, 0].argsort(stable=True)][:most]
-    _, answers_nl, directions_nd = rows.split(
-        [1, len(dataset.classes), rows.shape[1] - 1 - len(dataset.classes)], dim=1
-    )
+    rows = gather_in_order(torch.cat(kept), torch.cat(order))[:most]
+    answers_nl, directions_nd = rows.tensor_split([len(dataset.classes)], dim=1)
     return directions_nd.contiguous(), answers_nl
 
 

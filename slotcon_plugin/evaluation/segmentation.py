@@ -9,12 +9,7 @@ from torch.utils.data import Dataset
 
 from ..data import coco_stuff
 from ..errors import ConfigError
-from ..functional.collectives import (
-    gather_rows,
-    share_counts,
-    sum_over_processes,
-    world_size,
-)
+from ..functional.collectives import gather_in_order, rank, sum_over_processes, world_size
 from ..functional.dense import upsampled_argmax
 from ..functional.grouping import prototype_scores, unit_directions
 from ..functional.kmeans import fit_centres
@@ -133,22 +128,25 @@ def sample_directions(
     seed: int,
     reading: Reading,
 ) -> Tensor:
-    """Directions of pixels of all pictures, equally many of each picture, chosen by chance.
+    """Directions of cells of all pictures, equally many of each picture, chosen by chance.
 
     Returns:
-        (n, d) float32 of unit length, at most `most`, of all processes and the same on each.
+        (n, d) float32 of unit length, at most `most`. Of all processes, the same on each and for
+        any number of them, in the order of the pictures.
     """
-    generator = torch.Generator().manual_seed(seed)
     each = max(most // len(dataset), 1)
-    kept = []
+    kept, order, picture = [], [], rank()
     for batch in batches(dataset, reading, "sampling"):
         directions_bdhw = unit_directions(features(batch["inputs"]))
         for directions_pd in directions_bdhw.flatten(2).transpose(1, 2):
+            # Seeded for each picture: the same cells for any number of processes.
+            generator = torch.Generator().manual_seed(seed * len(dataset) + picture)
             chosen = torch.randperm(len(directions_pd), generator=generator)[:each]
-            kept.append(directions_pd[chosen.to(reading.device)])
-    rows_nd = torch.cat(kept)[:most]
-    rows = torch.tensor([len(rows_nd)], device=reading.device)
-    return gather_rows(rows_nd, [count for (count,) in share_counts(rows)])
+            chosen = chosen.to(directions_pd.device)
+            kept.append(directions_pd[chosen])
+            order.append(torch.full_like(chosen, picture))
+            picture += world_size()
+    return gather_in_order(torch.cat(kept), torch.cat(order))[:most]
 
 
 def overcluster(

@@ -75,3 +75,17 @@ def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:
     dist.all_gather_into_tensor(everyone, padded)
     blocks = everyone.view(world_size(), widest, rows_nd.shape[1])
     return torch.cat([block[:n] for block, n in zip(blocks, rows_per_rank, strict=True)])
+
+
+def gather_in_order(rows_nd: Tensor, order_n: Tensor) -> Tensor:
+    """Concatenate the rows of all processes in an order that does not depend on their number.
+
+    Args:
+        rows_nd: (n, d) this process's rows; n may differ and may be 0.
+        order_n: (n,) int64, on the same device: where each row belongs, such as its picture's
+            number. Rows of one number lie on one process and keep their order.
+    """
+    counts = share_counts(torch.tensor([len(rows_nd)], device=rows_nd.device))
+    rows_per_rank = [count for (count,) in counts]
+    order_n = gather_rows(order_n[:, None], rows_per_rank)[:, 0]
+    return gather_rows(rows_nd, rows_per_rank)[order_n.argsort(stable=True)]
