@@ -8,8 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 from tiny_benchmark import wait_for
-from tiny_training import start
+from tiny_training import load_tool, start
+
+from slotcon_plugin.engine import launch
+from slotcon_plugin.errors import ConfigError
 
 CONFIG = "configs/pretrain/slotcon_r18_demo.py"
 SETTINGS = {
@@ -68,6 +73,29 @@ def test_workers_end_with_a_launcher_that_is_killed(tmp_path):
     while Path(f"/proc/{noted.read_text()}").exists():
         assert time.monotonic() < end, "the worker lives on"
         time.sleep(0.1)
+
+
+def test_processes_on_cpus_leave_gpus_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    try:
+        launch.join_processes(0, 1, "cpu")
+        assert dist.get_backend() == "gloo"
+    finally:
+        launch.leave_processes()
+
+
+def test_the_evaluation_says_where_it_computes(monkeypatch, capsys):
+    def join(number, count, device):
+        raise ConfigError(f"{number} of {count} on {device}")
+
+    monkeypatch.setattr(launch, "join_processes", join)
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    words = ["unsupervised", "none.pth", "--pictures", "none", "--labels", "none"]
+    assert load_tool("evaluate", monkeypatch).main([*words, "--device", "cpu"]) == 1
+    assert "error: 1 of 2 on cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", ["dist_train.sh", "slurm_train.sh"])

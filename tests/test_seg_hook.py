@@ -3,22 +3,26 @@
 import io
 import json
 import os
+import re
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from coloured import write_coloured
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_training import DEMO, assert_same, tiny_options, write_pictures
+from tiny_training import CONFIGS, DEMO, ROOT, assert_same, tiny_options, write_pictures
 
 from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
 from slotcon_plugin.engine.hooks.segmentation import UnsupervisedSegHook
 from slotcon_plugin.engine.launch import fit_to_machine, leave_processes
 from slotcon_plugin.engine.options import read_config
-from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import Reading
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
 from slotcon_plugin.evaluation.retrieval import retrieve
@@ -30,12 +34,16 @@ MODES = ("one-to-one", "many-to-one")
 PARTS = ("pictures", "labels")
 
 
-def train(folder, name, hook=None, launcher="none"):
+def make_runner(folder, name, hook=None, launcher="none"):
     cfg = read_config(DEMO, tiny_options(folder / "pictures", folder / name))
     if hook:
         cfg.custom_hooks.append(hook)
     fit_to_machine(cfg, launcher)
-    runner = Runner.from_cfg(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def train(*arguments):
+    runner = make_runner(*arguments)
     runner.train()
     return runner
 
@@ -137,3 +145,67 @@ def test_too_few_pictures_are_found_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr("slotcon_plugin.evaluation.batches.world_size", lambda: 5)
     with pytest.raises(ConfigError, match="5 processes for 4 pictures"):
         hook.before_train(None)
+
+
+def test_broken_labels_are_found_before_the_training(tmp_path, on_the_cpu):
+    hook = write_data(tmp_path)
+    (tmp_path / "remembered" / "labels" / "2.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"labels .*remembered/labels/2\.png cannot be read"):
+        train(tmp_path, "work", hook)
+    assert not list((tmp_path / "work").glob("*.pth"))
+
+
+class Breaking(Hook):
+    """The picture is lost while the training runs."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def before_train_epoch(self, runner):
+        self.file.write_bytes(b"broken")
+
+
+def test_a_failing_evaluation_does_not_cost_the_epoch(tmp_path, on_the_cpu):
+    runner = make_runner(tmp_path, "work", write_data(tmp_path))
+    runner.register_hook(Breaking(tmp_path / "labelled" / "pictures" / "3.png"))
+    with pytest.raises(DataError, match="cannot read the picture"):
+        runner.train()
+    assert load_checkpoint_safely(tmp_path / "work" / "epoch_1.pth")["meta"]["epoch"] == 1
+
+
+def test_pictures_to_remember_are_not_scored(tmp_path):
+    hook = {k: v for k, v in write_data(tmp_path).items() if not k.startswith(("type", "train"))}
+    for name, numbers in (("some", "0 1 2"), ("other", "3 4"), ("mixed", "2 3")):
+        (tmp_path / f"{name}.txt").write_text("\n".join(numbers.split()))
+    some, other, mixed = (str(tmp_path / f"{name}.txt") for name in ("some", "other", "mixed"))
+    assert len(UnsupervisedSegHook(**hook, names=some, train_names=other).train) == 2
+    for names, shared in ((None, "3 of the 5"), (mixed, "1 of the 2")):
+        with pytest.raises(ConfigError, match=f"{shared} pictures .* `names` and `train_names`"):
+            UnsupervisedSegHook(**hook, names=names, train_names=some)
+
+
+def test_the_config_in_the_docs(tmp_path, monkeypatch):
+    """It has every hook of the config that it builds on, and the one that it adds can be built."""
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "configs").symlink_to(ROOT / "configs", target_is_directory=True)
+    (tmp_path / "mine.py").write_text(shown)
+    cfg, base = read_config(tmp_path / "mine.py"), read_config(CONFIGS / "slotcon_r50_coco.py")
+    *others, added = cfg.custom_hooks
+    assert others == base.custom_hooks and len(others) > 3
+    assert cfg.model == base.model
+
+    monkeypatch.chdir(tmp_path)
+    write_coloured(tmp_path / "coloured", count=5)
+    labels = Path(added.labels)
+    labels.with_suffix("").mkdir(parents=True)
+    for i in range(5):
+        Image.new("RGB", (64, 64)).save(labels.with_suffix("") / f"{i}.png")
+    annotations = [dict(file_name=f"{i}.png", segments_info=[]) for i in range(5)]
+    labels.write_text(json.dumps(dict(categories=[], annotations=annotations)))
+    Path(added.pictures).parent.mkdir(parents=True)
+    (tmp_path / "coloured" / "pictures").rename(added.pictures)
+    Path(added.names).write_text("0\n1\n2")
+    Path(added.train_names).write_text("3\n4")
+    hook = HOOKS.build(added)
+    assert (len(hook.dataset), len(hook.train)) == (3, 2)

@@ -100,14 +100,16 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
     ]
 
 
-def join_processes(rank: int, world_size: int) -> None:
+def join_processes(rank: int, world_size: int, device: str = "cuda") -> None:
     """Meet the other processes: by NCCL where each has a GPU of its own, by gloo elsewhere.
 
     Args:
         rank: this process's number; `LOCAL_RANK` is its number on this machine.
         world_size: number of processes.
+        device: the kind that they compute on, "cuda" or "cpu"; with "cpu" GPUs are left alone.
     """
-    own_gpu = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    own_gpu = device == "cuda" and torch.cuda.device_count() >= here
     if own_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group(

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from ...data.labelled import LabelledPictures
-from ...evaluation.batches import Reading, check_enough
+from ...evaluation.batches import Reading, batches, check_apart
 from ...evaluation.retrieval import retrieve
 from ...evaluation.segmentation import MATCHINGS, unsupervised
 from ...functional.collectives import world_size
@@ -37,11 +37,13 @@ class UnsupervisedSegHook(Hook):
             picture is compared with each of them.
 
     Raises:
-        DataError: at construction, if pictures or labels are missing.
-        ConfigError: before the training, if there are fewer pictures than processes.
+        DataError: at construction, if pictures or labels are missing; before the training, if one
+            of them cannot be used.
+        ConfigError: at construction, if pictures to remember are scored too; before the training,
+            if there are fewer pictures than processes.
     """
 
-    priority = "LOW"  # after the hooks that move the model
+    priority = 95  # after the checkpoint (VERY_LOW, 90): a failure here must not cost the epoch
 
     def __init__(
         self,
@@ -68,13 +70,17 @@ class UnsupervisedSegHook(Hook):
         if train_names or train_pictures:
             train = train_pictures or pictures, train_labels or labels
             self.train = LabelledPictures(*train, kind, size, train_names)
+            advice = "Give `names` and `train_names` lists without a picture in common."
+            check_apart(self.train, self.dataset, advice)
         self.interval, self.batch_size = interval, batch_size
         self.overlays, self.memory = overlays, memory
 
     def before_train(self, runner) -> None:
-        """Look at what would stop the first evaluation, hours from now."""
+        """Read every picture and its labels once: a broken one would stop the first evaluation,
+        hours from now."""
         for dataset in filter(None, (self.dataset, self.train)):
-            check_enough(dataset)
+            for _ in batches(dataset, Reading(batch_size=self.batch_size), "checking"):
+                pass
 
     def after_train_epoch(self, runner) -> None:
         """Evaluate every `interval` epochs and after the last."""
