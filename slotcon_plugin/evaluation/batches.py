@@ -73,10 +73,10 @@ def check_apart(train: Dataset, test: Dataset, advice: str) -> None:
     Raises:
         ConfigError: they share pictures.
     """
-    folder_of = cache(os.path.realpath)
+    real = cache(os.path.realpath)
     learned, scored = (
-        {os.path.join(folder_of(os.path.dirname(path)), os.path.basename(path)) for path in paths}
-        for paths in ([os.fspath(path) for path, _ in data.items] for data in (train, test))
+        {os.path.join(real(os.path.dirname(path)), os.path.basename(path)) for path, _ in one.items}
+        for one in (train, test)
     )
     shared = learned & scored
     if shared:
