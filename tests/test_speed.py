@@ -36,7 +36,7 @@ def same(ours, expected):
 
 
 @pytest.mark.parametrize(
-    "name", ["scores and alignment", "grouping loss", "slot loss", "all of these"]
+    "name", ["scores", "alignment and grouping loss", "slot loss", "all of these"]
 )
 @pytest.mark.parametrize("chunk", [None, 1])
 def test_each_part_of_the_step_equals_its_plain_version(name, chunk, monkeypatch):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..functional import diagnostics, losses
 from ..functional.collectives import gather_rows, mean_over_processes, rank, share_counts
-from ..functional.grouping import ActiveSlots, Grouping, active_slots, pool_slots, slot_mask
+from ..functional.grouping import ActiveSlots, Grouping, pool_slots, slot_mask
 
 DIRECTIONS = ((0, 1), (1, 0))  # (the student's view, the teacher's view)
 
@@ -96,8 +96,8 @@ class SlotLoss(nn.Module):
             (2,): a loss per direction; 0 where no slot is active in both views.
         """
         num_prototypes = student[0].scores.shape[1]
-        student_active = [active_slots(view.scores) for view in student]
-        teacher_active = [active_slots(view.scores) for view in teacher]
+        student_active = [view.active for view in student]
+        teacher_active = [view.active for view in teacher]
         teacher_active_bk = [slot_mask(active, num_prototypes) for active in teacher_active]
 
         # Queries are active in the student's view and in the teacher's other view,
