@@ -238,7 +238,7 @@ def test_only_active_slots_travel(exchanged):
         keys.append(sum(len(s) for view in scores for s in plain.active_sets(view)))
     assert keys[0] != keys[1]
     for result in exchanged("all"):
-        assert result["sent"] == [(torch.int64, 4), (torch.float64, max(keys) * 12)]
+        assert result["sent"] == [(torch.int64, 6), (torch.float64, max(keys) * 12)]
     assert max(keys) < 2 * 3 * 15  # what the dense exchange sends: views, pictures, prototypes
 
 
