@@ -21,6 +21,7 @@ from slotcon_plugin.functional.grouping import (
     unit_directions,
 )
 from slotcon_plugin.models.losses import GroupingLoss, SlotLoss
+from slotcon_plugin.models.teacher import follow
 from slotcon_plugin.optim.lars import SlotConLARS
 
 Pair = tuple[Callable[[], object], Callable[[], object]]
@@ -235,8 +236,7 @@ class Updates:
 
     def _move_ours(self):
         params, teacher = self.sides[0]
-        with torch.no_grad():  # as models.teacher.Teacher.follow, which takes modules
-            torch._foreach_lerp_(teacher, params[: len(teacher)], 1 - 0.99)
+        follow(teacher, params[: len(teacher)], 0.99)
         return teacher
 
     def _move_plainly(self):

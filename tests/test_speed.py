@@ -132,7 +132,7 @@ def test_ratios_and_spread_by_hand():
     assert Row("memory", "c", "bytes", 10, 25).ratio == 2.5
     assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(0.5)
     text = table([row, Row("memory", "c", "bytes", 2**20, 2**21, goal=3.0)])
-    assert "4.0×" in text and "≥ 4 yes" in text and "≥ 3 NO" in text and "1.00 MiB" in text
+    assert "4.0×" in text and "≥ 4× yes" in text and "≥ 3× NO" in text and "1.00 MiB" in text
 
 
 def test_the_tool_measures_every_table(tmp_path):
