@@ -20,6 +20,7 @@ from speed_loop import (
     run_ours,
     run_plainly,
 )
+from speed_networks import network_pairs
 from speed_step import Step, Updates
 
 from slotcon_plugin.benchmark.memory import peak_bytes
@@ -93,8 +94,16 @@ def step_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     def timed(pair):
         return race(*pair, settings.rounds, settings.device, clock(settings))
 
+    model = read_config(CONFIGS / recipe(settings)).model
+    if settings.device == "cuda":
+        size = 64 if settings.quick else 224
+        for name, pair in network_pairs(model, settings.batch, size, "cuda").items():
+            say(f"step: {name}")
+            yield timed_row("step", f"{name} (ours bf16, plain fp16)", timed(pair))
+        del pair
+        torch.cuda.empty_cache()
     networks = None
-    for name, pair in Updates(*recipe_parameters(settings)).pairs().items():
+    for name, pair in Updates(*recipe_parameters(model, settings.device)).pairs().items():
         say(f"step: {name}, all networks")
         times = timed(pair)
         yield timed_row("step", f"{name}, all networks", times)
@@ -199,10 +208,14 @@ TABLES = {
 }
 
 
-def recipe_parameters(settings: Settings) -> tuple[list[torch.Tensor], int]:
-    """Parameters of the R50 recipe (quick: of the demo's), and how many of them the teacher has."""
-    name = "slotcon_r18_demo.py" if settings.quick else "slotcon_r50_coco.py"
-    model = MODELS.build(read_config(CONFIGS / name).model).to(settings.device)
+def recipe(settings: Settings) -> str:
+    """Whose networks are measured: the R50 recipe's for COCO, quickly the demo's."""
+    return "slotcon_r18_demo.py" if settings.quick else "slotcon_r50_coco.py"
+
+
+def recipe_parameters(config: dict, device: str) -> tuple[list[torch.Tensor], int]:
+    """Parameters of a model, and how many of the first of them the teacher has."""
+    model = MODELS.build(config).to(device)
     followed = [p for part in model.student for p in part.parameters()]
     return [*followed, *model.head.predictor.parameters()], len(followed)
 
