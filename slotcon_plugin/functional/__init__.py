@@ -5,7 +5,6 @@ arithmetic; the optimiser's is in `optim.lars`.
 `grouping`      cosine scores, active slots, attention pooling
 `alignment`     inverse augmentation: RoIAlign as two interpolation matrices
 `losses`        grouping loss, its centre, slot loss
-`directions`    vectors of length 1
 `schedules`     learning rate and teacher momentum, in closed form
 `collectives`   what processes exchange; the identity on one process
 `diagnostics`   what is logged beside the losses

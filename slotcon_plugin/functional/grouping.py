@@ -6,10 +6,10 @@ Wen et al., NeurIPS 2022 (arXiv 2205.15288), section 3.1.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .chunks import picture_chunks
-from .directions import unit_vectors
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -39,7 +39,7 @@ def unit_directions(features_bdhw: Tensor) -> Tensor:
     as the product with the prototypes wants them.
     """
     check_shapes(features_bdhw=features_bdhw)
-    return unit_vectors(features_bdhw.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2)
+    return F.normalize(features_bdhw.permute(0, 2, 3, 1).contiguous(), dim=3).permute(0, 3, 1, 2)
 
 
 @full_precision
@@ -54,7 +54,7 @@ def prototype_scores(directions_bdhw: Tensor, prototypes_kd: Tensor) -> Tensor:
         (b, k, h, w) scores; cosines in [-1, 1] where the pixels have unit length.
     """
     check_shapes(directions_bdhw=directions_bdhw, prototypes_kd=prototypes_kd)
-    return torch.einsum("bdhw,kd->bkhw", directions_bdhw, unit_vectors(prototypes_kd))
+    return torch.einsum("bdhw,kd->bkhw", directions_bdhw, F.normalize(prototypes_kd, dim=1))
 
 
 def active_slots(scores_bkhw: Tensor) -> ActiveSlots:

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .chunks import picture_chunks
-from .directions import unit_vectors
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -92,7 +91,7 @@ def slot_loss(
         Scalar: mean over the queries, at least 0; 0 without queries.
     """
     check_shapes(predictions_qd=predictions_qd, keys_nd=keys_nd, target_q=target_q)
-    cosines_qn = unit_vectors(predictions_qd) @ unit_vectors(keys_nd).T
+    cosines_qn = F.normalize(predictions_qd, dim=1) @ F.normalize(keys_nd, dim=1).T
     total = F.cross_entropy(cosines_qn / temperature, target_q, reduction="sum")
     return 2 * temperature * total / max(len(target_q), 1)
 
