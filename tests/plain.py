@@ -1,9 +1,9 @@
 """SlotCon written plainly, straight from the method: the judge of exactness, the baseline of speed.
 
-Nothing here is clever and nothing is shared with the package. Score maps are resampled on all K
-channels with torchvision's RoIAlign, one picture at a time; attention and slots are dense, for all
-K prototypes of every picture; active slots are Python sets; parameters are updated tensor by
-tensor.
+Nothing here is clever, nothing is shared with the package, and nothing is slower than writing it
+down asks for. Score maps are resampled on all K channels with torchvision's RoIAlign and flipped
+picture by picture; attention and slots are dense, for all K prototypes of every picture; active
+slots are Python sets; parameters are updated tensor by tensor.
 
 Several processes are played by one: `losses` takes a list with one entry per process. A process has
 queries, a mean and a predictor's batch of its own; keys and the centre are everyone's.
@@ -85,26 +85,25 @@ def inverse_augmentation(maps: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
         flips: (b,) bool.
     """
     height, width = maps.shape[2:]
-    scale = torch.tensor([width, height, width, height], dtype=maps.dtype, device=maps.device)
-    restored = []
-    for picture, box, flipped in zip(maps, boxes, flips, strict=True):
-        box = (box.to(maps.dtype) * scale)[None]
-        aligned = roi_align(picture[None], [box], (height, width), aligned=True)[0]
-        restored.append(aligned.flip(2) if flipped else aligned)
-    return torch.stack(restored)
+    scale = maps.new_tensor([width, height, width, height])
+    boxes = (boxes.to(maps.dtype) * scale).split(1)  # a picture's list of one box
+    aligned = roi_align(maps, boxes, (height, width), aligned=True)
+    return torch.stack(
+        [m.flip(2) if flipped else m for m, flipped in zip(aligned, flips.tolist(), strict=True)]
+    )
 
 
 def active_sets(scores: Tensor) -> list[set[int]]:
     """For each picture the prototypes that win a pixel of its score map (b, k, h, w)."""
-    return [set(winners.flatten().tolist()) for winners in scores.argmax(dim=1)]
+    return [set(winners) for winners in scores.argmax(dim=1).flatten(1).tolist()]
 
 
 def grouping_loss(student: Tensor, teacher: Tensor, center: Tensor, settings: Settings) -> Tensor:
     """Cross-entropy of two aligned score maps (b, k, h, w); the centre is (1, k)."""
     centred = teacher - center[:, :, None, None]
     target = torch.softmax(centred / settings.teacher_temperature, dim=1)
-    assignment = torch.softmax(student / settings.student_temperature, dim=1)
-    return -(target * assignment.log()).sum(dim=1).mean()
+    log_assignment = torch.log_softmax(student / settings.student_temperature, dim=1)
+    return -(target * log_assignment).sum(dim=1).mean()
 
 
 def losses(
@@ -151,29 +150,25 @@ def _grouping_losses(process, student_scores, teacher_scores, center, settings) 
 def _slot_losses(processes, student_scores, teacher_scores, predictor, settings):
     """Per process, the slot loss of both directions (2,) and the numbers of queries."""
     temperature = settings.slot_temperature
+    seen = [[active_sets(scores) for scores in views] for views in student_scores]
+    known = [[active_sets(scores) for scores in views] for views in teacher_scores]
     results, numbers = [[] for _ in processes], [[] for _ in processes]
     for s, t in DIRECTIONS:
-        # Every slot of the teacher's view on every process; keys are the active ones.
-        slots, key_rows, row_of = [], [], {}
+        # The teacher's active slots of every process are the keys; `row_of` finds them again.
+        keys, row_of = [], {}
         for r, process in enumerate(processes):
             pooled = all_slots(
                 process.teacher[t], teacher_scores[r][t], settings.teacher_temperature
             )
-            for picture, active in enumerate(active_sets(teacher_scores[r][t])):
-                for k in sorted(active):
-                    row_of[r, picture, k] = len(key_rows)
-                    key_rows.append(sum(map(len, slots)) + picture * pooled.shape[1] + k)
-            slots.append(pooled.flatten(0, 1))
-        keys = torch.cat(slots)[key_rows].detach()
+            active = [(i, k) for i, slots in enumerate(known[r][t]) for k in sorted(slots)]
+            row_of |= {(r, *slot): len(row_of) + n for n, slot in enumerate(active)}
+            keys.append(chosen(pooled, active).detach())
+        keys = torch.cat(keys)
         keys = keys / keys.norm(dim=1, keepdim=True)
 
         for r, process in enumerate(processes):
-            seen, known = active_sets(student_scores[r][s]), active_sets(teacher_scores[r][t])
-            queries = [
-                (picture, k)
-                for picture in range(len(seen))
-                for k in sorted(seen[picture] & known[picture])
-            ]
+            both = enumerate(zip(seen[r][s], known[r][t], strict=True))
+            queries = [(i, k) for i, (mine, theirs) in both for k in sorted(mine & theirs)]
             numbers[r].append(len(queries))
             if len(queries) < (2 if predictor.training else 1):
                 results[r].append(process.student[s].sum() * 0)
@@ -181,7 +176,7 @@ def _slot_losses(processes, student_scores, teacher_scores, predictor, settings)
             pooled = all_slots(
                 process.student[s], student_scores[r][s], settings.teacher_temperature
             )
-            predictions = predictor(torch.stack([pooled[query] for query in queries]))
+            predictions = predictor(chosen(pooled, queries))
             predictions = predictions / predictions.norm(dim=1, keepdim=True)
             target = torch.tensor([row_of[(r, *query)] for query in queries], device=keys.device)
             loss = F.cross_entropy(predictions @ keys.T / temperature, target)
@@ -189,11 +184,17 @@ def _slot_losses(processes, student_scores, teacher_scores, predictor, settings)
     return [torch.stack(pair) for pair in results], numbers
 
 
+def chosen(slots: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
+    """The slots (b, k, d) of some (picture, prototype) pairs: (n, d)."""
+    rows = [picture * slots.shape[1] + k for picture, k in pairs]
+    return slots.flatten(0, 1)[rows]
+
+
 @torch.no_grad()
 def move_teacher(teacher: list[Tensor], student: list[Tensor], momentum: float) -> None:
     """`θ_t ← m θ_t + (1 − m) θ_s`, tensor by tensor."""
     for mine, theirs in zip(teacher, student, strict=True):
-        mine.copy_(momentum * mine + (1 - momentum) * theirs)
+        mine.mul_(momentum).add_(theirs, alpha=1 - momentum)
 
 
 @torch.no_grad()
@@ -210,7 +211,8 @@ def lars_step(
         step = p.grad
         if p.ndim != 1:
             step = p.grad + weight_decay * p
-            if p.norm() > 0 and step.norm() > 0:
-                step = step * trust * p.norm() / step.norm()
-        buffer.copy_(momentum * buffer + step)
-        p.sub_(lr * buffer)
+            size, step_size = p.norm(), step.norm()
+            adapted = trust * size / step_size
+            step = step * torch.where((size > 0) & (step_size > 0), adapted, 1.0)
+        buffer.mul_(momentum).add_(step)
+        p.sub_(buffer, alpha=lr)

@@ -4,8 +4,6 @@ Networks are those of a built SlotCon, torch's and the config's; everything else
 PIL, `plain.losses`, updates tensor by tensor. On a GPU in float16, as published.
 """
 
-import time
-
 import plain
 import torch
 from plain_data import PlainPictures
@@ -36,7 +34,7 @@ class PlainTrainer:
         """One step on views (b, 2, 3, s, s), boxes (b, 2, 4) and flips (b, 2); the loss."""
         model, head, teacher = self.model, self.model.head, self.model.teacher
         plain.move_teacher(list(teacher.parameters()), self.followed, 0.99)
-        views = [view.contiguous() for view in views.to(self.device).unbind(1)]
+        views = [view.contiguous() for view in views.to(self.device, non_blocking=True).unbind(1)]
         places = boxes.to(self.device).transpose(0, 1), flips.to(self.device).transpose(0, 1)
         with torch.autocast(self.device, dtype=torch.float16, enabled=self.device == "cuda"):
             projected = plain.project(
@@ -58,30 +56,37 @@ class PlainTrainer:
         scale = LOSS_SCALE if self.device == "cuda" else 1.0
         (result.total * scale).backward()
         for p in self.params:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad / scale
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.div_(scale)
         plain.lars_step(self.params, self.buffers, self.lr)
         return result.total
 
 
 def train(
-    trainer: PlainTrainer, paths: list[str], draws: TwoViews, batch: int, steps: int, workers: int
-) -> tuple[list[float], list[float]]:
-    """Train some steps; seconds of each step, and how many of them it waited for its data."""
+    trainer: PlainTrainer,
+    clock,
+    paths: list[str],
+    draws: TwoViews,
+    batch: int,
+    steps: int,
+    workers: int,
+    prefetch: int,
+) -> None:
+    """Train some steps and tell the clock (a `speed_loop.BlockClock`) of batches and steps.
+
+    Raises:
+        FloatingPointError: the last loss is no number, so that what was timed was no training.
+    """
     loader = DataLoader(
         PlainPictures(paths, batch * steps, draws),
         batch_size=batch,
         num_workers=workers,
         drop_last=True,
         pin_memory=trainer.device == "cuda",
+        prefetch_factor=prefetch if workers else None,
     )
-    took, waited = [], []
-    start = time.perf_counter()
     for data in loader:
-        waited.append(time.perf_counter() - start)
-        trainer.step(data["views"], data["boxes"], data["flips"])
-        if trainer.device == "cuda":
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        took.append(now - start)
-        start = now
-    return took, waited
+        clock.data_arrived()
+        loss = trainer.step(data["views"], data["boxes"], data["flips"])
+        clock.step_done()
+    if not loss.isfinite():
+        raise FloatingPointError(f"the plain loop's last loss is {float(loss)}")

@@ -10,9 +10,11 @@ the float32 seeds. Exit status 1 if one is. float16 is measured where there is a
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -46,7 +48,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=96, help="of a view, pixels (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few steps: only to see it work")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.seeds < 2:
+        parser.error(f"--seeds is {args.seeds}, expected 2 or more: one has no spread")
+    return args
 
 
 def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
@@ -60,7 +65,9 @@ def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
     rounds = max(1, -(-20 * BATCH // pictures))
     steps_an_epoch = rounds * pictures // BATCH
     epochs = -(-args.steps // steps_an_epoch)
-    folder = args.folder / f"{way.replace(', ', '_')}_{seed}"
+    data = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+    name = f"{way.replace(', ', '_')}_{seed}_{args.size}px_{args.steps}steps_{data}"
+    folder = args.folder / name
     options = {
         "train_dataloader.dataset.source": repr(source) if args.data is None else source,
         "train_dataloader.batch_size": BATCH,
@@ -121,10 +128,18 @@ def draw(seeds: np.ndarray, others: dict[str, np.ndarray], window: int, path: Pa
 def main(argv: list[str] | None = None) -> int:
     """Train what is missing and compare. Returns the exit status."""
     args = parse_args(argv)
+    if not args.quick:
+        return compare(args)
+    args.steps, args.seeds, args.size = 24, 2, 64
+    with tempfile.TemporaryDirectory() as folder:
+        args.folder = Path(folder)
+        return compare(args)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """The curves of all ways beside float32's. Returns the exit status."""
     import torch
 
-    if args.quick:
-        args.steps, args.seeds, args.size = 24, 2, 64
     window = min(WINDOW, args.steps // 4)
     ways = [way for way in WAYS if way != "float16" or torch.cuda.is_available()]
     runs = [("float32", seed) for seed in range(args.seeds)] + [(way, 0) for way in ways[1:]]

@@ -1,6 +1,7 @@
 """Pictures for `tools/speed.py`, and the two pipelines as pairs of (ours, plain)."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -35,15 +36,21 @@ def write_jpegs(folder: Path, width: int, height: int, copies: int = 1) -> list[
 
 
 def worker_pair(paths: list[str], draws: TwoViews) -> Pair:
-    """What a worker does with each of the files: ours leaves the colours to the device."""
+    """What a worker does with each of the files: ours leaves the colours to the device.
+
+    The n-th call of one side draws the views that the n-th call of the other does.
+    """
+    our_calls, plain_calls = count(), count()
+
+    def seeded(calls):
+        call = next(calls)
+        return [(path, np.random.default_rng((call, i))) for i, path in enumerate(paths)]
 
     def ours():
-        return [draws(read_pixels(p), np.random.default_rng(i)) for i, p in enumerate(paths)]
+        return [draws(read_pixels(path), rng) for path, rng in seeded(our_calls)]
 
     def plainly():
-        return [
-            two_views(open_picture(p), draws, np.random.default_rng(i)) for i, p in enumerate(paths)
-        ]
+        return [two_views(open_picture(path), draws, rng) for path, rng in seeded(plain_calls)]
 
     return ours, plainly
 
@@ -52,6 +59,8 @@ def device_pair(items: list[dict], device: str) -> Pair:
     """Colours and normalisation of one batch of our workers' items; plainly on the CPU."""
     preprocessor = TwoViewPreprocessor().to(device)
     batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+    if device == "cuda":  # as the loader hands it over
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
 
     def ours():
         return torch.stack(preprocessor(batch, training=True)["inputs"], dim=1)

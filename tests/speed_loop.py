@@ -1,8 +1,13 @@
 """The training loop with its real loader, ours as `tools/train.py` runs it and plainly."""
 
+import gc
 import tempfile
+import time
 from pathlib import Path
 
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from plain_training import PlainTrainer
@@ -11,51 +16,139 @@ from plain_training import train as train_plainly
 from slotcon_plugin.data.views import TwoViews
 from slotcon_plugin.engine.launch import fit_to_machine
 from slotcon_plugin.engine.options import read_config
+from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.optim.lars import SlotConLARS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "pretrain"
-Loop = tuple[list[float], list[float]]  # seconds of each step, and of waiting for its data
+PREFETCH = 1  # batches a worker prepares ahead: few, so that they are soon used up
 
 
-def loop_config(paths: list[str], device: str, batch: int, steps: int, workers: int, options=()):
-    """On a GPU the R50 recipe for COCO in bfloat16; else the small one, in float32."""
-    name = "slotcon_r50_coco.py" if device == "cuda" else "slotcon_r18_demo.py"
-    cfg = read_config(CONFIGS / name, list(options))
-    dataset = cfg.train_dataloader.dataset
-    dataset.source, dataset.preset = paths, None
-    cfg.train_dataloader.batch_size, cfg.train_dataloader.num_workers = batch, workers
-    cfg.train_dataloader.persistent_workers = workers > 0
-    cfg.train_dataloader.sampler.rounds = -(-batch * steps // len(paths))
+class BlockClock:
+    """Seconds of blocks of steps, and how long of it the loop stood waiting for its data.
+
+    Both sides are read alike: the device is waited for at the end of a block and nowhere else, and
+    waiting is the host's time from the end of a step's last line to the arrival of the next batch.
+    """
+
+    def __init__(self, device: str, block: int) -> None:
+        self.device, self.block = device, block
+        self.took: list[float] = []
+        self.waited: list[float] = []
+        self.steps, self.wait = 0, 0.0
+        self.start = self.last = time.perf_counter()
+
+    def data_arrived(self) -> None:
+        """A batch is there."""
+        self.wait += time.perf_counter() - self.last
+
+    def step_done(self) -> None:
+        """A step is over."""
+        self.steps += 1
+        if self.steps % self.block == 0:
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            self.took.append(now - self.start)
+            self.waited.append(self.wait)
+            self.start, self.wait = now, 0.0
+        self.last = time.perf_counter()
+
+
+class DataArrived(Hook):
+    """Reads the clock before every other hook."""
+
+    def __init__(self, clock: BlockClock) -> None:
+        self.clock = clock
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.clock.data_arrived()
+
+
+class StepDone(Hook):
+    """Reads the clock after every other hook."""
+
+    def __init__(self, clock: BlockClock) -> None:
+        self.clock = clock
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.clock.step_done()
+
+
+def loop_config(
+    paths: list[str], device: str, batch: int, steps: int, workers: int, quick: bool = False
+) -> Config:
+    """On a GPU the R50 recipe for COCO as fast as it goes; else, and if quick, the small one."""
+    recipe = device == "cuda" and not quick
+    options = ["train_dataloader.dataset.views.size=64"] if quick else []
+    cfg = read_config(CONFIGS / f"slotcon_{'r50_coco' if recipe else 'r18_demo'}.py", options)
+    loader = cfg.train_dataloader
+    loader.dataset.source, loader.dataset.preset = paths, None
+    loader.batch_size, loader.num_workers = batch, workers
+    loader.persistent_workers = workers > 0
+    if workers:
+        loader.prefetch_factor = PREFETCH
+    loader.sampler.rounds = -(-batch * steps // len(paths))
     cfg.train_cfg.max_epochs = 1
     cfg.param_scheduler = dict(type="WarmupCosineLR", warmup=steps, by_epoch=False)
     cfg.default_hooks.checkpoint = None
     cfg.visualizer = None
     cfg.log_level = "ERROR"
-    if device == "cuda":
-        cfg.model.channels_last = cfg.model.compile = True
+    cfg.model.channels_last = cfg.model.compile = recipe
     return cfg
 
 
-def run_ours(cfg) -> Loop:
-    """Train with MMEngine's runner; times are its own, of `IterTimerHook`."""
+def run_ours(cfg: Config, clock: BlockClock) -> None:
+    """Train with MMEngine's runner."""
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
-        fit_to_machine(cfg, "none", precision="bf16" if cfg.model.get("compile") else None)
+        fit_to_machine(cfg, "none", precision="bf16" if cfg.model.compile else None)
         runner = Runner.from_cfg(cfg)
+        runner.register_hook(DataArrived(clock), "HIGHEST")
+        runner.register_hook(StepDone(clock), "LOWEST")
         runner.train()
-        history = runner.message_hub.log_scalars
-        return tuple(
-            [float(value) for value in history[f"train/{name}"].data[0]]
-            for name in ("time", "data_time")
-        )
 
 
-def run_plainly(cfg, paths: list[str], device: str, steps: int) -> Loop:
+def run_plainly(cfg: Config, clock: BlockClock, paths: list[str], device: str, steps: int) -> None:
     """The same networks and sizes, the plain loop."""
     model = MODELS.build({**cfg.model, "compile": False, "channels_last": False})
+    model.init_weights()
     views = dict(cfg.train_dataloader.dataset.get("views") or {})
     views.pop("type", None)
     loader = cfg.train_dataloader
-    trainer = PlainTrainer(model, device)
-    return train_plainly(
-        trainer, paths, TwoViews(**views), loader.batch_size, steps, loader.num_workers
-    )
+    trainer, draws = PlainTrainer(model, device), TwoViews(**views)
+    size = loader.batch_size, steps, loader.num_workers
+    train_plainly(trainer, clock, paths, draws, *size, PREFETCH)
+
+
+def largest_batch(cfg: Config, start: int, most: int = 8192) -> int:
+    """The largest of `start`, twice it, four times it ... that two steps of ours fit with.
+
+    Without torch.compile, which needs a little less; pictures are noise. 0 if not even `start`.
+    """
+    fits = 0
+    while 2 * fits <= most:
+        try:
+            _two_steps(cfg, batch := 2 * fits or start)
+        except torch.OutOfMemoryError:
+            break
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()
+        fits = batch
+    return fits
+
+
+def _two_steps(cfg: Config, batch: int) -> None:
+    model = MODELS.build({**cfg.model, "compile": False}).cuda().train()
+    model.init_weights()
+    model.expect_teacher_moves()
+    optimizer = SlotConLARS([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    views = list(torch.randn(2, batch, 3, 224, 224, device="cuda"))
+    boxes = torch.tensor([0.0, 0.0, 1.0, 1.0], device="cuda").expand(2, batch, 4)
+    geometry = ViewGeometry(boxes, torch.zeros(2, batch, dtype=torch.bool, device="cuda"))
+    for _ in range(2):
+        with torch.autocast("cuda", torch.bfloat16):
+            losses = model(views, geometry, mode="loss")
+        (losses["loss_group"] + losses["loss_slot"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()

@@ -14,8 +14,14 @@ from tiny_model import LastMap, plain_losses, random_geometry  # noqa: F401  (re
 from torch import Tensor, nn
 
 from slotcon_plugin.functional.alignment import ViewGeometry, align
-from slotcon_plugin.functional.grouping import Grouping, prototype_scores, unit_directions
+from slotcon_plugin.functional.grouping import (
+    Grouping,
+    active_slots,
+    prototype_scores,
+    unit_directions,
+)
 from slotcon_plugin.models.losses import GroupingLoss, SlotLoss
+from slotcon_plugin.models.teacher import follow
 from slotcon_plugin.optim.lars import SlotConLARS
 
 Pair = tuple[Callable[[], object], Callable[[], object]]
@@ -83,8 +89,8 @@ class Step:
     def pairs(self) -> dict[str, Pair]:
         """Forward and backward of each part, and of all together."""
         return {
-            "scores and alignment": self._scores(),
-            "grouping loss": self._grouping_loss(),
+            "scores": self._scores(),
+            "alignment and grouping loss": self._grouping_loss(),
             "slot loss": self._slot_loss(),
             "all of these": self.losses(),
         }
@@ -110,43 +116,43 @@ class Step:
     def _scores(self) -> Pair:
         student, teacher = self._weights()
         views = [view.clone().requires_grad_() for view in self.views]
-        places = list(zip(*self.geometry, strict=True))
         batch, _, height, width = views[0].shape
         upstream = torch.randn(batch, len(student), height, width).to(views[0])
 
-        def through(score_and_align):
-            results = [score_and_align(v, student, place) for v, place in zip(views, places)]
+        def through(score, upstream):
+            scores = [score(view, student) for view in views]
             with torch.no_grad():
-                results += [score_and_align(v, teacher, place) for v, place in zip(views, places)]
-            # What follows pulls at the scores themselves and at the aligned ones.
-            pulled = sum(((s + a) * upstream).sum() for s, a in results[:2])
-            maps = [m for pair in results for m in pair]
-            return *maps, *backward(pulled, [*views, student])
+                known = [score(view, teacher) for view in views]
+            return *scores, *known, *torch.autograd.grad(scores, [*views, student], [upstream] * 2)
 
-        def ours(view, prototypes, place):
-            scores = prototype_scores(unit_directions(view), prototypes)
-            return scores, align(scores, *place)
+        def ours(view, prototypes):
+            return prototype_scores(unit_directions(view), prototypes)
 
-        def plainly(view, prototypes, place):
-            scores = plain.score_maps(view, prototypes)
-            return scores, plain.inverse_augmentation(scores, *place)
-
-        return lambda: through(ours), lambda: through(plainly)
+        return (
+            lambda: through(ours, innermost(upstream)),
+            lambda: through(plain.score_maps, upstream),
+        )
 
     def _grouping_loss(self) -> Pair:
         student, teacher = self._score_maps()
+        our_student = [innermost(scores).requires_grad_() for scores in student]
+        our_teacher = [innermost(scores) for scores in teacher]
         loss = GroupingLoss(student[0].shape[1]).to(student[0])
 
         def ours():
-            per_direction = loss(student, teacher)
-            return per_direction, *backward(per_direction.sum(), student)
+            places = list(zip(*self.geometry, strict=True))
+            per_direction = loss(
+                *(
+                    [align(scores, *place) for scores, place in zip(views, places, strict=True)]
+                    for views in (our_student, our_teacher)
+                )
+            )
+            return per_direction, *backward(per_direction.sum(), our_student)
 
         def plainly():
-            per_direction = torch.stack(
-                [
-                    plain.grouping_loss(student[s], teacher[t], loss.center, plain.Settings())
-                    for s, t in plain.DIRECTIONS
-                ]
+            projected = plain.Projected(self.views, self.views, *self.geometry)
+            per_direction = plain._grouping_losses(
+                projected, student, teacher, loss.center, plain.Settings()
             )
             return per_direction, *backward(per_direction.sum(), student)
 
@@ -154,23 +160,25 @@ class Step:
 
     def _slot_loss(self) -> Pair:
         student, teacher = self._score_maps()
+        our_student = [innermost(scores).requires_grad_() for scores in student]
+        our_teacher = [innermost(scores) for scores in teacher]
         views = [view.clone().requires_grad_() for view in self.views]
-        leaves, predictor, loss = [*views, *student], SlotsThemselves(), SlotLoss()
+        predictor, loss = SlotsThemselves(), SlotLoss()
         projected = plain.Projected(views, self.views, *self.geometry)
 
         def ours():
             groupings = [
-                [Grouping(f, f, s, 0.07) for f, s in zip(features, scores, strict=True)]
-                for features, scores in ((views, student), (self.views, teacher))
+                [Grouping(f, f, s, 0.07, active_slots(s)) for f, s in zip(features, scores)]
+                for features, scores in ((views, our_student), (self.views, our_teacher))
             ]
             per_direction = loss(*groupings, predictor)
-            return per_direction, *backward(per_direction.sum(), leaves)
+            return per_direction, *backward(per_direction.sum(), [*views, *our_student])
 
         def plainly():
             (per_direction,), _ = plain._slot_losses(
                 [projected], [student], [teacher], predictor, plain.Settings()
             )
-            return per_direction, *backward(per_direction.sum(), leaves)
+            return per_direction, *backward(per_direction.sum(), [*views, *student])
 
         return ours, plainly
 
@@ -186,6 +194,11 @@ class Step:
                 for weights in self._weights()
             )
         return [scores.requires_grad_() for scores in student], teacher
+
+
+def innermost(scores: Tensor) -> Tensor:
+    """A copy (b, k, h, w) of scores with the prototypes innermost, as ours lie in memory."""
+    return scores.detach().clone(memory_format=torch.channels_last)
 
 
 def backward(value: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
@@ -223,8 +236,7 @@ class Updates:
 
     def _move_ours(self):
         params, teacher = self.sides[0]
-        with torch.no_grad():  # as models.teacher.Teacher.follow, which takes modules
-            torch._foreach_lerp_(teacher, params[: len(teacher)], 1 - 0.99)
+        follow(teacher, params[: len(teacher)], 0.99)
         return teacher
 
     def _move_plainly(self):

@@ -1,10 +1,9 @@
-"""The tables of `tools/speed.py`: what is measured, beside what, against which goal on a CPU."""
+"""The tables of `tools/speed.py`: what is measured, beside what, against which goal."""
 
 import gc
-import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,21 @@ import torch
 from mmengine.registry import MODELS
 from speed_data import SIZES, device_pair, worker_pair, write_jpegs
 from speed_exchange import exchange
-from speed_loop import CONFIGS, loop_config, run_ours, run_plainly
+from speed_loop import (
+    CONFIGS,
+    PREFETCH,
+    BlockClock,
+    largest_batch,
+    loop_config,
+    run_ours,
+    run_plainly,
+)
+from speed_networks import network_pairs
 from speed_step import Step, Updates
 
 from slotcon_plugin.benchmark.memory import peak_bytes
 from slotcon_plugin.benchmark.report import Row, timed_row
-from slotcon_plugin.benchmark.timing import race
+from slotcon_plugin.benchmark.timing import race, spread
 from slotcon_plugin.data.views import TwoViews
 from slotcon_plugin.engine.options import read_config
 
@@ -35,12 +43,20 @@ class Settings:
     device: str = "cpu"
     rounds: int = 7
     quick: bool = False
-    loop_steps: int = 12
     loop_batch: int = 16
+    loop_blocks: int = 4  # that count, of ours
+    plain_blocks: int = 4
+    block: int = 3  # steps
     workers: int = 2
+    search_batch: bool = False
+
+    def goal(self, goals: dict[int, float], k: int) -> float | None:
+        """A ratio that is aimed at on a CPU."""
+        return goals.get(k) if self.device == "cpu" else None
 
 
 Say = Callable[[str], None]
+Rows = Iterator[Row]
 
 
 def clock(settings: Settings) -> Callable[[], float]:
@@ -49,11 +65,11 @@ def clock(settings: Settings) -> Callable[[], float]:
     return time.process_time if alone else time.perf_counter
 
 
-def data_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
+def data_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     """The worker part and the device part of the pipeline, at two sizes."""
-    rows = []
     draws = TwoViews(size=64 if settings.quick else 224)
     threads = torch.get_num_threads()
+    on_cpu = settings.device == "cpu"
     for width, height in SIZES[: 1 if settings.quick else 2]:
         say(f"data: {width} x {height}")
         paths = write_jpegs(folder / f"{width}x{height}", width, height)
@@ -61,106 +77,126 @@ def data_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
         pair = worker_pair(paths, draws)
         times = race(*pair, rounds=settings.rounds, clock=time.process_time)
         name, unit = f"worker part, {width}×{height}", "pictures/s/core"
-        rows.append(timed_row("data", name, times, 4.0, len(paths), unit))
+        yield timed_row("data", name, times, 4.0 if on_cpu else None, len(paths), unit)
     items = pair[0]() * (1 if settings.quick else max(settings.batch // len(paths), 1))
-    torch.set_num_threads(1 if settings.device == "cpu" else threads)
-    times = race(
-        *device_pair(items, settings.device), settings.rounds, settings.device, clock(settings)
-    )
-    unit = "pictures/s/core" if settings.device == "cpu" else "pictures/s"
-    rows.append(timed_row("data", "device part", times, None, len(items), unit))
+    torch.set_num_threads(1 if on_cpu else threads)
+    pair = device_pair(items, settings.device)
+    times = race(*pair, settings.rounds, settings.device, clock(settings))
+    name = f"device part of {len(items)} (plain: PIL on one core)"
+    unit = "pictures/s/core" if on_cpu else "pictures/s"
+    yield timed_row("data", name, times, None, len(items), unit)
     torch.set_num_threads(threads)
-    return rows
 
 
-def step_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
+def step_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     """Forward and backward of each part, teacher and optimiser, and their sum."""
-    rows = []
+
+    def timed(pair):
+        return race(*pair, settings.rounds, settings.device, clock(settings))
+
+    model = read_config(CONFIGS / recipe(settings)).model
+    if settings.device == "cuda":
+        size = 64 if settings.quick else 224
+        for name, pair in network_pairs(model, settings.batch, size, "cuda").items():
+            say(f"step: {name}")
+            yield timed_row("step", f"{name} (ours bf16, plain fp16)", timed(pair))
+        del pair
+        torch.cuda.empty_cache()
     networks = None
-    for name, pair in Updates(*recipe_parameters(settings)).pairs().items():
+    for name, pair in Updates(*recipe_parameters(model, settings.device)).pairs().items():
         say(f"step: {name}, all networks")
-        times = race(*pair, settings.rounds, settings.device, clock(settings))
-        rows.append(timed_row("step", f"{name}, all networks", times))
+        times = timed(pair)
+        yield timed_row("step", f"{name}, all networks", times)
         networks = times if networks is None else added(networks, times)
     gc.collect()
     for k in settings.num_prototypes:
         step = Step(k, settings.batch, device=settings.device)
-        weights = [step.model.head.prototypes.weight]
-        small = Updates([weights[0].expand(k, -1)], 1).pairs()
-        whole = None
+        parts = {}
         for name, pair in step.pairs().items():
             say(f"step: K = {k}, {name}")
-            times = whole = race(*pair, settings.rounds, settings.device, clock(settings))
-            rows.append(timed_row("step", f"K {k}: {name}", times))
-        for name, pair in small.items():
-            times = race(*pair, settings.rounds, settings.device, clock(settings))
+            parts[name] = timed(pair)
+            yield timed_row("step", f"K {k}: {name}", parts[name])
+        whole = parts["all of these"]
+        for name, pair in Updates([step.model.head.prototypes.weight], 1).pairs().items():
+            times = timed(pair)
+            yield timed_row("step", f"K {k}: {name}, prototypes", times)
             whole = added(whole, times)
-            rows.append(timed_row("step", f"K {k}: {name}, prototypes", times))
-        goal = STEP_GOALS.get(k)
-        rows.append(timed_row("step", f"K {k}: the whole part", whole, goal))
-        whole = added(whole, networks)
-        rows.append(timed_row("step", f"K {k}: and the networks' updates", whole))
-        del step, small
+        goal = settings.goal(STEP_GOALS, k)
+        yield timed_row("step", f"K {k}: the whole part", whole, goal)
+        yield timed_row("step", f"K {k}: and the networks' updates", added(whole, networks))
+        del step, pair
         gc.collect()
-    return rows
 
 
-def memory_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
+def memory_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     """Peak of forward and backward, without the networks."""
-    rows = []
     for k in settings.num_prototypes:
         say(f"memory: K = {k}")
         sides = Step(k, settings.batch, device=settings.device).losses()
         ours, plain = (peak_bytes(side, settings.device) for side in sides)
-        rows.append(Row("memory", f"K {k}: peak", "bytes", ours, plain, goal=MEMORY_GOALS.get(k)))
-    return rows
+        goal = settings.goal(MEMORY_GOALS, k)
+        yield Row("memory", f"K {k}: peak", "bytes", ours, plain, goal=goal)
 
 
-def exchange_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
+def exchange_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     """Bytes that one of two gloo processes sends in a step, without the gradients."""
     say("exchange: two processes on the CPU")
     batch = min(settings.batch, 16)
-    found = exchange(list(settings.num_prototypes), batch)
-    return [
-        Row(
-            "exchange",
-            f"K {k}: a process sends",
-            "traffic",
-            result["ours"],
-            result["plain"],
-            goal=EXCHANGE_GOALS.get(k),
-        )
-        for k, result in found.items()
-    ]
+    for k, result in exchange(list(settings.num_prototypes), batch).items():
+        name, goal = f"K {k}: a process sends, batch {batch}", EXCHANGE_GOALS.get(k)
+        yield Row("exchange", name, "traffic", result["ours"], result["plain"], goal=goal)
 
 
-def all_rows(settings: Settings, folder: Path, say: Say) -> list[Row]:
-    """The training loop with the real loader; the first quarter of the steps does not count."""
-    copies = 1 if settings.quick else 16
-    paths = write_jpegs(folder / "loop", *SIZES[0], copies)
-    options = ["train_dataloader.dataset.views.size=64"] if settings.quick else []
-    steps, batch = settings.loop_steps, settings.loop_batch
-    arguments = (paths, settings.device, batch, steps, settings.workers, options)
-    say(f"all: {steps} plain steps of {batch}")
-    try:
-        plain = run_plainly(loop_config(*arguments), paths, settings.device, steps)
-    except torch.OutOfMemoryError:
-        say("all: the plain loop does not fit into this device's memory")
-        plain = None
-    gc.collect()
-    torch.cuda.empty_cache()
-    say(f"all: {steps} steps of ours")
-    ours = run_ours(loop_config(*arguments))
-    speeds, waits = [], []
-    for side in (ours, plain):
-        took, waited = (times[len(times) // 4 :] for times in side) if side else ([], [])
-        speeds.append(batch * len(took) / sum(took) if took else None)
-        waits.append(sum(waited) / sum(took) if took else None)
-    encoder = "R50 recipe, COCO" if settings.device == "cuda" else "R18, 128 pixels"
-    return [
-        Row("all", f"training loop, {encoder}", "pictures/s", *speeds),
-        Row("all", "waiting for data", "share", *waits),
-    ]
+def all_rows(settings: Settings, folder: Path, say: Say) -> Rows:
+    """The training loop with the real loader, one side after the other.
+
+    What the workers have prepared meanwhile is used up, and everything compiled, before blocks
+    count.
+    """
+    on_gpu, batch, block = settings.device == "cuda", settings.loop_batch, settings.block
+    recipe = on_gpu and not settings.quick
+    paths = write_jpegs(folder / "loop", *SIZES[0], copies=1 if settings.quick else 16)
+    skipped = -(-settings.workers * PREFETCH // block) + 1
+    sides = []
+    for name, blocks in (("ours", settings.loop_blocks), ("plain", settings.plain_blocks)):
+        steps = (skipped + blocks) * block
+        say(f"all: {name}, {steps} steps of {batch}, {skipped * block} of them to warm up")
+        arguments = paths, settings.device, batch, steps, settings.workers, settings.quick
+        cfg, stopwatch = loop_config(*arguments), BlockClock(settings.device, block)
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            if name == "ours":
+                run_ours(cfg, stopwatch)
+            else:
+                run_plainly(cfg, stopwatch, paths, settings.device, steps)
+        except Exception as error:
+            say(f"all: {name} failed: {type(error).__name__}: {error}")
+        counted = slice(skipped, skipped + blocks)
+        took, waited = stopwatch.took[counted], stopwatch.waited[counted]
+        speeds = [block * batch / seconds for seconds in took]
+        found = dict(speed=None, spread=0.0, wait=None, peak=None)
+        if len(took) == blocks:
+            found = dict(
+                speed=statistics.median(speeds), spread=spread(speeds), wait=sum(waited) / sum(took)
+            )
+            found["peak"] = torch.cuda.max_memory_allocated() if on_gpu else None
+        sides.append(found)
+        gc.collect()
+        torch.cuda.empty_cache()
+    ours, plain = sides
+    name = f"training loop of {batch}, {'R50 for COCO, 224' if recipe else 'R18, small'} pixels"
+    speeds, spreads = ((ours[key], plain[key]) for key in ("speed", "spread"))
+    goals = dict(goal=2.0, value_goal=1640.0) if recipe else {}
+    yield Row("all", name, "pictures/s", *speeds, *spreads, **goals)
+    goal = 0.05 if recipe else None
+    yield Row("all", "waiting for data", "share", ours["wait"], plain["wait"], value_goal=goal)
+    if on_gpu:
+        yield Row("all", "peak of the loop", "bytes", ours["peak"], plain["peak"])
+    if settings.search_batch:
+        say(f"all: the largest batch that fits, from {batch}")
+        cfg = loop_config(paths, "cuda", batch, 1, 0, settings.quick)
+        yield Row("all", "largest batch, by doubling", "pictures", largest_batch(cfg, batch), None)
 
 
 TABLES = {
@@ -172,10 +208,14 @@ TABLES = {
 }
 
 
-def recipe_parameters(settings: Settings) -> tuple[list[torch.Tensor], int]:
-    """Parameters of the R50 recipe (quick: of the demo's), and how many of them the teacher has."""
-    name = "slotcon_r18_demo.py" if settings.quick else "slotcon_r50_coco.py"
-    model = MODELS.build(read_config(CONFIGS / name).model).to(settings.device)
+def recipe(settings: Settings) -> str:
+    """Whose networks are measured: the R50 recipe's for COCO, quickly the demo's."""
+    return "slotcon_r18_demo.py" if settings.quick else "slotcon_r50_coco.py"
+
+
+def recipe_parameters(config: dict, device: str) -> tuple[list[torch.Tensor], int]:
+    """Parameters of a model, and how many of the first of them the teacher has."""
+    model = MODELS.build(config).to(device)
     followed = [p for part in model.student for p in part.parameters()]
     return [*followed, *model.head.predictor.parameters()], len(followed)
 
@@ -185,11 +225,6 @@ def added(times, more):
     return type(times)(
         *([a + b for a, b in zip(*sides, strict=True)] for sides in zip(times, more, strict=True))
     )
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if os.name == "posix" else os.cpu_count() or 1
 
 
 def growth(settings: Settings, say: Say) -> dict[str, dict[str, list]]:

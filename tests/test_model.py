@@ -400,7 +400,7 @@ def test_the_host_waits_once_in_a_step(monkeypatch):
         optimizer.step()
     assert [name for name in waits.seen if name != "nonzero_static"] == []
     assert len(waits.seen) == 4  # queries and keys of two directions, of sizes already known
-    assert [counts.shape for counts in lists] == [(4,)]
+    assert [counts.shape for counts in lists] == [(6,)]
 
 
 def test_the_check_above_sees_what_it_should():

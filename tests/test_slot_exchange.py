@@ -18,7 +18,12 @@ from torch import nn
 
 from slotcon_plugin.functional import collectives
 from slotcon_plugin.functional.alignment import ViewGeometry
-from slotcon_plugin.functional.grouping import Grouping, prototype_scores, unit_directions
+from slotcon_plugin.functional.grouping import (
+    Grouping,
+    active_slots,
+    prototype_scores,
+    unit_directions,
+)
 from slotcon_plugin.models.losses import GroupingLoss, SlotLoss
 from slotcon_plugin.models.mlp import SlotPredictor
 
@@ -136,7 +141,8 @@ def places(rank):
 
 def group(pixels, prototypes):
     directions = unit_directions(pixels)
-    return Grouping(pixels, directions, prototype_scores(directions, prototypes), 0.07)
+    scores = prototype_scores(directions, prototypes)
+    return Grouping(pixels, directions, scores, 0.07, active_slots(scores))
 
 
 def losses_on_features(rank, zero_on=None):
@@ -232,7 +238,7 @@ def test_only_active_slots_travel(exchanged):
         keys.append(sum(len(s) for view in scores for s in plain.active_sets(view)))
     assert keys[0] != keys[1]
     for result in exchanged("all"):
-        assert result["sent"] == [(torch.int64, 4), (torch.float64, max(keys) * 12)]
+        assert result["sent"] == [(torch.int64, 6), (torch.float64, max(keys) * 12)]
     assert max(keys) < 2 * 3 * 15  # what the dense exchange sends: views, pictures, prototypes
 
 

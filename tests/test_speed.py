@@ -1,5 +1,6 @@
 """tools/speed.py runs, and what it measures side by side gives the same. No times are judged."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -7,9 +8,12 @@ import sys
 import numpy as np
 import plain
 import pytest
+import speed_tables
 import torch
 from speed_data import device_pair, worker_pair, write_jpegs
 from speed_exchange import exchange
+from speed_loop import CONFIGS, BlockClock, loop_config
+from speed_networks import network_pairs
 from speed_step import Step, Updates
 from tiny_model import gradients, random_geometry, random_views, tiny_model
 from tiny_training import ROOT, environment
@@ -20,6 +24,7 @@ from slotcon_plugin.benchmark.report import Row, table, timed_row
 from slotcon_plugin.benchmark.timing import Timed, race, spread
 from slotcon_plugin.data import photometric
 from slotcon_plugin.data.views import TwoViews
+from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.functional import chunks
 from slotcon_plugin.functional.grouping import pool_slots
 from slotcon_plugin.functional.losses import grouping_loss
@@ -36,7 +41,7 @@ def same(ours, expected):
 
 
 @pytest.mark.parametrize(
-    "name", ["scores and alignment", "grouping loss", "slot loss", "all of these"]
+    "name", ["scores", "alignment and grouping loss", "slot loss", "all of these"]
 )
 @pytest.mark.parametrize("chunk", [None, 1])
 def test_each_part_of_the_step_equals_its_plain_version(name, chunk, monkeypatch):
@@ -132,7 +137,7 @@ def test_ratios_and_spread_by_hand():
     assert Row("memory", "c", "bytes", 10, 25).ratio == 2.5
     assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(0.5)
     text = table([row, Row("memory", "c", "bytes", 2**20, 2**21, goal=3.0)])
-    assert "4.0×" in text and "≥ 4 yes" in text and "≥ 3 NO" in text and "1.00 MiB" in text
+    assert "4.0×" in text and "≥ 4× yes" in text and "≥ 3× NO" in text and "1.00 MiB" in text
 
 
 def test_the_tool_measures_every_table(tmp_path):
@@ -157,6 +162,72 @@ def test_the_tool_measures_every_table(tmp_path):
     assert record["machine"]["torch"] == torch.__version__
     assert (tmp_path / "growth.png").stat().st_size > 0
     assert "[speed]" in done.stderr and "[speed]" not in done.stdout
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_loops_config_is_that_of_the_device(device, quick):
+    """Needs no GPU: what `--device cuda` would train."""
+    cfg = loop_config(["a.jpg"] * 10, device, batch=8, steps=5, workers=3, quick=quick)
+    large = device == "cuda" and not quick
+    assert cfg.model.backbone.depth == (50 if large else 18)
+    assert cfg.model.compile == cfg.model.channels_last == large
+    loader = cfg.train_dataloader
+    assert (loader.batch_size, loader.num_workers, loader.prefetch_factor) == (8, 3, 1)
+    assert loader.sampler.rounds * 10 // 8 >= 5
+    assert loader.dataset.get("views", {}).get("size", 224) == (
+        64 if quick else 224 if large else 128
+    )
+
+
+def test_networks_alone_give_maps_of_one_shape():
+    model = read_config(CONFIGS / "slotcon_r18_demo.py").model
+    for pair in network_pairs(model, 2, 32, "cpu").values():
+        ours, plainly = (side() for side in pair)
+        assert ours.shape == plainly.shape == (2, 128, 2, 2)
+        assert (ours.dtype, plainly.dtype) == (torch.bfloat16, torch.float16)
+
+
+def test_a_block_ends_with_its_last_step():
+    clock = BlockClock("cpu", block=2)
+    for _ in range(5):
+        clock.data_arrived()
+        clock.step_done()
+    assert len(clock.took) == len(clock.waited) == 2
+    assert all(0 < waited <= took for waited, took in zip(clock.waited, clock.took, strict=True))
+
+
+def test_a_table_that_fails_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
+    def breaks(settings, folder, say):
+        yield Row("data", "the first", "s", 1.0, 2.0)
+        raise RuntimeError("a device of glass")
+
+    def works(settings, folder, say):
+        yield Row("step", "the second", "s", 1.0, 2.0)
+
+    monkeypatch.setattr(speed_tables, "TABLES", {"data": breaks, "step": works})
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    speed = importlib.import_module("speed")
+    out = tmp_path / "speed.json"
+    failed = speed.run(speed.parse_args(["data", "step", "--quick", "--json", str(out)]))
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert failed == 1
+    assert [(r["name"], r["ours"]) for r in rows] == [
+        ("the first", 1.0),
+        ("RuntimeError", None),
+        ("the second", 1.0),
+    ]
+    assert "failed" in capsys.readouterr().out
+
+
+def test_goals_of_values_and_of_ratios():
+    speed = Row("all", "a", "pictures/s", 2000.0, 1500.0, goal=2.0, value_goal=1640.0)
+    wait = Row("all", "b", "share", 0.07, None, value_goal=0.05)
+    failed = Row("all", "c", "pictures/s", None, None, value_goal=1640.0)
+    text = table([speed, wait, failed])
+    assert "≥ 2× NO, ≥ 1,640 yes" in text and "≤ 5% NO" in text and "≥ 1,640 NO" in text
+    settings = speed_tables.Settings(device="cuda")
+    assert settings.goal({256: 2.0}, 256) is None  # those of a CPU
 
 
 @pytest.mark.parametrize(

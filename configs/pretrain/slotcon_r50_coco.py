@@ -2,6 +2,8 @@
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
 Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
+Fastest:  python tools/train.py configs/pretrain/slotcon_r50_coco.py --amp bf16 --compile
+          --cfg-options model.channels_last=True (one GPU; docs/speed.md).
 Data:     every picture of train2017 (118,287), no labels. COCO_ROOT, or
           --cfg-options train_dataloader.dataset.source=PATH, names the folder of train2017/.
 Cost:     8 GPUs x 64 pictures. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,

@@ -3,8 +3,12 @@
 import json
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -19,6 +23,7 @@ UNITS = {
     "traffic": (2**10, "KiB"),
     "pictures/s/core": (1, "pictures/s/core"),
     "pictures/s": (1, "pictures/s"),
+    "pictures": (1, "pictures"),
     "share": (0.01, "%"),
 }
 
@@ -30,15 +35,17 @@ class Row:
     table: str  # data, step, memory, exchange or all
     name: str
     unit: str  # a key of UNITS
-    ours: float  # median
-    plain: float | None  # median; None where there is no plain version
+    ours: float | None  # median; None if the measurement failed
+    plain: float | None  # median; None where there is no plain version, or it failed
     ours_spread: float = 0.0  # half the quartiles' distance, share of the median
     plain_spread: float = 0.0
     ratio: float | None = None  # how many times ours is better
-    goal: float | None = None  # the ratio that is aimed at, on a CPU
+    goal: float | None = None  # the least ratio that is aimed at
+    value_goal: float | None = None  # of ours itself: the least, of a share the most
 
     def __post_init__(self) -> None:
-        if self.plain is not None and self.ratio is None and self.unit != "share":
+        measured = self.ours is not None and self.plain is not None
+        if measured and self.ratio is None and self.unit != "share":
             more_is_better = self.unit.startswith("pictures")
             large, small = (self.ours, self.plain) if more_is_better else (self.plain, self.ours)
             self.ratio = large / small if small else None
@@ -80,8 +87,18 @@ def machine(device: str) -> dict:
         "pillow": PIL.__version__,
         "jpeg": "simplejpeg" if decode.decode_jpeg is not None else "PIL",
     }
+    for library in ("mmengine", "simplejpeg"):
+        if find_spec(library):
+            facts[library] = import_module(library).__version__
     if device == "cuda":
-        facts |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+        memory = torch.cuda.get_device_properties(0).total_memory
+        facts |= {
+            "gpu": torch.cuda.get_device_name(),
+            "gpu memory": f"{memory / 2**30:.0f} GiB",
+            "driver": _driver(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
     return facts
 
 
@@ -94,7 +111,7 @@ def table(rows: list[Row]) -> str:
             (
                 row.table,
                 row.name,
-                _written(row.ours, row.unit),
+                "failed" if row.ours is None else _written(row.ours, row.unit),
                 f"{row.ours_spread:.0%}" if row.ours_spread else "",
                 "" if row.plain is None else _written(row.plain, row.unit),
                 f"{row.plain_spread:.0%}" if row.plain_spread else "",
@@ -119,10 +136,18 @@ def write_json(path: str | Path, facts: dict, settings: dict, rows: list[Row]) -
 
 
 def _goal(row: Row) -> str:
-    if row.goal is None:
-        return ""
-    reached = row.ratio is not None and row.ratio >= row.goal
-    return f"≥ {row.goal:g} {'yes' if reached else 'NO'}"
+    goals = []
+    if row.goal is not None:
+        reached = row.ratio is not None and row.ratio >= row.goal
+        goals.append(f"≥ {row.goal:g}× {'yes' if reached else 'NO'}")
+    if row.value_goal is not None:
+        at_most = row.unit == "share"
+        enough = row.ours is not None and (
+            row.ours <= row.value_goal if at_most else row.ours >= row.value_goal
+        )
+        wanted = f"{row.value_goal:.0%}" if at_most else f"{row.value_goal:,g}"
+        goals.append(f"{'≤' if at_most else '≥'} {wanted} {'yes' if enough else 'NO'}")
+    return ", ".join(goals)
 
 
 def _written(value: float, unit: str) -> str:
@@ -130,6 +155,14 @@ def _written(value: float, unit: str) -> str:
     value /= divisor
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} {name}"
+
+
+def _driver() -> str | None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.partition("\n")[0]
 
 
 def _processor() -> str:

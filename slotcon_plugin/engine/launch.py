@@ -86,7 +86,7 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
         type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
     )
     cfg.pop("sync_bn", None)
-    torch.set_num_threads(_cores_each())
+    torch.set_num_threads(cores_each())
     if not dist.is_initialized():
         if launcher != "pytorch":  # which has set both
             if int(os.environ.get("SLURM_NNODES", 1)) > 1 and "MASTER_ADDR" not in os.environ:
@@ -216,7 +216,7 @@ def fit_workers(cfg: Config) -> list[str]:
         loader = cfg.get(name)
         if not loader:
             continue
-        loader.num_workers = min(loader.get("num_workers", 0), _cores_each())
+        loader.num_workers = min(loader.get("num_workers", 0), cores_each())
         if loader.num_workers == 0:  # torch refuses these two without workers
             loader.persistent_workers = False
             loader.pop("prefetch_factor", None)
@@ -244,7 +244,7 @@ def fit_loggers(cfg: Config) -> list[str]:
     ]
 
 
-def _cores_each() -> int:
+def cores_each() -> int:
     """Cores for each process. Slurm has given every task its own; torchrun and MPI have not."""
     sharing = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE")
     if hasattr(os, "sched_getaffinity"):

@@ -5,7 +5,7 @@ what its adaptive sampling comes to here, an axis-aligned box separates into one
 matrix per axis, and a flip reverses the rows of one of them. Resampling is linear and the scores
 are linear in the pixels' directions, so that it may be done to the D channels of the directions or
 to the K score maps, with the same result (METHOD facts a and b). With matrices, the score maps are
-the cheaper ones: scoring resampled directions anew takes D multiplications a score.
+the cheaper ones: h + w multiplications a score, where scoring resampled directions anew takes D.
 """
 
 from typing import NamedTuple
@@ -15,11 +15,6 @@ from torch import Tensor
 
 from .precision import full_precision
 from .shapes import check_shapes
-
-# Up to this many pixels the two matrices are multiplied into one (pixels x pixels): more arithmetic
-# but a single product of a good shape. 7 x 7 pixels need 49 multiplications a channel and pixel,
-# the prototypes' scores of a resampled direction d = 256.
-LARGEST_JOINT_GRID = 256
 
 
 class ViewGeometry(NamedTuple):
@@ -69,9 +64,7 @@ def align(maps_bdhw: Tensor, boxes_b4: Tensor, flips_b: Tensor) -> Tensor:
     rows_biy = interpolation_matrix(y1, y2, height)
     columns_bjx = interpolation_matrix(x1, x2, width)
     columns_bjx = torch.where(flips_b[:, None, None], columns_bjx.flip(1), columns_bjx)
-    if height * width > LARGEST_JOINT_GRID:
-        return torch.einsum("biy,bdyx,bjx->bdij", rows_biy, maps_bdhw, columns_bjx)
-    joint = torch.einsum("biy,bjx->bijyx", rows_biy, columns_bjx)
-    joint_bqp = joint.flatten(3).flatten(1, 2)
-    maps_bpd = maps_bdhw.flatten(2).transpose(1, 2)
-    return torch.bmm(joint_bqp, maps_bpd).transpose(1, 2).unflatten(2, (height, width))
+    # One axis after the other, and the channels innermost, as score maps lie in memory.
+    maps_byxd = maps_bdhw.permute(0, 2, 3, 1)
+    maps_bixd = torch.bmm(rows_biy, maps_byxd.flatten(2)).unflatten(2, (width, -1))
+    return torch.matmul(columns_bjx[:, None], maps_bixd).permute(0, 3, 1, 2)

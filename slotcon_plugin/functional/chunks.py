@@ -7,10 +7,10 @@ CPU_CHUNK = 2 * 2**20
 DEVICE_CHUNK = 128 * 2**20
 
 
-def picture_chunks(maps_bpk: Tensor) -> list[slice]:
-    """Slices of the pictures that cover a batch of maps (b, p, k), each at least one picture."""
-    limit = CPU_CHUNK if maps_bpk.device.type == "cpu" else DEVICE_CHUNK
-    pictures = len(maps_bpk)
-    bytes_each = maps_bpk[:1].numel() * maps_bpk.element_size()
+def picture_chunks(maps: Tensor) -> list[slice]:
+    """Slices of the pictures that cover a batch of maps (b, ...), each at least one picture."""
+    limit = CPU_CHUNK if maps.device.type == "cpu" else DEVICE_CHUNK
+    pictures = len(maps)
+    bytes_each = maps[:1].numel() * maps.element_size()
     step = max(limit // max(bytes_each, 1), 1)
     return [slice(start, start + step) for start in range(0, pictures, step)]

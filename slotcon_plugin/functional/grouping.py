@@ -16,15 +16,6 @@ from .shapes import check_shapes
 ATTENTION_FLOOR = 1e-6  # added to every attention weight before it is normalised over the pixels
 
 
-class Grouping(NamedTuple):
-    """One view, grouped."""
-
-    features: Tensor  # (b, d, h, w) projected pixels, not normalised
-    directions: Tensor  # (b, d, h, w) the same pixels with unit length
-    scores: Tensor  # (b, k, h, w) cosine of pixel and prototype, in [-1, 1], before any temperature
-    temperature: float  # τ of the attention that pools this view's slots
-
-
 class ActiveSlots(NamedTuple):
     """The prototypes that win a pixel of a picture: at most m = h · w, however large k is."""
 
@@ -32,11 +23,23 @@ class ActiveSlots(NamedTuple):
     valid: Tensor  # (b, m) bool, true at the first occurrence only
 
 
+class Grouping(NamedTuple):
+    """One view, grouped."""
+
+    features: Tensor  # (b, d, h, w) projected pixels, not normalised
+    directions: Tensor  # (b, d, h, w) the same pixels with unit length
+    scores: Tensor  # (b, k, h, w) cosine of pixel and prototype, in [-1, 1], before any temperature
+    temperature: float  # τ of the attention that pools this view's slots
+    active: ActiveSlots  # the slots that win a pixel
+
+
 @full_precision
 def unit_directions(features_bdhw: Tensor) -> Tensor:
-    """Scale every pixel's feature to length 1. Returns (b, d, h, w)."""
+    """Scale every pixel's feature to length 1. Returns (b, d, h, w), channels innermost in memory:
+    as the product with the prototypes wants them.
+    """
     check_shapes(features_bdhw=features_bdhw)
-    return F.normalize(features_bdhw, dim=1)
+    return F.normalize(features_bdhw.permute(0, 2, 3, 1).contiguous(), dim=3).permute(0, 3, 1, 2)
 
 
 @full_precision
@@ -111,7 +114,9 @@ class _ChosenLogAttention(torch.autograd.Function):
         normaliser_bp1 = scores_bpk.new_empty((*scores_bpk.shape[:2], 1))
         for chunk in picture_chunks(scores_bpk):
             logits = scores_bpk[chunk] / temperature
-            normaliser_bp1[chunk] = logits.logsumexp(dim=2, keepdim=True)
+            largest = logits.amax(dim=2, keepdim=True)
+            total = logits.sub_(largest).exp_().sum(dim=2, keepdim=True)
+            normaliser_bp1[chunk] = total.log_().add_(largest)
         chosen_bpm = scores_bpk.gather(2, _at_every_pixel(index_bm, scores_bpk))
         ctx.save_for_backward(scores_bpk, index_bm, normaliser_bp1)
         ctx.temperature = temperature
@@ -123,11 +128,10 @@ class _ChosenLogAttention(torch.autograd.Function):
         scores_bpk, index_bm, normaliser_bp1 = ctx.saved_tensors
         gradient_bpk = torch.empty_like(scores_bpk)
         for chunk in picture_chunks(scores_bpk):
-            upstream = upstream_bpm[chunk] / ctx.temperature
-            part = (scores_bpk[chunk] / ctx.temperature).sub_(normaliser_bp1[chunk]).exp_()
-            part.mul_(-upstream.sum(dim=2, keepdim=True))
+            upstream, part = upstream_bpm[chunk] / ctx.temperature, gradient_bpk[chunk]
+            torch.div(scores_bpk[chunk], ctx.temperature, out=part)
+            part.sub_(normaliser_bp1[chunk]).exp_().mul_(-upstream.sum(dim=2, keepdim=True))
             part.scatter_add_(2, _at_every_pixel(index_bm[chunk], part), upstream)
-            gradient_bpk[chunk] = part
         return gradient_bpk, None, None
 
 

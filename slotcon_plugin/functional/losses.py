@@ -45,8 +45,8 @@ def grouping_loss(
 
 class _GroupingLoss(torch.autograd.Function):
     """The loss of scores (b, p, k), whose gradient is known as soon as both assignments are: `(a_s
-    - a_t) / (b · p · τ_s)`. It is all that is kept for the backward pass, one map of the scores'
-    size, and what lies between is there for a few pictures at a time.
+    - a_t) / (b · p · τ_s)`. Without the divisor it is all that is kept for the backward pass,
+    one map of the scores' size, and what lies between is there for a few pictures at a time.
     """
 
     @staticmethod
@@ -55,20 +55,23 @@ class _GroupingLoss(torch.autograd.Function):
         gradient_bpk = torch.empty_like(student_bpk) if ctx.needs_input_grad[0] else None
         pixels = student_bpk.shape[0] * student_bpk.shape[1]
         for chunk in picture_chunks(student_bpk):
-            target = ((teacher_bpk[chunk] - center_1k) / teacher_temperature).softmax(dim=2)
-            log_assignment = (student_bpk[chunk] / student_temperature).log_softmax(dim=2)
-            total -= (target * log_assignment).sum()
+            target = (teacher_bpk[chunk] - center_1k).div_(teacher_temperature).softmax(dim=2)
+            logits = student_bpk[chunk] / student_temperature
+            assignment = logits.softmax(dim=2)
+            # -Σ t log a = log Σ exp(l) - Σ t l; the largest pair of l and a tells the first log.
+            total += (logits.amax(dim=2) - assignment.amax(dim=2).log_()).sum()
+            total -= torch.dot(target.flatten(), logits.flatten())
             if gradient_bpk is not None:
-                difference = log_assignment.exp_().sub_(target)
-                gradient_bpk[chunk] = difference.div_(pixels * student_temperature)
+                torch.sub(assignment, target, out=gradient_bpk[chunk])
         ctx.save_for_backward(gradient_bpk)
+        ctx.divisor = pixels * student_temperature
         return total / pixels
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream):
         (gradient_bpk,) = ctx.saved_tensors
-        return gradient_bpk * upstream, None, None, None, None
+        return gradient_bpk * (upstream / ctx.divisor), None, None, None, None
 
 
 @full_precision

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..functional import diagnostics, losses
 from ..functional.collectives import gather_rows, mean_over_processes, rank, share_counts
-from ..functional.grouping import ActiveSlots, Grouping, active_slots, pool_slots, slot_mask
+from ..functional.grouping import ActiveSlots, Grouping, pool_slots, slot_mask
 
 DIRECTIONS = ((0, 1), (1, 0))  # (the student's view, the teacher's view)
 
@@ -96,8 +96,8 @@ class SlotLoss(nn.Module):
             (2,): a loss per direction; 0 where no slot is active in both views.
         """
         num_prototypes = student[0].scores.shape[1]
-        student_active = [active_slots(view.scores) for view in student]
-        teacher_active = [active_slots(view.scores) for view in teacher]
+        student_active = [view.active for view in student]
+        teacher_active = [view.active for view in teacher]
         teacher_active_bk = [slot_mask(active, num_prototypes) for active in teacher_active]
 
         # Queries are active in the student's view and in the teacher's other view,
@@ -107,7 +107,10 @@ class SlotLoss(nn.Module):
             for s, t in DIRECTIONS
         ]
         is_key = [teacher_active[t].valid for _, t in DIRECTIONS]
-        counts = share_counts(torch.stack([mask.sum() for mask in (*is_query, *is_key)]))
+        # Of each process: queries and keys of both directions, and the most queries of a picture.
+        most = [mask.sum(dim=1).max() for mask in is_query]
+        totals = [mask.sum() for mask in (*is_query, *is_key)]
+        counts = share_counts(torch.stack([*totals, *most]))
         keys = _gather_keys(teacher, teacher_active, counts)
 
         per_direction = []
@@ -116,8 +119,10 @@ class SlotLoss(nn.Module):
             if not _enough_rows(predictor, queries_per_rank):
                 per_direction.append(_zero_for(predictor, student[s].scores))
                 continue
-            rows = _true_positions(is_query[direction], queries_per_rank[rank()])
-            slots_qd = _pool(student[s], student_active[s].index).flatten(0, 1)[rows]
+            most = counts[rank()][4 + direction]
+            index_bm, mask_bm = _queries_first(student_active[s].index, is_query[direction], most)
+            rows = _true_positions(mask_bm, queries_per_rank[rank()])
+            slots_qd = _pool(student[s], index_bm).flatten(0, 1)[rows]
             device = slots_qd.device.type
             # Synchronised batch norm sends an empty process's zeros in the input's precision, the
             # others' statistics in float32: the two must agree.
@@ -126,7 +131,7 @@ class SlotLoss(nn.Module):
                 predictions_qd = predictor(slots_qd)
             first_row = sum(count[2 + direction] for count in counts[: rank()])
             key_row_bk = _key_rows(teacher_active[t], num_prototypes)
-            key_row_bm = key_row_bk.gather(1, student_active[s].index)
+            key_row_bm = key_row_bk.gather(1, index_bm)
             target_q = first_row + key_row_bm.flatten()[rows]
             per_direction.append(
                 losses.slot_loss(predictions_qd, keys[direction], target_q, self.temperature)
@@ -147,10 +152,19 @@ def _gather_keys(
     for direction, (_, t) in enumerate(DIRECTIONS):
         rows = _true_positions(active[t].valid, counts[rank()][2 + direction])
         own.append(_pool(teacher[t], active[t].index).flatten(0, 1)[rows])
-    everyone = gather_rows(torch.cat(own), [sum(count[2:]) for count in counts])
+    everyone = gather_rows(torch.cat(own), [sum(count[2:4]) for count in counts])
     # Rank 0's two directions, rank 1's two, and so on.
-    blocks = everyone.split([rows for count in counts for rows in count[2:]])
+    blocks = everyone.split([rows for count in counts for rows in count[2:4]])
     return [torch.cat(blocks[direction :: len(DIRECTIONS)]) for direction in range(len(DIRECTIONS))]
+
+
+def _queries_first(index_bm: Tensor, is_query_bm: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Each picture's slots in order with its queries first, as many as the picture with most has:
+    index and mask, (b, most) each.
+    """
+    order_bm = is_query_bm.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
+    first_bm = order_bm[:, :most]
+    return index_bm.gather(1, first_bm), is_query_bm.gather(1, first_bm)
 
 
 def _true_positions(mask_bm: Tensor, count: int) -> Tensor:

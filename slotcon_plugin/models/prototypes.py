@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..functional.grouping import Grouping, prototype_scores, unit_directions
+from ..functional.grouping import Grouping, active_slots, prototype_scores, unit_directions
 
 
 class Prototypes(nn.Module):
@@ -28,7 +28,8 @@ class Prototypes(nn.Module):
         """Group the projected pixels (b, d, h, w) of one view."""
         directions_bdhw = unit_directions(features_bdhw)
         scores_bkhw = self.score(directions_bdhw)
-        return Grouping(features_bdhw, directions_bdhw, scores_bkhw, self.temperature)
+        active = active_slots(scores_bkhw)
+        return Grouping(features_bdhw, directions_bdhw, scores_bkhw, self.temperature, active)
 
     def score(self, directions_bdhw: Tensor) -> Tensor:
         """Scores (b, k, h, w) of directions, resampled or not."""

@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..functional import diagnostics
 from ..functional.alignment import ViewGeometry, align
 from ..functional.collectives import any_process
-from ..functional.grouping import Grouping, active_slots, pool_slots, slot_mask
+from ..functional.grouping import Grouping, pool_slots, slot_mask
 from ..functional.schedules import teacher_momentum
 from .teacher import Teacher
 
@@ -174,17 +174,16 @@ class SlotCon(BaseModel):
     @torch.no_grad()
     def _diagnose(self, teacher_views: list[Grouping]) -> dict[str, Tensor]:
         """What is logged beside the losses, of the teacher's views."""
-        active = [slot_mask(active_slots(v.scores), self.num_prototypes) for v in teacher_views]
+        active = [slot_mask(view.active, self.num_prototypes) for view in teacher_views]
         active_bk = torch.cat(active)
         used_k = any_process(active_bk.any(dim=0))
         if self.training:
             self.idle_steps.copy_(torch.where(used_k, 0, self.idle_steps + 1))
-        directions_bdhw = torch.cat([view.directions for view in teacher_views])
         return dict(
             prototypes_used=diagnostics.share(used_k),
             prototypes_used_running=diagnostics.share(self.idle_steps < RECENT_STEPS),
             active_slots=active_bk.sum(dim=1, dtype=torch.float32).mean(),
-            feature_std=diagnostics.feature_std(directions_bdhw),
+            feature_std=diagnostics.feature_std(*(view.directions for view in teacher_views)),
             **self.head.group_loss.diagnose([view.scores for view in teacher_views]),
         )
 

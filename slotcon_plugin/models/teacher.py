@@ -33,7 +33,6 @@ class Teacher(nn.Module):
         for mine, theirs in zip(self.children(), student, strict=True):
             mine.load_state_dict(theirs.state_dict())
 
-    @torch.no_grad()
     def follow(self, *student: nn.Module, momentum: float) -> None:
         """Move every parameter: `θ_t ← m θ_t + (1 − m) θ_s`. Buffers stay.
 
@@ -42,4 +41,10 @@ class Teacher(nn.Module):
             momentum: m in [0, 1]; 0.99 keeps 99 % of the teacher.
         """
         theirs = [p for part in student for p in part.parameters()]
-        torch._foreach_lerp_(list(self.parameters()), theirs, 1 - momentum)
+        follow(list(self.parameters()), theirs, momentum)
+
+
+@torch.no_grad()
+def follow(teacher: list[Tensor], student: list[Tensor], momentum: float) -> None:
+    """`θ_t ← m θ_t + (1 − m) θ_s` for all tensors at once, in place."""
+    torch._foreach_lerp_(teacher, student, 1 - momentum)

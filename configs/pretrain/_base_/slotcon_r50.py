@@ -34,6 +34,7 @@ model = dict(
     ),
     teacher_momentum=0.99,  # at the first step; 1 at the last
     compile=False,
+    channels_last=False,
     data_preprocessor=dict(type="TwoViewPreprocessor"),
 )
 
