@@ -92,23 +92,33 @@ class Step:
             "scores": self._scores(),
             "alignment and grouping loss": self._grouping_loss(),
             "slot loss": self._slot_loss(),
-            "all of these": self.losses(),
+            "all of these": self.losses(figures=False),
+            "all of these, and the logged figures": self.losses(),
         }
 
-    def losses(self) -> Pair:
-        """From projected pixels to both losses and back, centre and logged diagnostics included."""
+    def losses(self, figures: bool = True) -> Pair:
+        """From projected pixels to both losses and back, and the centre.
+
+        Args:
+            figures: compute what is logged too, which the plain side has none of.
+        """
         views = [view.clone().requires_grad_() for view in self.views]
+        model = copy.deepcopy(self.model)
+        model.expect_teacher_moves()
+        if not figures:
+            model._diagnose = lambda teacher_views: {}
 
         def ours():
-            result = self.model.loss(views, self.geometry)
+            result = model.loss(views, self.geometry)
             total = result["loss_group"] + result["loss_slot"]
-            return total, *backward(total, [*views, self.model.head.prototypes.weight])
+            return total, *backward(total, [*views, model.head.prototypes.weight])
+
+        plain_model = copy.deepcopy(self.plain_model)
 
         def plainly():
-            model = self.plain_model
-            (result,), center = plain_losses(model, [(views, self.geometry)])
-            model.head.group_loss.center.copy_(center)
-            leaves = [*views, model.head.prototypes.weight]
+            (result,), center = plain_losses(plain_model, [(views, self.geometry)])
+            plain_model.head.group_loss.center.copy_(center)
+            leaves = [*views, plain_model.head.prototypes.weight]
             return result.total, *backward(result.total, leaves)
 
         return ours, plainly
