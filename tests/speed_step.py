@@ -103,17 +103,15 @@ class Step:
             figures: compute what is logged too, which the plain side has none of.
         """
         views = [view.clone().requires_grad_() for view in self.views]
-        model = copy.deepcopy(self.model)
-        model.expect_teacher_moves()
+        model, plain_model = self.model, self.plain_model
         if not figures:
+            model, plain_model = copy.deepcopy((model, plain_model))  # the centres move
             model._diagnose = lambda teacher_views: {}
 
         def ours():
             result = model.loss(views, self.geometry)
             total = result["loss_group"] + result["loss_slot"]
             return total, *backward(total, [*views, model.head.prototypes.weight])
-
-        plain_model = copy.deepcopy(self.plain_model)
 
         def plainly():
             (result,), center = plain_losses(plain_model, [(views, self.geometry)])
