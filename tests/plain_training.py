@@ -56,7 +56,10 @@ class PlainTrainer:
         scale = LOSS_SCALE if self.device == "cuda" else 1.0
         (result.total * scale).backward()
         for p in self.params:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.div_(scale)
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            elif scale != 1.0:
+                p.grad.div_(scale)
         plain.lars_step(self.params, self.buffers, self.lr)
         return result.total
 

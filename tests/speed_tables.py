@@ -165,18 +165,21 @@ def all_rows(settings: Settings, folder: Path, say: Say) -> Rows:
         cfg, stopwatch = loop_config(*arguments), BlockClock(settings.device, block)
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
+        failure = None
         try:
             if name == "ours":
                 run_ours(cfg, stopwatch)
             else:
                 run_plainly(cfg, stopwatch, paths, settings.device, steps)
         except Exception as error:
-            say(f"all: {name} failed: {type(error).__name__}: {error}")
+            failure = f"training loop, {name}: failed, {type(error).__name__}"
+            say(f"all: {failure}: {error}")
+            yield Row("all", failure, "pictures/s", None, None)
         counted = slice(skipped, skipped + blocks)
         took, waited = stopwatch.took[counted], stopwatch.waited[counted]
         speeds = [block * batch / seconds for seconds in took]
         found = dict(speed=None, spread=0.0, wait=None, peak=None)
-        if len(took) == blocks:
+        if failure is None:
             found = dict(
                 speed=statistics.median(speeds), spread=spread(speeds), wait=sum(waited) / sum(took)
             )

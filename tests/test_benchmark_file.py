@@ -110,8 +110,8 @@ def test_a_mistake_is_named(entry, value, message, tmp_path):
 
 def test_numbers_are_numbers(tmp_path):
     """YAML 1.1 takes 1e-4 for text."""
-    content = yaml.load("{a: 1e-4, b: 3E5, c: -1.5e+3, d: e4, e: 1e}", Loader)
-    assert content == {"a": 1e-4, "b": 3e5, "c": -1500.0, "d": "e4", "e": "1e"}
+    content = yaml.load("{a: 1e-4, b: 3E5, c: -1.5e+3, d: e4, e: 1e, f: 7e3f2a.pth}", Loader)
+    assert content == dict(a=1e-4, b=3e5, c=-1500.0, d="e4", e="1e", f="7e3f2a.pth")
     file = write(
         tmp_path,
         yaml.safe_dump(GOOD).replace("column: voc", "column: voc\n    overrides: {lr: 3e-3}"),

@@ -1,6 +1,7 @@
 """What keeps jobs apart: locks, GPUs, the clock; and how Slurm is asked for them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,15 +64,32 @@ def test_what_failed_by_itself_is_not_tried_again_by_the_same_start(tmp_path):
 
 def test_what_others_made_anew_is_not_built_on_twice(tmp_path):
     """A pretraining was removed and repeated: its export is not the old one."""
-    needed, folder = tmp_path / "needed.json", tmp_path / "job"
-    export = job(folder, "open('{folder}/0', 'a').write('x')")
-    for text, content in (("first", "x"), ("first", "x"), ("second", "x")):
-        needed.write_text(text)
-        if text == "second":
-            (folder / "0").write_text("of the first")
-        work.run_job(export, ROOT, {"pretrain": needed})
-        assert (folder / "0").read_text() == content
+    pretrain = job(tmp_path / "pretrain", WRITE % 0)
+    export = job(tmp_path / "export", "open('{folder}/0', 'a').write('x')")
+    made = tmp_path / "export" / "0"
+
+    def run_both():
+        work.run_job(pretrain, ROOT, {})
+        work.run_job(export, ROOT, {"pretrain": pretrain.result})
+        return made.read_text()
+
+    assert run_both() == "x"
+    made.write_text("of the first")
+    assert run_both() == "of the first"  # its result was written again, and nothing made anew
+    shutil.rmtree(tmp_path / "pretrain")
+    assert run_both() == "x"
     assert work.json.loads(export.result.read_text())["starts"] == 1
+
+
+def test_a_launcher_tells_whether_it_was_ended_from_outside(tmp_path):
+    """torchrun's status is 1 whatever happened to its workers."""
+    script, folder = tmp_path / "script.py", tmp_path / "job"
+    step = Step(["torchrun", "1", str(script)], "0")
+    for end, goes_on in (("os.kill(os.getpid(), 9)", True), ("raise SystemExit(1)", False)):
+        script.write_text(f"import os\n{end}\n")
+        with pytest.raises(TrainingStopped, match="ended with status 1"):
+            work.run_job(job(folder, steps=[step]), ROOT, {})
+        assert (folder / "failure.txt").exists() != goes_on
 
 
 def test_a_picture_that_fails_fails_no_training(tmp_path, capsys):

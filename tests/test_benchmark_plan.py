@@ -243,3 +243,19 @@ def test_durations_for_people():
     assert [hours(s) for s in (None, 45, 720, 12240, 181440)] == [
         *("?", "45 s", "12 min", "3.4 h", "2.1 days")
     ]
+
+
+def test_a_checkpoint_to_start_from_counts_by_what_is_in_it(content, tmp_path):
+    """And a transfer that starts from one is not the paper's."""
+    start, config = tmp_path / "start.pth", tmp_path / "config.py"
+    config.write_text(f"_base_ = ['{ROOT}/configs/seg/fcn_r18_mini.py']\nload_from = '{start}'\n")
+    content["transfers"]["voc"]["config"] = str(config)
+    folders = []
+    for data in (b"one", b"other"):
+        start.write_bytes(data)
+        job = jobs_of(content, tmp_path)["transfer.random.s0.voc.s0"]
+        folders.append(job.folder)
+    assert folders[0] != folders[1]
+    start.unlink()
+    with pytest.raises(ConfigError, match=r"start\.pth cannot be read"):
+        jobs_of(content, tmp_path)

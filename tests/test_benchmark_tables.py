@@ -135,6 +135,7 @@ def test_other_protocols_are_marked_everywhere(make, tmp_path):
     assert r"a \& b" in latex
     rows = list(csv.DictReader(io.StringIO(table.csv())))
     assert (rows[0]["VOC"], rows[0]["VOC sd"], rows[0]["VOC runs"]) == ("70.5", "0.71", "2")
+    assert rows[0]["VOC pretrainings"] == "1"
     assert rows[0]["VOC paper's protocol"] == "no"
     assert rows[0]["APᵇ paper's protocol"] == "yes"
     assert rows[0]["APᵇ family"] == "Mask R-CNN R50-FPN 1x, SyncBN, 4conv1fc"

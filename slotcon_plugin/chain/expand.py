@@ -100,6 +100,13 @@ class Planner:
         """What of the hardware changes a result: processes, and the order of sums on a CPU."""
         return dict(gpus=gpus) if gpus else dict(gpus=0, threads=self.benchmark.cores)
 
+    def _config(self, content: dict) -> dict:
+        """`with_effect`; a checkpoint that it starts from counts by its digest."""
+        kept = with_effect(content)
+        if kept.get("load_from"):  # the jobs run in the repository
+            kept["load_from"] = self._digest_of(self.root / Path(kept["load_from"]).expanduser())
+        return kept
+
     def _digest_of(self, file: Path) -> str:
         """`file_digest`, once for each file."""
         if file not in self.digests:
@@ -118,7 +125,7 @@ class Planner:
         return self._add(
             f"pretrain.{one.name}.s{seed}",
             "pretrain",
-            dict(config=with_effect(content), seed=seed, **self._hardware(one.gpus)),
+            dict(config=self._config(content), seed=seed, **self._hardware(one.gpus)),
             needs=[],
             gpus=one.gpus,
             length=epochs,
@@ -184,7 +191,7 @@ class Planner:
             f"transfer.{name}",
             "transfer",
             dict(
-                config=with_effect(content),
+                config=self._config(content),
                 seed=its_seed,
                 backbone=export.digest if export else backbone,
                 data=self._detectron2_data(content) if transfer.kind == "detectron2" else None,
@@ -214,7 +221,7 @@ class Planner:
             source = str(self._path(one.source))
             origin = self._digest_of(Path(source))
         listed = options.get("list")
-        recipe = dict(of=origin, options=options)
+        recipe = dict(of=origin, options=options, **self._hardware(min(transfer.gpus, 1)))
         if listed:
             recipe["list"] = self._digest_of(self._path(listed))
         for key in ("pictures", "labels", "list"):

@@ -109,11 +109,8 @@ def _without(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def with_effect(content: dict) -> dict:
-    """A resolved config without the entries that do not change the result, and with the digest of a
-    checkpoint that it starts from in place of its name."""
+    """A resolved config without the entries that do not change the result."""
     kept = json.loads(json.dumps(content, default=str))
-    if kept.get("load_from"):
-        kept["load_from"] = file_digest(Path(kept["load_from"]))
     for entry in WITHOUT_EFFECT:
         *sections, name = entry.split(".")
         inner = kept

@@ -152,13 +152,12 @@ def _job(job: Job, state: State, needed: list[Job], reasons: list[str] | None) -
 def _commands(job: Job, jobs: list[Job]) -> str:
     """The job's commands as a shell takes them, with folders of `jobs` below $OUT."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in job.environment.items()]
-    if not job.gpus:
-        lines.append(f"export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS={job.cores}")
+    without_gpu = [] if job.gpus else ["CUDA_VISIBLE_DEVICES=", f"OMP_NUM_THREADS={job.cores}"]
     for step in job.steps:
         words = [word.replace("{folder}", job.folder) for word in step.command]
         if words[0] == "torchrun":
             words[:2] = ["torchrun", "--nproc_per_node", words[1]]
-        lines.append(" ".join(_quoted(word, jobs) for word in words))
+        lines.append(" ".join([*without_gpu, *(_quoted(word, jobs) for word in words)]))
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from .clock import peak_of_children
 from .jobs import Job
 from .measures import read_measures
 
+BORN = "born"  # the file with a name that a job's folder gets when it begins from nothing
 PACKAGES = (
     "slotcon_plugin",
     "torch",
@@ -48,6 +49,7 @@ def describe(job: Job, root: Path, counted: dict, device: str) -> dict:
         measures = read_measures(job.about["kind"], job.about["column"], metrics)
     return dict(
         job=job.name,
+        born=(folder / BORN).read_text(encoding="utf-8"),
         rule=job.rule,
         digest=job.digest,
         about=job.about,

@@ -139,7 +139,7 @@ class Table:
 
     def csv(self) -> str:
         """The table; mean, spread, runs and protocol of each measure in columns of their own."""
-        parts = ("", " sd", " runs", " paper's protocol", " family")
+        parts = ("", " sd", " runs", " pretrainings", " paper's protocol", " family")
         heads = [f"{column.head}{part}" for column in self.columns for part in parts]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
@@ -195,10 +195,10 @@ def _latex(cell: Cell, column: Column) -> str:
 def _fields(cell: Cell, column: Column) -> list[object]:
     digits, family = column.measure.digits, column.family or ""
     if cell.runs is None:
-        return [round(cell.mean, digits), "", "", "", family]
+        return [round(cell.mean, digits), "", "", "", "", family]
     sd = "" if cell.sd is None else round(cell.sd, digits + 1)
     protocol = "no" if cell.marked else "yes"
-    return [round(cell.mean, digits + 1), sd, cell.runs, protocol, family]
+    return [round(cell.mean, digits + 1), sd, cell.runs, cell.pretrainings, protocol, family]
 
 
 def _escaped(text: str) -> str:

@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +18,11 @@ from ..errors import SlotConError, TrainingStopped
 from .clock import Clock, lock_job
 from .gpus import take_gpus
 from .jobs import Job, Step
-from .recipe import file_digest
-from .result import describe, device_name
+from .result import BORN, describe, device_name
+
+# torchrun ends with status 1 whatever happens, and says what happened.
+LAUNCHERS = ("torchrun", "tools/dist_train.sh")
+FROM_OUTSIDE = re.compile(r"SignalException|exitcode\s*: -(9|15)\b")
 
 
 class Interrupted(TrainingStopped):
@@ -68,8 +73,8 @@ def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> N
     Args:
         job: of the plan.
         root: the repository's root folder.
-        needs: the result files of the jobs that it needs, by their names. What it made from other
-            results of theirs is removed.
+        needs: the result files of the jobs that it needs, by their names. What it made from what
+            they had made before they began anew is removed.
         attempt: Snakemake's count within one start of the chain, from 1. A later one is for a job
             that was ended (time limit, machine); one that failed by itself would fail again.
 
@@ -102,15 +107,20 @@ def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> N
 def _remove_outdated(folder: Path, needs: dict[str, Path], say: Callable[[str], None]) -> None:
     """Empty a job's folder if what it was made from was made anew since."""
     note = folder / "needs.json"
-    now = {name: file_digest(result) for name, result in needs.items()}
+    now = {
+        name: json.loads(result.read_text(encoding="utf-8"))["born"]
+        for name, result in needs.items()
+    }
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) != now:
         say(f"begins again: {', '.join(needs)} was made anew")
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif path.name not in ("lock", note.name):  # the note goes last: a kill may come
                 path.unlink()
     write_atomically(json.dumps(now).encode(), note)
+    if not (folder / BORN).exists():
+        write_atomically(uuid.uuid4().hex.encode(), folder / BORN)
 
 
 def _run_steps(
@@ -161,8 +171,10 @@ def _run_step(
     if status or not is_complete(step, Path(job.folder)):
         last = log.read_text(errors="replace").splitlines()[-25:]
         what = f"ended with status {status}" if status else f"ended without writing {step.done}"
-        from_outside = -status in (signal.SIGTERM, signal.SIGKILL)
-        raise (Interrupted if from_outside else TrainingStopped)(
+        ended = -status in (signal.SIGTERM, signal.SIGKILL) or (
+            step.command[0] in LAUNCHERS and FROM_OUTSIDE.search("\n".join(last))
+        )
+        raise (Interrupted if ended else TrainingStopped)(
             f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  "
             + "\n  ".join(last)
         )
