@@ -27,8 +27,8 @@ Everything after CONFIG that is not named above goes to Snakemake. Results are i
 work_dir: tables.md, tables.csv, tables.tex, runs.csv, report.html. docs/benchmark.md tells more.
 """
 # A result file is whole if it is there, and its folder's name says what it depends on: Snakemake
-# needs neither its own marks of incomplete files, nor a lock that a kill leaves behind. A job that it
-# starts in vain, as in a copy of the work dir, finds its steps complete.
+# needs neither its own marks of incomplete files, nor a lock that a kill leaves behind. A job that
+# it starts in vain, as in a copy of the work dir, finds its steps complete.
 ALWAYS = ("--ignore-incomplete", "--nolock", "--rerun-triggers", "input", "--scheduler", "greedy")
 
 
