@@ -46,6 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=4, help="of float32 (%(default)s)")
     parser.add_argument("--size", type=int, default=96, help="of a view, pixels (%(default)s)")
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS)[1:], help="default: all")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few steps: only to see it work")
     args = parser.parse_args(argv)
@@ -141,12 +142,13 @@ def compare(args: argparse.Namespace) -> int:
     import torch
 
     window = min(WINDOW, args.steps // 4)
-    ways = [way for way in WAYS if way != "float16" or torch.cuda.is_available()]
-    runs = [("float32", seed) for seed in range(args.seeds)] + [(way, 0) for way in ways[1:]]
+    wanted = args.ways or list(WAYS)[1:]
+    ways = [way for way in wanted if way != "float16" or torch.cuda.is_available()]
+    runs = [("float32", seed) for seed in range(args.seeds)] + [(way, 0) for way in ways]
     with ThreadPoolExecutor(args.jobs) as pool:
         curves = list(pool.map(lambda run: smooth(train(*run, args), window), runs))
     seeds = np.stack(curves[: args.seeds])
-    others = dict(zip(ways[1:], curves[args.seeds :], strict=True))
+    others = dict(zip(ways, curves[args.seeds :], strict=True))
     allowed = seeds.std(0, ddof=1).mean()
     print(f"\n{args.steps} steps, means of {window}; float32, {args.seeds} seeds: ± {allowed:.4f}")
     print(f"{'':20}  {'mean distance':>14}  {'largest':>8}  of seed 0's float32")
