@@ -4,13 +4,16 @@
     python tests/precision_curves.py --quick
 
 Short pretrainings by tools/train.py: float32 from several seeds, and every other way from the first
-of them, so with the same weights, order and views. A way passes if its curve, averaged over some
-steps, is on average no further from the float32 curve of its seed than one standard deviation of
-the float32 seeds. Exit status 1 if one is. float16 is measured where there is a GPU.
+of them, so with the same weights, order and views. Rounding decides now and then which prototype
+wins a pixel, and from there on a curve is as good as one of another seed. So a way passes if its
+curve, averaged over some steps, is on average no further from the float32 curve of its seed than
+two float32 seeds are from each other at most; in how many steps at the start the losses are alike
+is printed too. Exit status 1 if one does not pass. float16 is measured where there is a GPU.
 """
 
 import argparse
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -26,6 +29,7 @@ sys.path.insert(0, str(ROOT))  # works without installation too
 CONFIG = ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py"
 BATCH = 8
 WINDOW = 20  # steps that are averaged
+ALIKE = 1e-4  # losses that are the same but for rounding
 WAYS = {
     "float32": ["--amp", "off"],
     "bfloat16": ["--amp", "bf16"],
@@ -146,19 +150,24 @@ def compare(args: argparse.Namespace) -> int:
     ways = [way for way in wanted if way != "float16" or torch.cuda.is_available()]
     runs = [("float32", seed) for seed in range(args.seeds)] + [(way, 0) for way in ways]
     with ThreadPoolExecutor(args.jobs) as pool:
-        curves = list(pool.map(lambda run: smooth(train(*run, args), window), runs))
+        losses = list(pool.map(lambda run: train(*run, args), runs))
+    curves = [smooth(one, window) for one in losses]
     seeds = np.stack(curves[: args.seeds])
     others = dict(zip(ways, curves[args.seeds :], strict=True))
-    allowed = seeds.std(0, ddof=1).mean()
-    print(f"\n{args.steps} steps, means of {window}; float32, {args.seeds} seeds: ± {allowed:.4f}")
-    print(f"{'':20}  {'mean distance':>14}  {'largest':>8}  of seed 0's float32")
+    apart = [np.abs(one - other).mean() for one, other in itertools.combinations(seeds, 2)]
+    print(
+        f"\n{args.steps} steps, means of {window}. Two of {args.seeds} float32 seeds are "
+        f"{min(apart):.4f} to {max(apart):.4f} apart, on average {np.mean(apart):.4f}\n\n"
+        f"{'':20}  {'from float32':>12}  {'largest':>8}  {'first steps alike':>18}"
+    )
     failed = 0
-    for name, curve in others.items():
+    for (name, curve), raw in zip(others.items(), losses[args.seeds :], strict=True):
         distance = np.abs(curve - seeds[0])
-        within = distance.mean() <= allowed
+        within = distance.mean() <= max(apart)
         failed += not within
+        alike = int(np.argmax(np.append(np.abs(raw - losses[0]) > ALIKE, True)))
         verdict = "within" if within else "NOT within"
-        print(f"{name:20}  {distance.mean():14.4f}  {distance.max():8.4f}  {verdict}")
+        print(f"{name:20}  {distance.mean():12.4f}  {distance.max():8.4f}  {alike:18}  {verdict}")
     if args.out:
         draw(seeds, others, window, args.out)
         print(f"drawn: {args.out}")
