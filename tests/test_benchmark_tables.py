@@ -164,6 +164,17 @@ def test_a_corrected_column_is_read_anew(make, tmp_path):
     assert "| ADE " in table.markdown() and "70.0 (1) †" in table.markdown()
 
 
+def test_results_of_several_commits_are_named(make, tmp_path):
+    assert "several versions" not in make([70.0, 71.0]).markdown()
+    for file in (tmp_path / "out").glob("jobs/*voc*/*/result.json"):
+        result = json.loads(file.read_text())
+        result["versions"]["commit"] = f"abc{result['about']['transfer_seed']}"
+        file.write_text(json.dumps(result))
+    benchmark = read_benchmark(tmp_path / "b.yaml")
+    table = build_table(benchmark, PROTOCOLS, Planner(benchmark, ROOT, PROTOCOLS).plan())
+    assert "results of several versions of commit: abc0, abc1, unknown" in table.markdown()
+
+
 def test_a_checkpoint_counts_as_what_the_file_says_and_the_table_says_so(tmp_path):
     (tmp_path / "theirs.pth").write_bytes(b"x")
     file = tmp_path / "b.yaml"

@@ -26,8 +26,18 @@ def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table
                 "on the benchmark file's word"
             ] = None
         cells = {}
+        runs_of = {
+            column.transfer: _runs(plan, one, column, protocols)
+            for column in columns
+            if column.measure is COLUMNS[column.group][0]
+        }
+        table.runs += [
+            {**run, "reasons": [*strange, *run["reasons"]]}
+            for runs in runs_of.values()
+            for run in runs
+        ]
         for i, column in enumerate(columns):
-            runs = _runs(plan, one, column, protocols)
+            runs = runs_of[column.transfer]
             deviating = list(dict.fromkeys(reason for run in runs for reason in run["reasons"]))
             if deviating:
                 notes[f"{MARK} {column.title}: {'; '.join(deviating)}"] = None
@@ -37,8 +47,6 @@ def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table
                     value = run["measures"][column.measure.key]
                     values.setdefault(run["about"]["seed"], []).append(value)
                 cells[i] = Cell.of(list(values.values()), bool(deviating or strange))
-            if column.measure is COLUMNS[column.group][0]:
-                table.runs += [{**run, "reasons": [*strange, *run["reasons"]]} for run in runs]
         table.rows.append(Row("ours", one.title, "this benchmark", cells))
         if published:
             table.rows += _difference(published, columns, cells)
@@ -121,9 +129,9 @@ def _published(one: Reference, columns: list[Column]) -> Row:
 
 
 def _versions(runs: list[dict]) -> list[str]:
-    """A note for each package of which the runs had several versions."""
+    """A note for each package, and for the checkout, of which the runs had several versions."""
     notes = []
-    for name in ("slotcon_plugin", "torch"):
+    for name in ("slotcon_plugin", "commit", "torch"):
         found = sorted({run["versions"].get(name, "unknown") for run in runs})
         if len(found) > 1:
             notes.append(f"results of several versions of {name}: {', '.join(found)}")
