@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from tiny_model import LastMap, plain_losses, random_geometry  # noqa: F401  (registers LastMap)
 from torch import Tensor, nn
 
-from slotcon_plugin.functional.alignment import ViewGeometry, align
+from slotcon_plugin.functional.alignment import ViewGeometry, alignment_matrix
 from slotcon_plugin.functional.grouping import (
     Grouping,
     active_slots,
@@ -148,13 +148,9 @@ class Step:
         loss = GroupingLoss(student[0].shape[1]).to(student[0])
 
         def ours():
-            places = list(zip(*self.geometry, strict=True))
-            per_direction = loss(
-                *(
-                    [align(scores, *place) for scores, place in zip(views, places, strict=True)]
-                    for views in (our_student, our_teacher)
-                )
-            )
+            size, places = our_student[0].shape[2:], zip(*self.geometry, strict=True)
+            alignments = [alignment_matrix(*place, *size) for place in places]
+            per_direction = loss(our_student, our_teacher, alignments)
             return per_direction, *backward(per_direction.sum(), our_student)
 
         def plainly():

@@ -18,18 +18,24 @@ def randn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def grouping_loss(student, teacher, *others):
+    """Of views that show the same place as they are."""
+    stay = torch.eye(student[0, 0].numel()).to(student).expand(len(student), -1, -1)
+    return losses.grouping_loss(student, teacher, stay, stay, *others)
+
+
 def test_grouping_loss_by_hand():
     """Two prototypes, temperatures 1: a target of (3/4, 1/4) against an assignment of (2/3, 1/3),
     and one of (1/2, 1/2), which the centre makes of (3/4, 1/4), against (1/5, 4/5)."""
     center = torch.zeros(1, 2, dtype=torch.float64)
     first = -(0.75 * math.log(2 / 3) + 0.25 * math.log(1 / 3))
     student, teacher = maps([math.log(2), 0]), maps([math.log(3), 0])
-    loss = losses.grouping_loss(student, teacher, center, 1.0, 1.0)
+    loss = grouping_loss(student, teacher, center, 1.0, 1.0)
     assert loss.item() == pytest.approx(first, rel=1e-12)
 
     moved = torch.tensor([[math.log(3), 0]], dtype=torch.float64)
     second = -(0.5 * math.log(1 / 5) + 0.5 * math.log(4 / 5))
-    loss = losses.grouping_loss(maps([0, math.log(4)]), teacher, moved, 1.0, 1.0)
+    loss = grouping_loss(maps([0, math.log(4)]), teacher, moved, 1.0, 1.0)
     assert loss.item() == pytest.approx(second, rel=1e-12)
 
 
@@ -39,15 +45,15 @@ def test_temperatures_of_the_grouping_loss_by_hand():
     target = math.e / (math.e + 1)
     own = 1 / (1 + math.exp(-0.5))
     expected = -(target * math.log(own) + (1 - target) * math.log(1 - own))
-    loss = losses.grouping_loss(maps([0.05, 0]), maps([0.05, 0]), center, 0.1, 0.05)
+    loss = grouping_loss(maps([0.05, 0]), maps([0.05, 0]), center, 0.1, 0.05)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_grouping_loss_is_a_mean_over_pictures_and_pixels():
     student, teacher, center = randn(3, 5, 2, 4), randn(3, 5, 2, 4, seed=1), randn(1, 5, seed=2)
-    whole = losses.grouping_loss(student, teacher, center, 0.1, 0.07)
+    whole = grouping_loss(student, teacher, center, 0.1, 0.07)
     parts = [
-        losses.grouping_loss(
+        grouping_loss(
             student[b : b + 1, :, i : i + 1, j : j + 1],
             teacher[b : b + 1, :, i : i + 1, j : j + 1],
             center,
@@ -68,7 +74,7 @@ def test_a_picture_without_overlap_costs_log_k_and_teaches_nothing():
     """Scores of 0 from an empty box: the student's assignment is uniform whatever its weights."""
     student = torch.zeros(1, 7, 2, 2, dtype=torch.float64, requires_grad=True)
     center = randn(1, 7)
-    loss = losses.grouping_loss(student, torch.zeros_like(student), center, 0.1, 0.07)
+    loss = grouping_loss(student, torch.zeros_like(student), center, 0.1, 0.07)
     assert loss.item() == pytest.approx(math.log(7), rel=1e-12)
 
 
@@ -133,7 +139,7 @@ def test_mixed_precision_does_not_reach_the_losses():
     def both():
         return torch.stack(
             [
-                losses.grouping_loss(student, teacher, center, 0.1, 0.07),
+                grouping_loss(student, teacher, center, 0.1, 0.07),
                 losses.slot_loss(predictions, keys, target, 0.2),
             ]
         )
@@ -147,9 +153,9 @@ def test_mixed_precision_does_not_reach_the_losses():
 def test_shapes_are_checked():
     scores = torch.zeros(2, 5, 3, 3)
     with pytest.raises(ValueError, match=r"center_1k has shape \(5,\)"):
-        losses.grouping_loss(scores, scores, torch.zeros(5), 0.1, 0.07)
+        grouping_loss(scores, scores, torch.zeros(5), 0.1, 0.07)
     with pytest.raises(ValueError, match=r"teacher_scores_bkhw has shape .* expected k = 5"):
-        losses.grouping_loss(scores, torch.zeros(2, 6, 3, 3), torch.zeros(1, 5), 0.1, 0.07)
+        grouping_loss(scores, torch.zeros(2, 6, 3, 3), torch.zeros(1, 5), 0.1, 0.07)
     with pytest.raises(ValueError, match=r"target_q has shape \(3,\), expected q = 2"):
         losses.slot_loss(
             torch.zeros(2, 4), torch.zeros(9, 4), torch.zeros(3, dtype=torch.long), 0.2

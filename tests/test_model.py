@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.chunks import pixel_rows
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
 
@@ -262,8 +263,12 @@ class Agreement(nn.Module):
         super().__init__()
         self.num_prototypes = num_prototypes
 
-    def forward(self, student_scores, teacher_scores):
-        pairs = zip(student_scores, reversed(teacher_scores), strict=True)
+    def forward(self, student_scores, teacher_scores, alignments):
+        aligned = [
+            [matrix_bpp @ pixel_rows(s) for matrix_bpp, s in zip(alignments, scores, strict=True)]
+            for scores in (student_scores, teacher_scores)
+        ]
+        pairs = zip(aligned[0], reversed(aligned[1]), strict=True)
         return torch.stack([(s - t).square().mean() for s, t in pairs])
 
     def move_center(self, teacher_scores):

@@ -17,7 +17,7 @@ from tiny_model import gradients, plain_losses, random_views, tiny_model
 from torch import nn
 
 from slotcon_plugin.functional import collectives
-from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.alignment import ViewGeometry, alignment_matrix
 from slotcon_plugin.functional.grouping import (
     Grouping,
     active_slots,
@@ -156,12 +156,13 @@ def losses_on_features(rank, zero_on=None):
 
     group_loss, slot_loss = GroupingLoss(15).double(), SlotLoss()
     group_loss.center.copy_(center)
-    flips = places(rank).flips
-    scores = [
-        [torch.where(flips[i, :, None, None, None], v.scores.flip(3), v.scores) for i, v in pair]
-        for pair in (list(enumerate(student)), list(enumerate(teacher)))
-    ]  # the whole view, flipped: alignment has tests of its own
-    group_losses = group_loss(*scores)
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).double()  # alignment has tests of its own
+    size = student[0].scores.shape[2:]
+    alignments = [
+        alignment_matrix(whole.expand(len(flips), -1), flips, *size) for flips in places(rank).flips
+    ]
+    scores = ([view.scores for view in views] for views in (student, teacher))
+    group_losses = group_loss(*scores, alignments)
     group_loss.move_center([view.scores for view in teacher])
     with noted_exchanges() as sent:
         slot_losses = slot_loss(student, teacher, predictor)

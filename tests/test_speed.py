@@ -26,7 +26,7 @@ from slotcon_plugin.data import photometric
 from slotcon_plugin.data.views import TwoViews
 from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.functional import chunks
-from slotcon_plugin.functional.grouping import pool_slots
+from slotcon_plugin.functional.grouping import pool_slots, unit_directions
 from slotcon_plugin.functional.losses import grouping_loss
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
@@ -62,15 +62,21 @@ def test_teacher_and_lars_equal_their_plain_versions():
             same(ours(), plainly())
 
 
-def test_gradients_that_are_known_in_the_forward_pass_are_right():
+def test_gradients_of_our_own_are_right():
     g = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, 2, 6, 2, 3, generator=g, dtype=torch.float64)
-    center = 0.1 * torch.randn(1, 6, generator=g, dtype=torch.float64)
     features = torch.randn(2, 4, 2, 3, generator=g, dtype=torch.float64).requires_grad_()
+    scores = torch.randn(2, 6, 2, 3, generator=g, dtype=torch.float64).requires_grad_()
     index = torch.tensor([[0, 0, 5], [1, 3, 3]])  # with repeats
-    student.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: grouping_loss(s, teacher, center, 0.5, 0.4), student)
-    assert torch.autograd.gradcheck(lambda f, s: pool_slots(f, s, index, 0.5), (features, student))
+    assert torch.autograd.gradcheck(lambda f, s: pool_slots(f, s, index, 0.5), (features, scores))
+    assert torch.autograd.gradcheck(unit_directions, features)
+
+
+def test_a_gradient_that_was_scaled_in_place_is_not_used_twice():
+    scores = torch.randn(2, 6, 2, 3, requires_grad=True)
+    loss = grouping_loss(scores, scores.detach(), *torch.rand(2, 2, 6, 6), torch.zeros(1, 6), 1, 1)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 def test_channels_last_changes_nothing():

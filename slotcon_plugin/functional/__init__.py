@@ -3,7 +3,7 @@ arithmetic; the optimiser's is in `optim.lars`.
 
 ==============  =======================================================================
 `grouping`      cosine scores, active slots, attention pooling
-`alignment`     inverse augmentation: RoIAlign as two interpolation matrices
+`alignment`     inverse augmentation: RoIAlign as one matrix a picture
 `losses`        grouping loss, its centre, slot loss
 `schedules`     learning rate and teacher momentum, in closed form
 `collectives`   what processes exchange; the identity on one process

@@ -2,10 +2,11 @@
 
 The published code resamples K score maps with RoIAlign. With one bilinear sample a bin, which is
 what its adaptive sampling comes to here, an axis-aligned box separates into one small interpolation
-matrix per axis, and a flip reverses the rows of one of them. Resampling is linear and the scores
-are linear in the pixels' directions, so that it may be done to the D channels of the directions or
-to the K score maps, with the same result (METHOD facts a and b). With matrices, the score maps are
-the cheaper ones: h + w multiplications a score, where scoring resampled directions anew takes D.
+matrix per axis, and a flip reverses the rows of one of them; together they are one matrix a
+picture. Resampling is linear and the scores are linear in the pixels' directions, so that it may be
+done to the D channels of the directions or to the K score maps, with the same result (METHOD facts
+a and b). With matrices, the score maps are the cheaper ones: h · w multiplications a score, where
+scoring resampled directions anew takes D.
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .chunks import pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -45,26 +47,35 @@ def interpolation_matrix(start_b: Tensor, stop_b: Tensor, size: int) -> Tensor:
 
 
 @full_precision
-def align(maps_bdhw: Tensor, boxes_b4: Tensor, flips_b: Tensor) -> Tensor:
-    """Resample each picture's common region to the whole grid and undo its flip.
+def alignment_matrix(boxes_b4: Tensor, flips_b: Tensor, height: int, width: int) -> Tensor:
+    """Weights that resample each picture's common region to the whole grid and undo its flip.
 
     Args:
-        maps_bdhw: (b, d, h, w) maps of one view.
-        boxes_b4: (b, 4) x1, y1, x2, y2 of the common region, fractions of this view after its flip,
+        boxes_b4: (b, 4) x1, y1, x2, y2 of the common region, fractions of a view after its flip,
             0-1.
         flips_b: (b,) bool, whether this view was flipped.
+        height, width: pixels of the view's maps, and of the grid.
 
     Returns:
-        (b, d, h, w) maps in which a pixel shows the same place in both views. Zeros for an empty
-        box, as RoIAlign gives: scores that favour no prototype.
+        (b, p, p) weights, p = height · width; rows are pixels of the grid, columns of the view.
+        Zeros for an empty box, as RoIAlign gives: scores that favour no prototype.
     """
-    check_shapes(maps_bdhw=maps_bdhw, boxes_b4=boxes_b4, flips_b=flips_b)
-    height, width = maps_bdhw.shape[2:]
-    x1, y1, x2, y2 = boxes_b4.to(maps_bdhw.dtype).unbind(dim=1)
+    check_shapes(boxes_b4=boxes_b4, flips_b=flips_b)
+    x1, y1, x2, y2 = boxes_b4.unbind(dim=1)
     rows_biy = interpolation_matrix(y1, y2, height)
     columns_bjx = interpolation_matrix(x1, x2, width)
     columns_bjx = torch.where(flips_b[:, None, None], columns_bjx.flip(1), columns_bjx)
-    # One axis after the other, and the channels innermost, as score maps lie in memory.
-    maps_byxd = maps_bdhw.permute(0, 2, 3, 1)
-    maps_bixd = torch.bmm(rows_biy, maps_byxd.flatten(2)).unflatten(2, (width, -1))
-    return torch.matmul(columns_bjx[:, None], maps_bixd).permute(0, 3, 1, 2)
+    return torch.einsum("biy,bjx->bijyx", rows_biy, columns_bjx).flatten(3).flatten(1, 2)
+
+
+@full_precision
+def align(maps_bdhw: Tensor, boxes_b4: Tensor, flips_b: Tensor) -> Tensor:
+    """Resample maps of one view, see `alignment_matrix`.
+
+    Returns:
+        (b, d, h, w) maps in which a pixel shows the same place in both views.
+    """
+    check_shapes(maps_bdhw=maps_bdhw, boxes_b4=boxes_b4, flips_b=flips_b)
+    matrix_bpp = alignment_matrix(boxes_b4.to(maps_bdhw.dtype), flips_b, *maps_bdhw.shape[2:])
+    aligned_bpd = torch.bmm(matrix_bpp, pixel_rows(maps_bdhw))
+    return aligned_bpd.transpose(1, 2).unflatten(2, maps_bdhw.shape[2:])

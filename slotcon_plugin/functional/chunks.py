@@ -1,10 +1,15 @@
-"""A batch of large maps, a few pictures at a time."""
+"""A batch of large maps, pixel by pixel, a few pictures at a time."""
 
 from torch import Tensor
 
 # Bytes of one map's chunk. A CPU's cache holds a few chunks of this size; a GPU wants long kernels.
 CPU_CHUNK = 2 * 2**20
 DEVICE_CHUNK = 128 * 2**20
+
+
+def pixel_rows(maps_bkhw: Tensor) -> Tensor:
+    """Maps (b, k, h, w) with one row a pixel: (b, h · w, k), the same memory."""
+    return maps_bkhw.flatten(2).transpose(1, 2)
 
 
 def picture_chunks(maps: Tensor) -> list[slice]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .chunks import picture_chunks
+from .chunks import picture_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -12,7 +12,7 @@ from .shapes import check_shapes
 def assignment_entropy(scores_bkhw: Tensor, temperature: float) -> Tensor:
     """Mean entropy of a pixel's assignment `softmax_k(s / τ)`, in nats: at most log k."""
     check_shapes(scores_bkhw=scores_bkhw)
-    scores_bpk = scores_bkhw.flatten(2).transpose(1, 2)
+    scores_bpk = pixel_rows(scores_bkhw)
     total = scores_bkhw.new_zeros(())
     for chunk in picture_chunks(scores_bpk):
         logits = scores_bpk[chunk] / temperature

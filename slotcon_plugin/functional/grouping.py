@@ -6,10 +6,9 @@ Wen et al., NeurIPS 2022 (arXiv 2205.15288), section 3.1.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import picture_chunks
+from .chunks import picture_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -39,7 +38,7 @@ def unit_directions(features_bdhw: Tensor) -> Tensor:
     as the product with the prototypes wants them.
     """
     check_shapes(features_bdhw=features_bdhw)
-    return F.normalize(features_bdhw.permute(0, 2, 3, 1).contiguous(), dim=3).permute(0, 3, 1, 2)
+    return _UnitLength.apply(features_bdhw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 @full_precision
@@ -54,7 +53,30 @@ def prototype_scores(directions_bdhw: Tensor, prototypes_kd: Tensor) -> Tensor:
         (b, k, h, w) scores; cosines in [-1, 1] where the pixels have unit length.
     """
     check_shapes(directions_bdhw=directions_bdhw, prototypes_kd=prototypes_kd)
-    return torch.einsum("bdhw,kd->bkhw", directions_bdhw, F.normalize(prototypes_kd, dim=1))
+    rows_bhwd = directions_bdhw.permute(0, 2, 3, 1)
+    return (rows_bhwd @ _UnitLength.apply(prototypes_kd).T).permute(0, 3, 1, 2)
+
+
+class _UnitLength(torch.autograd.Function):
+    """Vectors (..., d) of length 1, zeros where there is no direction. The gradient is the
+    upstream's part across the direction, over the length.
+    """
+
+    @staticmethod
+    def forward(ctx, vectors):
+        vectors = vectors.contiguous()
+        inverse = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        inverse = inverse.clamp_(min=1e-12).reciprocal_()
+        directions = vectors * inverse
+        ctx.save_for_backward(directions, inverse)
+        return directions
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        directions, inverse = ctx.saved_tensors
+        along = torch.linalg.vecdot(upstream, directions).unsqueeze(-1)
+        return torch.addcmul(upstream, directions, along, value=-1).mul_(inverse)
 
 
 def active_slots(scores_bkhw: Tensor) -> ActiveSlots:
@@ -63,10 +85,19 @@ def active_slots(scores_bkhw: Tensor) -> ActiveSlots:
     All shapes are fixed by the input's, so that nothing waits for the device.
     """
     check_shapes(scores_bkhw=scores_bkhw)
-    index_bm = scores_bkhw.argmax(dim=1).flatten(1).sort(dim=1).values
+    index_bm = _winners(scores_bkhw).sort(dim=1).values
     valid_bm = torch.ones_like(index_bm, dtype=torch.bool)
     valid_bm[:, 1:] = index_bm[:, 1:] != index_bm[:, :-1]
     return ActiveSlots(index_bm, valid_bm)
+
+
+@full_precision
+def _winners(scores_bkhw: Tensor) -> Tensor:
+    """Each pixel's arg-max over the prototypes, the first where several share it: (b, h · w)."""
+    scores_bpk = pixel_rows(scores_bkhw.detach())
+    if scores_bpk.device.type == "cpu":  # numpy's takes a fifth of torch's time
+        return torch.from_numpy(scores_bpk.numpy().argmax(axis=2))
+    return scores_bpk.argmax(dim=2)
 
 
 def slot_mask(active: ActiveSlots, num_prototypes: int) -> Tensor:
@@ -95,44 +126,45 @@ def pool_slots(
         (b, m, d) slots: weighted means of the pixels.
     """
     check_shapes(features_bdhw=features_bdhw, scores_bkhw=scores_bkhw, index_bm=index_bm)
-    scores_bpk = scores_bkhw.flatten(2).transpose(1, 2)
-    log_attention_bpm = _ChosenLogAttention.apply(scores_bpk, index_bm, temperature)
+    log_attention_bpm = _ChosenLogAttention.apply(scores_bkhw, index_bm, temperature)
     attention_bpm = log_attention_bpm.exp() + ATTENTION_FLOOR
     attention_bpm = attention_bpm / attention_bpm.sum(dim=1, keepdim=True)
     return torch.einsum("bpm,bdp->bmd", attention_bpm, features_bdhw.flatten(2))
 
 
 class _ChosenLogAttention(torch.autograd.Function):
-    """`s / τ - logsumexp_k(s / τ)` of scores (b, p, k) for chosen prototypes (b, m): (b, p, m).
+    """`s / τ - logsumexp_k(s / τ)` of scores (b, k, h, w) for chosen prototypes (b, m): (b, p, m).
 
     For the backward pass only the scores are kept, which live anyway; the softmax over all k is
     there for a few pictures at a time.
     """
 
     @staticmethod
-    def forward(ctx, scores_bpk, index_bm, temperature):
+    def forward(ctx, scores_bkhw, index_bm, temperature):
+        scores_bpk = pixel_rows(scores_bkhw)
         normaliser_bp1 = scores_bpk.new_empty((*scores_bpk.shape[:2], 1))
         for chunk in picture_chunks(scores_bpk):
-            logits = scores_bpk[chunk] / temperature
-            largest = logits.amax(dim=2, keepdim=True)
-            total = logits.sub_(largest).exp_().sum(dim=2, keepdim=True)
-            normaliser_bp1[chunk] = total.log_().add_(largest)
+            largest = scores_bpk[chunk].amax(dim=2, keepdim=True).div_(temperature)
+            odds = torch.add(-largest, scores_bpk[chunk], alpha=1 / temperature).exp_()
+            normaliser_bp1[chunk] = odds.sum(dim=2, keepdim=True).log_().add_(largest)
         chosen_bpm = scores_bpk.gather(2, _at_every_pixel(index_bm, scores_bpk))
-        ctx.save_for_backward(scores_bpk, index_bm, normaliser_bp1)
+        ctx.save_for_backward(scores_bkhw, index_bm, normaliser_bp1)
         ctx.temperature = temperature
         return chosen_bpm.div_(temperature).sub_(normaliser_bp1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream_bpm):
-        scores_bpk, index_bm, normaliser_bp1 = ctx.saved_tensors
-        gradient_bpk = torch.empty_like(scores_bpk)
+        scores_bkhw, index_bm, normaliser_bp1 = ctx.saved_tensors
+        scores_bpk = pixel_rows(scores_bkhw)
+        gradient_bkhw = torch.empty_like(scores_bkhw)  # no view: it may be added to in place
+        scale = 1 / ctx.temperature
         for chunk in picture_chunks(scores_bpk):
-            upstream, part = upstream_bpm[chunk] / ctx.temperature, gradient_bpk[chunk]
-            torch.div(scores_bpk[chunk], ctx.temperature, out=part)
-            part.sub_(normaliser_bp1[chunk]).exp_().mul_(-upstream.sum(dim=2, keepdim=True))
+            upstream, part = upstream_bpm[chunk] * scale, pixel_rows(gradient_bkhw)[chunk]
+            torch.add(-normaliser_bp1[chunk], scores_bpk[chunk], alpha=scale, out=part)
+            part.exp_().mul_(-upstream.sum(dim=2, keepdim=True))
             part.scatter_add_(2, _at_every_pixel(index_bm[chunk], part), upstream)
-        return gradient_bpk, None, None
+        return gradient_bkhw, None, None
 
 
 def _at_every_pixel(index_bm: Tensor, maps_bpk: Tensor) -> Tensor:

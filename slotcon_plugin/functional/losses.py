@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import picture_chunks
+from .chunks import picture_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -13,16 +13,21 @@ from .shapes import check_shapes
 def grouping_loss(
     student_scores_bkhw: Tensor,
     teacher_scores_bkhw: Tensor,
+    student_alignment_bpp: Tensor,
+    teacher_alignment_bpp: Tensor,
     center_1k: Tensor,
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """Cross-entropy between the teacher's centred, sharpened assignment and the student's.
+    """Cross-entropy between the teacher's centred, sharpened assignment and the student's, where
+    the two views show the same place.
 
     Args:
-        student_scores_bkhw: (b, k, h, w) aligned scores of the student's view.
-        teacher_scores_bkhw: (b, k, h, w) aligned scores of the teacher's other view; no gradient is
+        student_scores_bkhw: (b, k, h, w) scores of the student's view.
+        teacher_scores_bkhw: (b, k, h, w) scores of the teacher's other view; no gradient is
             expected here.
+        student_alignment_bpp, teacher_alignment_bpp: (b, h · w, h · w) the two views' resampling,
+            see `alignment.alignment_matrix`.
         center_1k: (1, k) running mean of the teacher's scores.
         student_temperature, teacher_temperature: positive; the teacher's is the lower one.
 
@@ -34,44 +39,53 @@ def grouping_loss(
         teacher_scores_bkhw=teacher_scores_bkhw,
         center_1k=center_1k,
     )
+    check_shapes(
+        student_scores_bkp=student_scores_bkhw.flatten(2),
+        student_alignment_bpp=student_alignment_bpp,
+        teacher_alignment_bpp=teacher_alignment_bpp,
+    )
     return _GroupingLoss.apply(
-        student_scores_bkhw.flatten(2).transpose(1, 2),
-        teacher_scores_bkhw.flatten(2).transpose(1, 2),
-        center_1k,
-        student_temperature,
-        teacher_temperature,
+        student_scores_bkhw,
+        teacher_scores_bkhw,
+        student_alignment_bpp / student_temperature,
+        teacher_alignment_bpp / teacher_temperature,
+        center_1k / teacher_temperature,
     )
 
 
 class _GroupingLoss(torch.autograd.Function):
-    """The loss of scores (b, p, k), whose gradient is known as soon as both assignments are: `(a_s
-    - a_t) / (b · p · τ_s)`. Without the divisor it is all that is kept for the backward pass,
-    one map of the scores' size, and what lies between is there for a few pictures at a time.
+    """The loss, of matrices A that give logits and of a centre among logits. The gradient is known
+    as soon as both assignments are: `A_sᵀ (a_s - a_t) / (b · p)`. Without the divisor it is all
+    that is kept for the backward pass, one map of the scores' size; the aligned maps and what is
+    made of them are there for a few pictures at a time.
     """
 
     @staticmethod
-    def forward(ctx, student_bpk, teacher_bpk, center_1k, student_temperature, teacher_temperature):
+    def forward(ctx, student_bkhw, teacher_bkhw, student_bpp, teacher_bpp, center_1k):
+        student_bpk, teacher_bpk = pixel_rows(student_bkhw), pixel_rows(teacher_bkhw)
+        gradient_bkhw = torch.empty_like(student_bkhw) if ctx.needs_input_grad[0] else None
+        ctx.pixels = student_bpk.shape[0] * student_bpk.shape[1]
         total = student_bpk.new_zeros(())
-        gradient_bpk = torch.empty_like(student_bpk) if ctx.needs_input_grad[0] else None
-        pixels = student_bpk.shape[0] * student_bpk.shape[1]
         for chunk in picture_chunks(student_bpk):
-            target = (teacher_bpk[chunk] - center_1k).div_(teacher_temperature).softmax(dim=2)
-            logits = student_bpk[chunk] / student_temperature
+            target = torch.baddbmm(-center_1k, teacher_bpp[chunk], teacher_bpk[chunk]).softmax(2)
+            logits = torch.bmm(student_bpp[chunk], student_bpk[chunk])
             assignment = logits.softmax(dim=2)
             # -Σ t log a = log Σ exp(l) - Σ t l; the largest pair of l and a tells the first log.
             total += (logits.amax(dim=2) - assignment.amax(dim=2).log_()).sum()
             total -= torch.dot(target.flatten(), logits.flatten())
-            if gradient_bpk is not None:
-                torch.sub(assignment, target, out=gradient_bpk[chunk])
-        ctx.save_for_backward(gradient_bpk)
-        ctx.divisor = pixels * student_temperature
-        return total / pixels
+            if gradient_bkhw is not None:
+                back_bpp = student_bpp[chunk].transpose(1, 2)
+                gradient_bpk = pixel_rows(gradient_bkhw)[chunk]
+                torch.bmm(back_bpp, assignment.sub_(target), out=gradient_bpk)
+        ctx.save_for_backward(gradient_bkhw)
+        return total / ctx.pixels
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream):
-        (gradient_bpk,) = ctx.saved_tensors
-        return gradient_bpk * (upstream / ctx.divisor), None, None, None, None
+        (gradient_bkhw,) = ctx.saved_tensors
+        # In place: a second pass backward is refused, as for any saved tensor that was changed.
+        return gradient_bkhw.mul_(upstream / ctx.pixels), None, None, None, None
 
 
 @full_precision

@@ -32,13 +32,28 @@ class GroupingLoss(nn.Module):
         self.center_momentum = center_momentum
         self.register_buffer("center", torch.zeros(1, num_prototypes))
 
-    def forward(self, student_scores: list[Tensor], teacher_scores: list[Tensor]) -> Tensor:
-        """Compare the views' aligned scores, (b, k, h, w) each. Returns (2,): one per direction."""
+    def forward(
+        self,
+        student_scores: list[Tensor],
+        teacher_scores: list[Tensor],
+        alignments: list[Tensor],
+    ) -> Tensor:
+        """Compare the two views where they show the same place.
+
+        Args:
+            student_scores, teacher_scores: unaligned scores of the two views, (b, k, h, w) each.
+            alignments: the two views' resampling, (b, h · w, h · w) each.
+
+        Returns:
+            (2,): a loss per direction.
+        """
         return torch.stack(
             [
                 losses.grouping_loss(
                     student_scores[s],
                     teacher_scores[t],
+                    alignments[s],
+                    alignments[t],
                     self.center,
                     self.student_temperature,
                     self.teacher_temperature,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..functional import diagnostics
-from ..functional.alignment import ViewGeometry, align
+from ..functional.alignment import ViewGeometry, alignment_matrix
 from ..functional.collectives import any_process
 from ..functional.grouping import Grouping, pool_slots, slot_mask
 from ..functional.schedules import teacher_momentum
@@ -126,14 +126,16 @@ class SlotCon(BaseModel):
         teacher_views = [teacher(view) for view in views]
 
         # 2. Inverse augmentation: pixel (i, j) of both views shows the same place.
-        # 3. Both views are grouped alike. (The aligned maps are not kept beyond this line.)
+        # 3. Both views are grouped alike there.
+        student_scores = [view.scores for view in student_views]
+        teacher_scores = [view.scores for view in teacher_views]
         loss_group = head.group_loss(
-            _aligned_scores(student_views, geometry), _aligned_scores(teacher_views, geometry)
+            student_scores, teacher_scores, _alignments(geometry, like=student_scores[0])
         )
 
         # 4. The centre follows.
         if self.training:
-            head.group_loss.move_center([view.scores for view in teacher_views])
+            head.group_loss.move_center(teacher_scores)
 
         # 5. A slot is recognised in the other view.
         loss_slot = head.slot_loss(student_views, teacher_views, head.predictor)
@@ -188,9 +190,11 @@ class SlotCon(BaseModel):
         )
 
 
-def _aligned_scores(views: list[Grouping], geometry: ViewGeometry) -> list[Tensor]:
-    places = zip(geometry.boxes, geometry.flips, strict=True)
-    return [align(view.scores, *place) for view, place in zip(views, places, strict=True)]
+def _alignments(geometry: ViewGeometry, like: Tensor) -> list[Tensor]:
+    """The two views' resampling, (b, h · w, h · w) each, of maps like (b, k, h, w)."""
+    boxes_vb4 = geometry.boxes.to(like.dtype)
+    places = zip(boxes_vb4, geometry.flips, strict=True)
+    return [alignment_matrix(*place, *like.shape[2:]) for place in places]
 
 
 def _check_nothing_is_frozen(backbone: nn.Module, name: str) -> None:
