@@ -8,7 +8,11 @@ of them, so with the same weights, order and views. Rounding decides now and the
 wins a pixel, and from there on a curve is as good as one of another seed. So a way passes if its
 curve, averaged over some steps, is on average no further from the float32 curve of its seed than
 two float32 seeds are from each other at most; in how many steps at the start the losses are alike
-is printed too. Exit status 1 if one does not pass. float16 is measured where there is a GPU.
+is printed too. Exit status 1 if one does not pass.
+
+float16 is measured where there is a GPU. A processor without AVX-512 has no bfloat16 arithmetic
+either: there its products are taken in float32 and rounded, as a GPU does (rounded_bfloat16.py),
+and bfloat16 is not compiled.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,12 +35,24 @@ CONFIG = ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py"
 BATCH = 8
 WINDOW = 20  # steps that are averaged
 ALIKE = 1e-4  # losses that are the same but for rounding
+
+
+class Way(NamedTuple):
+    """How a training computes."""
+
+    amp: str
+    compiled: bool = False
+    channels_last: bool = False
+
+
 WAYS = {
-    "float32": ["--amp", "off"],
-    "bfloat16": ["--amp", "bf16"],
-    "float16": ["--amp", "fp16"],
-    "float32, compiled": ["--amp", "off", "--compile"],
-    "bfloat16, compiled": ["--amp", "bf16", "--compile"],
+    "float32": Way("off"),
+    "float32, channels last": Way("off", channels_last=True),
+    "float32, compiled": Way("off", compiled=True),
+    "bfloat16": Way("bf16"),
+    "bfloat16, channels last": Way("bf16", channels_last=True),
+    "bfloat16, compiled, channels last": Way("bf16", compiled=True, channels_last=True),
+    "float16": Way("fp16"),
 }
 
 
@@ -50,13 +67,35 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=4, help="of float32 (%(default)s)")
     parser.add_argument("--size", type=int, default=96, help="of a view, pixels (%(default)s)")
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS)[1:], help="default: all")
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        metavar="WAY",
+        choices=list(WAYS)[1:],
+        help=f"{'; '.join(list(WAYS)[1:])} (default: all that this machine can)",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few steps: only to see it work")
     args = parser.parse_args(argv)
     if args.seeds < 2:
         parser.error(f"--seeds is {args.seeds}, expected 2 or more: one has no spread")
     return args
+
+
+def rounded(way: Way) -> bool:
+    """Whether its bfloat16 products are float32's, rounded."""
+    import torch
+
+    arithmetic = torch.cuda.is_available() or "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return way.amp == "bf16" and not arithmetic
+
+
+def possible(way: Way) -> bool:
+    """Whether it can be measured on this machine."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    return on_gpu if way.amp == "fp16" else not (rounded(way) and way.compiled)
 
 
 def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
@@ -73,7 +112,9 @@ def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
     data = hashlib.sha256(str(source).encode()).hexdigest()[:8]
     name = f"{way.replace(', ', '_')}_{seed}_{args.size}px_{args.steps}steps_{data}"
     folder = args.folder / name
+    how = WAYS[way]
     options = {
+        "model.channels_last": how.channels_last,
         "train_dataloader.dataset.source": repr(source) if args.data is None else source,
         "train_dataloader.batch_size": BATCH,
         "train_dataloader.num_workers": 0,
@@ -86,7 +127,9 @@ def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
     }
     if not (folder / f"epoch_{epochs}.pth").exists():
         words = [f"{key}={value}" for key, value in options.items()]
-        command = [sys.executable, ROOT / "tools" / "train.py", CONFIG, *WAYS[way]]
+        script = ROOT / "tests/rounded_bfloat16.py" if rounded(how) else ROOT / "tools/train.py"
+        command = [sys.executable, script, CONFIG, "--amp", how.amp]
+        command += ["--compile"] * how.compiled
         command += ["--seed", str(seed), "--work-dir", folder, "--cfg-options", *words]
         ended = subprocess.run(
             [str(word) for word in command],
@@ -143,11 +186,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """The curves of all ways beside float32's. Returns the exit status."""
-    import torch
-
     window = min(WINDOW, args.steps // 4)
     wanted = args.ways or list(WAYS)[1:]
-    ways = [way for way in wanted if way != "float16" or torch.cuda.is_available()]
+    ways = [way for way in wanted if possible(WAYS[way])]
     runs = [("float32", seed) for seed in range(args.seeds)] + [(way, 0) for way in ways]
     with ThreadPoolExecutor(args.jobs) as pool:
         losses = list(pool.map(lambda run: train(*run, args), runs))
@@ -158,7 +199,7 @@ def compare(args: argparse.Namespace) -> int:
     print(
         f"\n{args.steps} steps, means of {window}. Two of {args.seeds} float32 seeds are "
         f"{min(apart):.4f} to {max(apart):.4f} apart, on average {np.mean(apart):.4f}\n\n"
-        f"{'':20}  {'from float32':>12}  {'largest':>8}  {'first steps alike':>18}"
+        f"{'':33}  {'from float32':>12}  {'largest':>8}  {'first steps alike':>18}"
     )
     failed = 0
     for (name, curve), raw in zip(others.items(), losses[args.seeds :], strict=True):
@@ -167,7 +208,7 @@ def compare(args: argparse.Namespace) -> int:
         failed += not within
         alike = int(np.argmax(np.append(np.abs(raw - losses[0]) > ALIKE, True)))
         verdict = "within" if within else "NOT within"
-        print(f"{name:20}  {distance.mean():12.4f}  {distance.max():8.4f}  {alike:18}  {verdict}")
+        print(f"{name:33}  {distance.mean():12.4f}  {distance.max():8.4f}  {alike:18}  {verdict}")
     if args.out:
         draw(seeds, others, window, args.out)
         print(f"drawn: {args.out}")

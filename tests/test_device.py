@@ -1,0 +1,70 @@
+"""Nothing of a step mixes devices: on tensors that have a GPU for a device, but no memory."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from tiny_model import random_geometry, random_views, tiny_config
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from slotcon_plugin.data import photometric
+from slotcon_plugin.data.photometric import Column
+from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.models import losses
+from slotcon_plugin.optim.lars import SlotConLARS
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Tensors on "cuda" are such tensors."""
+    monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+
+
+def on_gpu(tensor):
+    return torch.empty_like(tensor, device="cuda")
+
+
+def test_losses_teacher_and_optimiser_stay_on_the_gpu(gpu, monkeypatch):
+    counts = []  # the one thing that the host waits for, which tensors without memory do not know
+    monkeypatch.setattr(
+        losses, "share_counts", lambda c: counts.append(c) or [[9, 8, 20, 21, 5, 4]]
+    )
+    with torch.device("cuda"):
+        model = MODELS.build(tiny_config()).train()
+    views = [on_gpu(view.float()) for view in random_views(3)]
+    geometry = ViewGeometry(*map(on_gpu, random_geometry(3)))
+    model.update_teacher(0, 10)
+    results = model(views, geometry, mode="loss")
+    assert {value.device.type for value in (*results.values(), *counts)} == {"cuda"}
+    assert {element.slots.device.type for element in model(views[0], mode="predict")} == {"cuda"}
+
+    params = [p for p in model.parameters() if p.requires_grad]
+    optimizer = SlotConLARS(params, lr=0.1)
+    for _ in range(2):
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    buffers = [value for state in optimizer.state.values() for value in state.values()]
+    assert {value.device.type for value in buffers} == {"cuda"}
+
+
+def test_colours_change_on_the_gpu(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda tensor: True)
+    parameters = torch.zeros(4, len(Column))
+    parameters[:, Column.FIRST : Column.FOURTH + 1] = torch.arange(4.0)
+    parameters[:, :4] = torch.tensor([0.9, 1.2, 0.7, 0.1])
+    parameters[:, Column.GREY] = parameters[:, Column.BLUR_SIGMA] = 1.0
+    parameters[:, Column.SOLARISE] = 128
+    plan = photometric._plan(parameters)  # the host's part, of values
+    monkeypatch.setattr(photometric, "_plan", lambda parameters: plan)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        views = torch.empty(4, 3, 32, 32, dtype=torch.uint8, device="cuda")
+        assert photometric.augment(views, parameters).device.type == "cuda"
+    assert len(plan) == 7
+
+
+def test_a_mixed_up_device_is_seen(gpu):
+    with pytest.raises(RuntimeError, match="different"):
+        torch.empty(3, device="cuda") + torch.empty(3)
