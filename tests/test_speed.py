@@ -26,7 +26,7 @@ from slotcon_plugin.data import photometric
 from slotcon_plugin.data.views import TwoViews
 from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.functional import chunks
-from slotcon_plugin.functional.grouping import pool_slots, unit_directions
+from slotcon_plugin.functional.grouping import pool_slots, prototype_scores, unit_directions
 from slotcon_plugin.functional.losses import grouping_loss
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
@@ -62,13 +62,42 @@ def test_teacher_and_lars_equal_their_plain_versions():
             same(ours(), plainly())
 
 
-def test_gradients_of_our_own_are_right():
-    g = torch.Generator().manual_seed(0)
-    features = torch.randn(2, 4, 2, 3, generator=g, dtype=torch.float64).requires_grad_()
-    scores = torch.randn(2, 6, 2, 3, generator=g, dtype=torch.float64).requires_grad_()
+def steepness(function, inputs, seed):
+    """How much a random sum of the results rises along a random direction: by gradients, and by
+    a small step either way. (torch's gradcheck goes back more than once.)"""
+    g = torch.Generator().manual_seed(seed)
+
+    def like(tensor):
+        return torch.randn(tensor.shape, generator=g, dtype=torch.float64)
+
+    result, direction = function(*inputs), [like(tensor) for tensor in inputs]
+    weights = like(result)
+    grads = torch.autograd.grad(result, inputs, weights)
+    by_gradient = sum((grad * d).sum() for grad, d in zip(grads, direction, strict=True))
+    ends = [
+        function(*(x + size * d for x, d in zip(inputs, direction, strict=True)))
+        for size in (1e-6, -1e-6)
+    ]
+    return by_gradient, ((ends[0] - ends[1]) * weights).sum() / 2e-6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gradients_of_our_own_are_right(seed):
+    g = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(shape, generator=g, dtype=torch.float64)
+
+    features, scores = randn(2, 4, 2, 3).requires_grad_(), randn(2, 6, 2, 3).requires_grad_()
     index = torch.tensor([[0, 0, 5], [1, 3, 3]])  # with repeats
-    assert torch.autograd.gradcheck(lambda f, s: pool_slots(f, s, index, 0.5), (features, scores))
-    assert torch.autograd.gradcheck(unit_directions, features)
+    fixed = randn(2, 6, 2, 3), *randn(2, 2, 6, 6), randn(1, 6)
+    for function, inputs in (
+        (lambda f, s: pool_slots(f, s, index, 0.5), (features, scores)),
+        (lambda s: grouping_loss(s, *fixed, 0.5, 0.4), (scores,)),
+        (unit_directions, (features,)),
+        (prototype_scores, (features, randn(5, 4).requires_grad_())),
+    ):
+        torch.testing.assert_close(*steepness(function, inputs, seed), rtol=1e-6, atol=1e-8)
 
 
 def test_a_gradient_that_was_scaled_in_place_is_not_used_twice():
