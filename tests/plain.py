@@ -85,6 +85,8 @@ def inverse_augmentation(maps: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
         flips: (b,) bool.
     """
     height, width = maps.shape[2:]
+    if maps.dtype == torch.float16:  # too coarse for boxes, and for the numbers of pictures
+        maps = maps.float()
     scale = maps.new_tensor([width, height, width, height])
     boxes = (boxes.to(maps.dtype) * scale).split(1)  # a picture's list of one box
     aligned = roi_align(maps, boxes, (height, width), aligned=True)

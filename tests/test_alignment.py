@@ -3,8 +3,9 @@
 import plain
 import pytest
 import torch
+from tiny_model import align
 
-from slotcon_plugin.functional.alignment import align, interpolation_matrix
+from slotcon_plugin.functional.alignment import alignment_matrix, interpolation_matrix
 from slotcon_plugin.functional.grouping import prototype_scores, unit_directions
 
 # A pixel's value is 10 · row + column: bilinear interpolation gives 10 y + x between the pixels.
@@ -124,17 +125,15 @@ def test_two_views_of_one_scene_meet_after_alignment():
     torch.testing.assert_close(inner[0], inner[1])
 
 
-def test_mixed_precision_does_not_reach_the_resampling():
+def test_mixed_precision_does_not_reach_the_weights():
     boxes, flips = random_boxes(4)
-    maps = torch.randn(len(boxes), 3, 7, 7, generator=torch.Generator().manual_seed(1))
     with torch.autocast("cpu", torch.bfloat16):
-        inside = align(maps, boxes.float(), flips)
-    assert torch.equal(inside, align(maps, boxes.float(), flips))
+        inside = alignment_matrix(boxes.float(), flips, 7, 7)
+    assert torch.equal(inside, alignment_matrix(boxes.float(), flips, 7, 7))
 
 
 def test_shapes_are_checked():
-    maps = torch.zeros(2, 3, 4, 4)
-    with pytest.raises(ValueError, match=r"boxes_b4 has shape \(3, 4\), expected b = 2"):
-        align(maps, torch.zeros(3, 4), torch.zeros(2, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"flips_b has shape \(2, 1\)"):
-        align(maps, torch.zeros(2, 4), torch.zeros(2, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"flips_b has shape \(3,\), expected b = 2"):
+        alignment_matrix(torch.zeros(2, 4), torch.zeros(3, dtype=torch.bool), 7, 7)
+    with pytest.raises(ValueError, match=r"boxes_b4 has shape \(2, 3\), expected 4 = 4"):
+        alignment_matrix(torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool), 7, 7)

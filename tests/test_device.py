@@ -1,4 +1,7 @@
-"""Nothing of a step mixes devices: on tensors that have a GPU for a device, but no memory."""
+"""Nothing of a step mixes devices: on tensors that have a GPU for a device, but no memory.
+
+The way back is not among it: autograd asks the driver for the device.
+"""
 
 import pytest
 import torch

@@ -100,12 +100,25 @@ def test_gradients_of_our_own_are_right(seed):
         torch.testing.assert_close(*steepness(function, inputs, seed), rtol=1e-6, atol=1e-8)
 
 
-def test_a_gradient_that_was_scaled_in_place_is_not_used_twice():
-    scores = torch.randn(2, 6, 2, 3, requires_grad=True)
-    loss = grouping_loss(scores, scores.detach(), *torch.rand(2, 2, 6, 6), torch.zeros(1, 6), 1, 1)
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
+def test_gradients_do_not_depend_on_where_the_maps_lie_in_memory():
+    g = torch.Generator().manual_seed(0)
+    features, scores, teacher = torch.randn(3, 2, 4, 3, 5, generator=g, dtype=torch.float64)
+    fixed = *torch.rand(2, 2, 15, 15, generator=g, dtype=torch.float64), torch.zeros(1, 4).double()
+    index = torch.tensor([[0, 2], [1, 1]])
+    found = []
+    for order in ((0, 1, 2, 3), (0, 2, 3, 1), (0, 1, 3, 2), (2, 0, 1, 3)):
+        places = [order.index(axis) for axis in range(4)]
+        moved = scores.permute(order).contiguous().permute(places).requires_grad_()
+        for _ in range(2):  # and twice along the same way back
+            total = grouping_loss(moved, teacher, *fixed, 0.1, 0.07)
+            total = total + pool_slots(features, moved, index, 0.07).pow(2).sum()
+            total.backward(retain_graph=True)
+            first, moved.grad = moved.grad, None
+            total.backward()
+            found += [first, moved.grad]
+            moved.grad = None
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-12, atol=1e-14)
 
 
 def test_channels_last_changes_nothing():

@@ -8,12 +8,12 @@ import torch
 from photographs import photographs
 from PIL import Image
 from scipy import stats
+from tiny_model import align
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, resized_crop
 
 from slotcon_plugin.data.photometric import Column
 from slotcon_plugin.data.views import TwoViews, cut
-from slotcon_plugin.functional.alignment import align
 from slotcon_plugin.functional.crops import random_resized_crop
 
 LEAST_P = 1e-3  # seeds are fixed: what passes keeps passing; a wrong range gives far smaller values

@@ -8,7 +8,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import slotcon_plugin  # noqa: F401  (registers the parts)
-from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.alignment import ViewGeometry, alignment_matrix
+from slotcon_plugin.functional.chunks import pixel_rows
 
 
 class TinyEncoder(nn.Module):
@@ -72,6 +73,13 @@ def random_geometry(batch: int, seed: int = 0) -> ViewGeometry:
     g = torch.Generator().manual_seed(seed)
     corners = torch.rand(2, batch, 2, 2, generator=g, dtype=torch.float64).sort(dim=2).values
     return ViewGeometry(corners.flatten(2), torch.rand(2, batch, generator=g) < 0.5)
+
+
+def align(maps_bdhw, boxes_b4, flips_b):
+    """Maps of one view, resampled as the grouping loss does: (b, d, h, w)."""
+    size = maps_bdhw.shape[2:]
+    matrix_bpp = alignment_matrix(boxes_b4.to(maps_bdhw.dtype), flips_b, *size)
+    return (matrix_bpp @ pixel_rows(maps_bdhw)).transpose(1, 2).unflatten(2, size)
 
 
 def random_views(batch: int, size: int = 32, seed: int = 0) -> list[torch.Tensor]:

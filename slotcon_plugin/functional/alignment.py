@@ -5,8 +5,8 @@ what its adaptive sampling comes to here, an axis-aligned box separates into one
 matrix per axis, and a flip reverses the rows of one of them; together they are one matrix a
 picture. Resampling is linear and the scores are linear in the pixels' directions, so that it may be
 done to the D channels of the directions or to the K score maps, with the same result (METHOD facts
-a and b). With matrices, the score maps are the cheaper ones: h · w multiplications a score, where
-scoring resampled directions anew takes D.
+a and b). With a matrix, the score maps are the cheaper ones up to D pixels: h · w multiplications a
+score, 49 in the recipes, where scoring resampled directions anew takes D, 256.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chunks import pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -66,16 +65,3 @@ def alignment_matrix(boxes_b4: Tensor, flips_b: Tensor, height: int, width: int)
     columns_bjx = interpolation_matrix(x1, x2, width)
     columns_bjx = torch.where(flips_b[:, None, None], columns_bjx.flip(1), columns_bjx)
     return torch.einsum("biy,bjx->bijyx", rows_biy, columns_bjx).flatten(3).flatten(1, 2)
-
-
-@full_precision
-def align(maps_bdhw: Tensor, boxes_b4: Tensor, flips_b: Tensor) -> Tensor:
-    """Resample maps of one view, see `alignment_matrix`.
-
-    Returns:
-        (b, d, h, w) maps in which a pixel shows the same place in both views.
-    """
-    check_shapes(maps_bdhw=maps_bdhw, boxes_b4=boxes_b4, flips_b=flips_b)
-    matrix_bpp = alignment_matrix(boxes_b4.to(maps_bdhw.dtype), flips_b, *maps_bdhw.shape[2:])
-    aligned_bpd = torch.bmm(matrix_bpp, pixel_rows(maps_bdhw))
-    return aligned_bpd.transpose(1, 2).unflatten(2, maps_bdhw.shape[2:])

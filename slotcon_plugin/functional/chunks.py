@@ -1,5 +1,6 @@
 """A batch of large maps, pixel by pixel, a few pictures at a time."""
 
+import torch
 from torch import Tensor
 
 # Bytes of one map's chunk. A CPU's cache holds a few chunks of this size; a GPU wants long kernels.
@@ -8,8 +9,14 @@ DEVICE_CHUNK = 128 * 2**20
 
 
 def pixel_rows(maps_bkhw: Tensor) -> Tensor:
-    """Maps (b, k, h, w) with one row a pixel: (b, h · w, k), the same memory."""
+    """Maps (b, k, h, w) with one row a pixel: (b, h · w, k), a view wherever that is possible."""
     return maps_bkhw.flatten(2).transpose(1, 2)
+
+
+def empty_maps(like_bkhw: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (b, k, h, w) to be filled, k innermost in memory, and their `pixel_rows`, a view."""
+    maps_bkhw = torch.empty_like(like_bkhw, memory_format=torch.channels_last)
+    return maps_bkhw, pixel_rows(maps_bkhw)
 
 
 def picture_chunks(maps: Tensor) -> list[slice]:

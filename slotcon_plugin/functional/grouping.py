@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chunks import picture_chunks, pixel_rows
+from .chunks import empty_maps, picture_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -46,11 +46,11 @@ def prototype_scores(directions_bdhw: Tensor, prototypes_kd: Tensor) -> Tensor:
     """Scores `<P_k / |P_k|, direction>` of every pixel and prototype.
 
     Args:
-        directions_bdhw: (b, d, h, w) pixels of unit length, or a linear resampling of such.
+        directions_bdhw: (b, d, h, w) pixels of unit length.
         prototypes_kd: (k, d) prototypes of any length.
 
     Returns:
-        (b, k, h, w) scores; cosines in [-1, 1] where the pixels have unit length.
+        (b, k, h, w) scores: cosines in [-1, 1].
     """
     check_shapes(directions_bdhw=directions_bdhw, prototypes_kd=prototypes_kd)
     rows_bhwd = directions_bdhw.permute(0, 2, 3, 1)
@@ -157,10 +157,10 @@ class _ChosenLogAttention(torch.autograd.Function):
     def backward(ctx, upstream_bpm):
         scores_bkhw, index_bm, normaliser_bp1 = ctx.saved_tensors
         scores_bpk = pixel_rows(scores_bkhw)
-        gradient_bkhw = torch.empty_like(scores_bkhw)  # no view: it may be added to in place
+        gradient_bkhw, gradient_bpk = empty_maps(scores_bkhw)
         scale = 1 / ctx.temperature
         for chunk in picture_chunks(scores_bpk):
-            upstream, part = upstream_bpm[chunk] * scale, pixel_rows(gradient_bkhw)[chunk]
+            upstream, part = upstream_bpm[chunk] * scale, gradient_bpk[chunk]
             torch.add(-normaliser_bp1[chunk], scores_bpk[chunk], alpha=scale, out=part)
             part.exp_().mul_(-upstream.sum(dim=2, keepdim=True))
             part.scatter_add_(2, _at_every_pixel(index_bm[chunk], part), upstream)

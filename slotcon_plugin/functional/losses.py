@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import picture_chunks, pixel_rows
+from .chunks import empty_maps, picture_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -24,8 +24,8 @@ def grouping_loss(
 
     Args:
         student_scores_bkhw: (b, k, h, w) scores of the student's view.
-        teacher_scores_bkhw: (b, k, h, w) scores of the teacher's other view; no gradient is
-            expected here.
+        teacher_scores_bkhw: (b, k, h, w) scores of the teacher's other view; a target, to which no
+            gradient goes.
         student_alignment_bpp, teacher_alignment_bpp: (b, h · w, h · w) the two views' resampling,
             see `alignment.alignment_matrix`.
         center_1k: (1, k) running mean of the teacher's scores.
@@ -46,10 +46,10 @@ def grouping_loss(
     )
     return _GroupingLoss.apply(
         student_scores_bkhw,
-        teacher_scores_bkhw,
-        student_alignment_bpp / student_temperature,
-        teacher_alignment_bpp / teacher_temperature,
-        center_1k / teacher_temperature,
+        teacher_scores_bkhw.detach(),
+        student_alignment_bpp.detach() / student_temperature,
+        teacher_alignment_bpp.detach() / teacher_temperature,
+        center_1k.detach() / teacher_temperature,
     )
 
 
@@ -63,7 +63,8 @@ class _GroupingLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, student_bkhw, teacher_bkhw, student_bpp, teacher_bpp, center_1k):
         student_bpk, teacher_bpk = pixel_rows(student_bkhw), pixel_rows(teacher_bkhw)
-        gradient_bkhw = torch.empty_like(student_bkhw) if ctx.needs_input_grad[0] else None
+        trained = ctx.needs_input_grad[0]
+        gradient_bkhw, gradient_bpk = empty_maps(student_bkhw) if trained else (None, None)
         ctx.pixels = student_bpk.shape[0] * student_bpk.shape[1]
         total = student_bpk.new_zeros(())
         for chunk in picture_chunks(student_bpk):
@@ -73,10 +74,9 @@ class _GroupingLoss(torch.autograd.Function):
             # -Σ t log a = log Σ exp(l) - Σ t l; the largest pair of l and a tells the first log.
             total += (logits.amax(dim=2) - assignment.amax(dim=2).log_()).sum()
             total -= torch.dot(target.flatten(), logits.flatten())
-            if gradient_bkhw is not None:
+            if trained:
                 back_bpp = student_bpp[chunk].transpose(1, 2)
-                gradient_bpk = pixel_rows(gradient_bkhw)[chunk]
-                torch.bmm(back_bpp, assignment.sub_(target), out=gradient_bpk)
+                torch.bmm(back_bpp, assignment.sub_(target), out=gradient_bpk[chunk])
         ctx.save_for_backward(gradient_bkhw)
         return total / ctx.pixels
 
@@ -84,8 +84,7 @@ class _GroupingLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream):
         (gradient_bkhw,) = ctx.saved_tensors
-        # In place: a second pass backward is refused, as for any saved tensor that was changed.
-        return gradient_bkhw.mul_(upstream / ctx.pixels), None, None, None, None
+        return gradient_bkhw * (upstream / ctx.pixels), None, None, None, None
 
 
 @full_precision

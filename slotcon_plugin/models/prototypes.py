@@ -27,10 +27,6 @@ class Prototypes(nn.Module):
     def forward(self, features_bdhw: Tensor) -> Grouping:
         """Group the projected pixels (b, d, h, w) of one view."""
         directions_bdhw = unit_directions(features_bdhw)
-        scores_bkhw = self.score(directions_bdhw)
+        scores_bkhw = prototype_scores(directions_bdhw, self.weight)
         active = active_slots(scores_bkhw)
         return Grouping(features_bdhw, directions_bdhw, scores_bkhw, self.temperature, active)
-
-    def score(self, directions_bdhw: Tensor) -> Tensor:
-        """Scores (b, k, h, w) of directions, resampled or not."""
-        return prototype_scores(directions_bdhw, self.weight)
