@@ -1,6 +1,7 @@
 """The training loop with its real loader, ours as `tools/train.py` runs it and plainly."""
 
 import gc
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -20,11 +21,13 @@ from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.optim.lars import SlotConLARS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "pretrain"
+SHARED = Path("/dev/shm")
 PREFETCH = 1  # batches a worker prepares ahead: few, so that they are soon used up
 
 
 class BlockClock:
-    """Seconds of blocks of steps, and how long of it the loop stood waiting for its data.
+    """Seconds of blocks of steps, how long of it the loop stood waiting for its data, and on a GPU
+    each block's peak of memory (a logger that resets the peak spoils one block's only).
 
     Both sides are read alike: the device is waited for at the end of a block and nowhere else, and
     waiting is the host's time from the end of a step's last line to the arrival of the next batch.
@@ -34,6 +37,7 @@ class BlockClock:
         self.device, self.block = device, block
         self.took: list[float] = []
         self.waited: list[float] = []
+        self.peaks: list[int] = []
         self.steps, self.wait = 0, 0.0
         self.start = self.last = time.perf_counter()
 
@@ -47,6 +51,8 @@ class BlockClock:
         if self.steps % self.block == 0:
             if self.device == "cuda":
                 torch.cuda.synchronize()
+                self.peaks.append(torch.cuda.max_memory_allocated())
+                torch.cuda.reset_peak_memory_stats()
             now = time.perf_counter()
             self.took.append(now - self.start)
             self.waited.append(self.wait)
@@ -74,8 +80,30 @@ class StepDone(Hook):
         self.clock.step_done()
 
 
+def check_shared_memory(workers: int, batch: int, bytes_a_picture: int) -> None:
+    """Hold what the workers prepare to the shared memory that it goes through.
+
+    Raises:
+        RuntimeError: there is too little of it; workers would die of it with "Bus error".
+    """
+    needed = workers * (PREFETCH + 1) * batch * bytes_a_picture
+    free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed
+    if needed > free:
+        raise RuntimeError(
+            f"{workers} workers prepare {needed / 2**20:,.0f} MiB, but {SHARED} has "
+            f"{free / 2**20:,.0f} MiB free: enlarge it (docker run --shm-size), or take fewer with "
+            "--workers"
+        )
+
+
 def loop_config(
-    paths: list[str], device: str, batch: int, steps: int, workers: int, quick: bool = False
+    paths: list[str],
+    device: str,
+    batch: int,
+    steps: int,
+    workers: int,
+    quick: bool = False,
+    compiled: bool = True,
 ) -> Config:
     """On a GPU the R50 recipe for COCO as fast as it goes; else, and if quick, the small one."""
     recipe = device == "cuda" and not quick
@@ -93,7 +121,7 @@ def loop_config(
     cfg.default_hooks.checkpoint = None
     cfg.visualizer = None
     cfg.log_level = "ERROR"
-    cfg.model.channels_last = cfg.model.compile = recipe
+    cfg.model.channels_last, cfg.model.compile = recipe, recipe and compiled
     return cfg
 
 
@@ -101,7 +129,8 @@ def run_ours(cfg: Config, clock: BlockClock) -> None:
     """Train with MMEngine's runner."""
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
-        fit_to_machine(cfg, "none", precision="bf16" if cfg.model.compile else None)
+        # What is fastest on a GPU goes together: channels last, bfloat16.
+        fit_to_machine(cfg, "none", precision="bf16" if cfg.model.channels_last else None)
         runner = Runner.from_cfg(cfg)
         runner.register_hook(DataArrived(clock), "HIGHEST")
         runner.register_hook(StepDone(clock), "LOWEST")
@@ -123,13 +152,19 @@ def run_plainly(cfg: Config, clock: BlockClock, paths: list[str], device: str, s
 def largest_batch(cfg: Config, start: int, most: int = 8192) -> int:
     """The largest of `start`, twice it, four times it ... that two steps of ours fit with.
 
-    Without torch.compile, which needs a little less; pictures are noise. 0 if not even `start`.
+    Without torch.compile, which needs a little less; pictures are noise. Near the limit cuDNN may
+    fail in words of its own, without an engine for its workspace.
+
+    Raises:
+        RuntimeError: not even `start` fits, or another failure.
     """
     fits = 0
     while 2 * fits <= most:
         try:
             _two_steps(cfg, batch := 2 * fits or start)
-        except torch.OutOfMemoryError:
+        except RuntimeError:  # OutOfMemoryError is one
+            if not fits:
+                raise
             break
         finally:
             gc.collect()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.registry import MODELS
@@ -15,6 +16,7 @@ from speed_loop import (
     CONFIGS,
     PREFETCH,
     BlockClock,
+    check_shared_memory,
     largest_batch,
     loop_config,
     run_ours,
@@ -44,11 +46,11 @@ class Settings:
     rounds: int = 7
     quick: bool = False
     loop_batch: int = 16
-    loop_blocks: int = 4  # that count, of ours
+    loop_blocks: int = 4  # that count, of ours; their steps are a multiple of the workers
     plain_blocks: int = 4
     block: int = 3  # steps
     workers: int = 2
-    search_batch: bool = False
+    compiled: bool = True  # the loop on a GPU
 
     def goal(self, goals: dict[int, float], k: int) -> float | None:
         """A ratio that is aimed at on a CPU."""
@@ -81,7 +83,8 @@ def data_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     items = pair[0]() * (1 if settings.quick else max(settings.batch // len(paths), 1))
     torch.set_num_threads(1 if on_cpu else threads)
     pair = device_pair(items, settings.device)
-    times = race(*pair, settings.rounds, settings.device, clock(settings))
+    rounds = settings.rounds if on_cpu else min(settings.rounds, 3)  # PIL takes many seconds
+    times = race(*pair, rounds, settings.device, clock(settings))
     name = f"device part of {len(items)} (plain: PIL on one core)"
     unit = "pictures/s/core" if on_cpu else "pictures/s"
     yield timed_row("data", name, times, None, len(items), unit)
@@ -151,55 +154,88 @@ def all_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     """The training loop with the real loader, one side after the other.
 
     What the workers have prepared meanwhile is used up, and everything compiled, before blocks
-    count.
+    count. Speeds are those of all counted steps together: waiting comes in bursts.
     """
-    on_gpu, batch, block = settings.device == "cuda", settings.loop_batch, settings.block
+    on_gpu, batch = settings.device == "cuda", settings.loop_batch
     recipe = on_gpu and not settings.quick
     paths = write_jpegs(folder / "loop", *SIZES[0], copies=1 if settings.quick else 16)
-    skipped = -(-settings.workers * PREFETCH // block) + 1
-    sides = []
-    for name, blocks in (("ours", settings.loop_blocks), ("plain", settings.plain_blocks)):
-        steps = (skipped + blocks) * block
-        say(f"all: {name}, {steps} steps of {batch}, {skipped * block} of them to warm up")
-        arguments = paths, settings.device, batch, steps, settings.workers, settings.quick
-        cfg, stopwatch = loop_config(*arguments), BlockClock(settings.device, block)
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        failure = None
+    name = f"training loop of {batch}, {'R50 for COCO, 224' if recipe else 'R18, small'} pixels"
+
+    def measure(side: str, compiled: bool = False) -> Loop:
         try:
-            if name == "ours":
-                run_ours(cfg, stopwatch)
-            else:
-                run_plainly(cfg, stopwatch, paths, settings.device, steps)
+            loop = _loop(side, settings, paths, say, compiled)
         except Exception as error:
-            failure = f"training loop, {name}: failed, {type(error).__name__}"
-            say(f"all: {failure}: {error}")
-            yield Row("all", failure, "pictures/s", None, None)
-        counted = slice(skipped, skipped + blocks)
-        took, waited = stopwatch.took[counted], stopwatch.waited[counted]
-        speeds = [block * batch / seconds for seconds in took]
-        found = dict(speed=None, spread=0.0, wait=None, peak=None)
-        if failure is None:
-            found = dict(
-                speed=statistics.median(speeds), spread=spread(speeds), wait=sum(waited) / sum(took)
-            )
-            found["peak"] = torch.cuda.max_memory_allocated() if on_gpu else None
-        sides.append(found)
+            say(f"all: {side} failed, {type(error).__name__}: {error}")
+            return Loop()
+        say(f"all: {side}, {loop.speed:,.0f} pictures/s, {loop.wait:.1%} of the time waiting")
+        return loop
+
+    ours = measure("ours", settings.compiled)
+    if ours.speed is None and recipe and settings.compiled:
+        name += ", ours not compiled"
+        ours = measure("ours")
+    plain = measure("plain")
+    if plain.speed is None:
+        yield Row("all", "plain training loop", "pictures/s", None, None)
+    goals = dict(goal=2.0, value_goal=1640.0) if recipe else {}
+    yield Row(
+        *("all", name, "pictures/s", ours.speed, plain.speed, ours.spread, plain.spread), **goals
+    )
+    goal = 0.05 if recipe else None
+    yield Row("all", "waiting for data", "share", ours.wait, plain.wait, value_goal=goal)
+    if on_gpu:
+        yield Row("all", "peak of the loop", "bytes", ours.peak, plain.peak)
+
+
+class Loop(NamedTuple):
+    """What was measured of a training loop; without arguments, of one that failed."""
+
+    speed: float | None = None  # pictures a second
+    spread: float = 0.0  # of the blocks' speeds, as a share
+    wait: float | None = None  # share of the time that went by waiting for data
+    peak: int | None = None  # bytes, on a GPU
+
+
+def _loop(
+    name: str, settings: Settings, paths: list[str], say: Say, compiled: bool = False
+) -> Loop:
+    device, batch, block = settings.device, settings.loop_batch, settings.block
+    blocks = settings.loop_blocks if name == "ours" else settings.plain_blocks
+    skipped = -(-settings.workers * PREFETCH // block) + 1
+    steps = (skipped + blocks) * block
+    say(f"all: {name}, {steps} steps of {batch}, {skipped * block} of them to warm up")
+    arguments = paths, device, batch, steps, settings.workers, settings.quick, compiled
+    cfg, stopwatch = loop_config(*arguments), BlockClock(device, block)
+    size = cfg.train_dataloader.dataset.get("views", {}).get("size", 224)
+    bytes_a_view = 3 * size**2 * (1 if name == "ours" else 4)  # 8-bit; float32
+    check_shared_memory(settings.workers, batch, 2 * bytes_a_view)
+    try:
+        if name == "ours":
+            run_ours(cfg, stopwatch)
+        else:
+            run_plainly(cfg, stopwatch, paths, device, steps)
+    finally:
         gc.collect()
         torch.cuda.empty_cache()
-    ours, plain = sides
-    name = f"training loop of {batch}, {'R50 for COCO, 224' if recipe else 'R18, small'} pixels"
-    speeds, spreads = ((ours[key], plain[key]) for key in ("speed", "spread"))
-    goals = dict(goal=2.0, value_goal=1640.0) if recipe else {}
-    yield Row("all", name, "pictures/s", *speeds, *spreads, **goals)
-    goal = 0.05 if recipe else None
-    yield Row("all", "waiting for data", "share", ours["wait"], plain["wait"], value_goal=goal)
-    if on_gpu:
-        yield Row("all", "peak of the loop", "bytes", ours["peak"], plain["peak"])
-    if settings.search_batch:
-        say(f"all: the largest batch that fits, from {batch}")
-        cfg = loop_config(paths, "cuda", batch, 1, 0, settings.quick)
-        yield Row("all", "largest batch, by doubling", "pictures", largest_batch(cfg, batch), None)
+    counted = slice(skipped, skipped + blocks)
+    took, waited = stopwatch.took[counted], stopwatch.waited[counted]
+    return Loop(
+        speed=len(took) * block * batch / sum(took),
+        spread=spread(took),
+        wait=sum(waited) / sum(took),
+        peak=max(stopwatch.peaks[counted], default=None),
+    )
+
+
+def largest_rows(settings: Settings, folder: Path, say: Say) -> Rows:
+    """The largest batch that fits a GPU."""
+    if settings.device != "cuda":
+        raise ValueError("the largest batch is that of a GPU: --device cuda")
+    say(f"largest: from {settings.loop_batch}")
+    paths = write_jpegs(folder / "largest", *SIZES[0])
+    cfg = loop_config(paths, "cuda", settings.loop_batch, 1, 0, settings.quick)
+    most = largest_batch(cfg, settings.loop_batch)
+    yield Row("largest", "batch, by doubling", "pictures", most, None)
 
 
 TABLES = {
@@ -208,6 +244,7 @@ TABLES = {
     "memory": memory_rows,
     "exchange": exchange_rows,
     "all": all_rows,
+    "largest": largest_rows,
 }
 
 

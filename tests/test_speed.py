@@ -4,15 +4,17 @@ import importlib
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import plain
 import pytest
+import speed_loop
 import speed_tables
 import torch
 from speed_data import device_pair, worker_pair, write_jpegs
 from speed_exchange import exchange
-from speed_loop import CONFIGS, BlockClock, loop_config
+from speed_loop import CONFIGS, BlockClock, check_shared_memory, loop_config
 from speed_networks import network_pairs
 from speed_step import Step, Updates
 from tiny_model import gradients, random_geometry, random_views, tiny_model
@@ -243,6 +245,58 @@ def test_a_block_ends_with_its_last_step():
         clock.step_done()
     assert len(clock.took) == len(clock.waited) == 2
     assert all(0 < waited <= took for waited, took in zip(clock.waited, clock.took, strict=True))
+
+
+def test_speed_counts_the_steps_that_waited(monkeypatch, tmp_path):
+    """Three blocks of one second and one of five, of which four are waiting: 4 · 2 · 16 pictures in
+    8 seconds, half of them spent waiting."""
+
+    def loop(cfg, clock, *others):
+        clock.took, clock.waited = (
+            [9.0] * skipped + [1.0, 1, 5, 1],
+            [9.0] * skipped + [0.0, 0, 4, 0],
+        )
+
+    settings = speed_tables.Settings(quick=True, workers=0, block=2)
+    skipped = 1
+    monkeypatch.setattr(speed_tables, "run_ours", loop)
+    monkeypatch.setattr(speed_tables, "run_plainly", loop)
+    speed, wait = speed_tables.all_rows(settings, tmp_path, print)
+    assert (speed.ours, speed.plain, wait.ours) == (16.0, 16.0, 0.5)
+
+
+def test_a_loop_that_fails_is_said(monkeypatch, tmp_path, capsys):
+    def breaks(cfg, clock):
+        raise RuntimeError("a device of glass")
+
+    def works(cfg, clock, *others):
+        clock.took, clock.waited = [1.0] * 9, [0.0] * 9
+
+    monkeypatch.setattr(speed_tables, "run_ours", breaks)
+    monkeypatch.setattr(speed_tables, "run_plainly", works)
+    settings = speed_tables.Settings(quick=True, workers=0)
+    speed, _ = speed_tables.all_rows(settings, tmp_path, print)
+    assert speed.ours is None and speed.plain == 16 * 3
+    assert "ours failed, RuntimeError: a device of glass" in capsys.readouterr().out
+
+
+def test_too_little_shared_memory_is_said_before_workers_die_of_it(monkeypatch):
+    check_shared_memory(2, 4, 100)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=64 * 2**20))
+    with pytest.raises(RuntimeError, match=r"16 workers prepare .* MiB, but /dev/shm has 64 MiB"):
+        check_shared_memory(16, 512, 301056)
+
+
+@pytest.mark.parametrize(("fits", "failure"), [(64, "out of memory"), (32, "no engine")])
+def test_the_largest_batch_is_found_by_doubling(monkeypatch, fits, failure):
+    def two_steps(cfg, batch):
+        if batch > fits:
+            raise RuntimeError(failure)
+
+    monkeypatch.setattr(speed_loop, "_two_steps", two_steps)
+    assert speed_loop.largest_batch(None, 16) == fits
+    with pytest.raises(RuntimeError, match=failure):
+        speed_loop.largest_batch(None, 128)
 
 
 def test_a_table_that_fails_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):

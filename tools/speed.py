@@ -9,8 +9,9 @@ updates tensor by tensor). The two take turns, so that a busy machine slows both
   step      forward and backward without backbone, projector and slot predictor; teacher, optimiser
   memory    peak of that part
   exchange  bytes that one of two processes sends in a step (gradients aside: they are the same)
-  all       the training loop with the real loader, its share of waiting for data; on a GPU its
-            peak memory and the largest batch that fits. Without a GPU, a small network.
+  all       the training loop with the real loader, its share of waiting for data, on a GPU its
+            peak memory; without a GPU, of a small network
+  largest   on a GPU: the largest batch that fits
 """
 
 import argparse
@@ -35,7 +36,8 @@ reading it: ± is half the distance between the quartiles; the ratio says how ma
 is, and for times it is the median of the rounds' ratios. Ratios of times hold to about a tenth; let
 the machine rest for more. What fails is a row too, and the exit status is 1 then.
 """
-TABLES = ("data", "step", "memory", "exchange", "all")
+TABLES = ("data", "step", "memory", "exchange", "all", "largest")
+GPU_ORDER = ("all", "data", "step", "memory", "exchange", "largest")  # what is wanted most first
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,7 +46,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "tables", nargs="*", metavar="TABLE", help=f"{', '.join(TABLES)} (default: all five)"
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help=f"{', '.join(TABLES)} (default: all that the device has)",
     )
     parser.add_argument(
         "-K",
@@ -69,7 +74,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="the loop's loader workers (default: cores)")
     parser.add_argument("--rounds", type=int, help="timed rounds (default: 7)")
     parser.add_argument(
-        "--no-search", action="store_true", help="leave out the largest batch that fits on a GPU"
+        "--no-compile", action="store_true", help="the loop of a GPU without torch.compile"
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see it work")
     parser.add_argument("--json", metavar="PATH", help="write everything measured here")
@@ -78,6 +83,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in args.tables:
         if name not in TABLES:
             parser.error(f"there is no table {name!r}, but {', '.join(TABLES)}")
+        if name == "largest" and args.device == "cpu":
+            parser.error("the largest batch is that of a GPU: --device cuda")
     for name in ("batch", "rounds", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -94,12 +101,12 @@ def settle(args: argparse.Namespace):
     from slotcon_plugin.engine.launch import cores_each
 
     settings = Settings(device=args.device, workers=cores_each(), quick=args.quick)
+    settings.compiled = not args.no_compile
     if args.device == "cuda":
         # At 512 pictures: two minutes to compile, 0.3 s a step of ours and 1 s of the plain loop
-        # make four minutes; the other tables take three.
+        # make four minutes; the other tables take three. 64 and 16 steps that count, for 16 cores.
         settings.batch = settings.loop_batch = 512
-        settings.block, settings.loop_blocks, settings.plain_blocks = 5, 12, 4
-        settings.search_batch = not (args.no_search or args.quick)
+        settings.block, settings.loop_blocks, settings.plain_blocks = 4, 16, 4
     if args.quick:
         settings.num_prototypes, settings.batch, settings.rounds = (8, 16), 2, 2
         settings.loop_batch, settings.workers = 4, 0
@@ -140,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
 
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     print(f"batch {settings.batch}, {settings.rounds} rounds, {args.device}", flush=True)
-    names = args.tables or sorted(TABLES, key=lambda name: name != "all" or args.device == "cpu")
+    names = args.tables or (GPU_ORDER if args.device == "cuda" else TABLES[:-1])
     record, rows, failed = vars(settings), [], 0
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -148,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
             try:
                 for row in speed_tables.TABLES[name](settings, Path(folder), say):
                     measured.append(row)
+                    if args.json:
+                        write_json(args.json, facts, record, rows + measured)
             except Exception as error:  # out of memory, say: the other tables are measured still
                 traceback.print_exc()
                 measured.append(Row(name, f"{type(error).__name__}", "s", None, None))
