@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from tiny_model import LastMap, plain_losses, random_geometry  # noqa: F401  (registers LastMap)
 from torch import Tensor, nn
 
-from slotcon_plugin.functional.alignment import ViewGeometry, alignment_matrix
+from slotcon_plugin.functional.alignment import ViewGeometry, align
 from slotcon_plugin.functional.grouping import (
     Grouping,
     active_slots,
@@ -149,7 +149,7 @@ class Step:
 
         def ours():
             size, places = our_student[0].shape[2:], zip(*self.geometry, strict=True)
-            alignments = [alignment_matrix(*place, *size) for place in places]
+            alignments = [align(*place, *size) for place in places]
             per_direction = loss(our_student, our_teacher, alignments)
             return per_direction, *backward(per_direction.sum(), our_student)
 

@@ -3,9 +3,9 @@
 import plain
 import pytest
 import torch
-from tiny_model import align
+from tiny_model import aligned
 
-from slotcon_plugin.functional.alignment import alignment_matrix, interpolation_matrix
+from slotcon_plugin.functional.alignment import align, interpolate_axis, resample, resample_back
 from slotcon_plugin.functional.grouping import prototype_scores, unit_directions
 
 # A pixel's value is 10 · row + column: bilinear interpolation gives 10 y + x between the pixels.
@@ -22,7 +22,7 @@ RAMP = torch.tensor(
 
 def align_one(ramp, box, flip=False):
     boxes = torch.tensor([box], dtype=torch.float64)
-    return align(ramp[None, None], boxes, torch.tensor([flip]))[0, 0]
+    return aligned(ramp[None, None], boxes, torch.tensor([flip]))[0, 0]
 
 
 def random_boxes(count, seed=0):
@@ -65,9 +65,10 @@ def test_a_box_between_the_pixels_by_hand():
 
 
 def test_weights_of_one_axis_by_hand():
-    weights = interpolation_matrix(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 0.5]), 2)
-    assert weights[0].tolist() == [[1, 0], [0.75, 0.25]]  # centres -0.25 (clamped) and 0.25
-    assert not weights[1].any()  # empty
+    index, weight = interpolate_axis(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 0.5]), 2)
+    assert index[0].tolist() == [[0, 1], [0, 1]]
+    assert weight[0].tolist() == [[1, 0], [0.75, 0.25]]  # centres -0.25 (clamped) and 0.25
+    assert not weight[1].any()  # empty
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (5, 9), (8, 3), (1, 1)])
@@ -77,7 +78,7 @@ def test_equals_roi_align_with_a_flip_per_picture(shape, dtype, tolerance):
     maps = torch.randn(len(boxes), 6, *shape, generator=torch.Generator().manual_seed(1))
     maps = maps.to(dtype)
     expected = plain.inverse_augmentation(maps, boxes, flips)
-    torch.testing.assert_close(align(maps, boxes, flips), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(aligned(maps, boxes, flips), expected, rtol=0, atol=tolerance)
 
 
 def test_an_empty_box_gives_zeros():
@@ -88,9 +89,10 @@ def test_an_empty_box_gives_zeros():
 def test_weights_of_a_bin_sum_to_one():
     boxes, _ = random_boxes(200)
     boxes = boxes[:200]
-    weights = interpolation_matrix(boxes[:, 0], boxes[:, 2], 7)
-    torch.testing.assert_close(weights.sum(dim=2), torch.ones(200, 7, dtype=torch.float64))
-    assert weights.min() >= 0
+    index, weight = interpolate_axis(boxes[:, 0], boxes[:, 2], 7)
+    torch.testing.assert_close(weight.sum(dim=2), torch.ones(200, 7, dtype=torch.float64))
+    assert weight.min() >= 0
+    assert index.min() >= 0 and index.max() <= 6
 
 
 @pytest.mark.parametrize(("channels", "prototypes"), [(4, 11), (12, 3)])
@@ -105,11 +107,11 @@ def test_aligning_directions_equals_aligning_scores_and_so_do_gradients(channels
         weights.requires_grad_()
         if on_scores:
             scores = plain.score_maps(pixels, weights)
-            aligned = plain.inverse_augmentation(scores, boxes, flips)
+            found = plain.inverse_augmentation(scores, boxes, flips)
         else:
-            aligned = prototype_scores(align(unit_directions(pixels), boxes, flips), weights)
-        aligned.pow(3).sum().backward()
-        results.append((aligned.detach(), pixels.grad, weights.grad))
+            found = prototype_scores(aligned(unit_directions(pixels), boxes, flips), weights)
+        found.pow(3).sum().backward()
+        results.append((found.detach(), pixels.grad, weights.grad))
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
 
 
@@ -120,20 +122,35 @@ def test_two_views_of_one_scene_meet_after_alignment():
     first, second = scene[:48, :48], scene[16:, 16:].flip(1)
     # Common: scene 16..48. In the first view 1/3..1; in the second 0..2/3, flipped to 1/3..1.
     boxes = torch.tensor([[1 / 3, 1 / 3, 1, 1], [1 / 3, 0, 1, 2 / 3]], dtype=torch.float64)
-    restored = align(torch.stack([first, second])[:, None], boxes, torch.tensor([False, True]))
+    restored = aligned(torch.stack([first, second])[:, None], boxes, torch.tensor([False, True]))
     inner = restored[:, 0, 2:-2, 2:-2]  # the outermost bins are clamped
     torch.testing.assert_close(inner[0], inner[1])
+
+
+def test_the_way_back_is_the_gradient():
+    boxes, flips = random_boxes(12)
+    alignment = align(boxes, flips, 3, 5)
+    g = torch.Generator().manual_seed(1)
+    maps, upstream = torch.randn(2, len(boxes), 15, 7, generator=g, dtype=torch.float64)
+    maps.requires_grad_()
+    index, weight = alignment
+    mixed = torch.stack([m[i] for m, i in zip(maps, index, strict=True)])  # (b, p, 4, k)
+    mixed = (mixed * weight[..., None]).sum(dim=2)
+    torch.testing.assert_close(resample(maps.detach(), *alignment), mixed.detach())
+    mixed.backward(upstream)
+    torch.testing.assert_close(resample_back(upstream, *alignment), maps.grad)
 
 
 def test_mixed_precision_does_not_reach_the_weights():
     boxes, flips = random_boxes(4)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = alignment_matrix(boxes.float(), flips, 7, 7)
-    assert torch.equal(inside, alignment_matrix(boxes.float(), flips, 7, 7))
+        inside = align(boxes.float(), flips, 7, 7)
+    for mine, expected in zip(inside, align(boxes.float(), flips, 7, 7), strict=True):
+        assert torch.equal(mine, expected)
 
 
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"flips_b has shape \(3,\), expected b = 2"):
-        alignment_matrix(torch.zeros(2, 4), torch.zeros(3, dtype=torch.bool), 7, 7)
+        align(torch.zeros(2, 4), torch.zeros(3, dtype=torch.bool), 7, 7)
     with pytest.raises(ValueError, match=r"boxes_b4 has shape \(2, 3\), expected 4 = 4"):
-        alignment_matrix(torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool), 7, 7)
+        align(torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool), 7, 7)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from slotcon_plugin.functional import diagnostics, losses
+from slotcon_plugin.functional.alignment import Alignment
 
 
 def maps(*values):
@@ -20,7 +21,9 @@ def randn(*shape, seed=0):
 
 def grouping_loss(student, teacher, *others):
     """Of views that show the same place as they are."""
-    stay = torch.eye(student[0, 0].numel()).to(student).expand(len(student), -1, -1)
+    pixels = torch.arange(student[0, 0].numel())
+    weight = torch.tensor([1.0, 0.0, 0.0, 0.0]).to(student)
+    stay = Alignment(*(t.expand(len(student), len(pixels), 4) for t in (pixels[:, None], weight)))
     return losses.grouping_loss(student, teacher, stay, stay, *others)
 
 

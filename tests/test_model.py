@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from slotcon_plugin.errors import ConfigError
-from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.alignment import ViewGeometry, resample
 from slotcon_plugin.functional.chunks import pixel_rows
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
@@ -265,7 +265,7 @@ class Agreement(nn.Module):
 
     def forward(self, student_scores, teacher_scores, alignments):
         aligned = [
-            [matrix_bpp @ pixel_rows(s) for matrix_bpp, s in zip(alignments, scores, strict=True)]
+            [resample(pixel_rows(s), *place) for place, s in zip(alignments, scores, strict=True)]
             for scores in (student_scores, teacher_scores)
         ]
         pairs = zip(aligned[0], reversed(aligned[1]), strict=True)

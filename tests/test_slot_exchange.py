@@ -17,7 +17,7 @@ from tiny_model import gradients, plain_losses, random_views, tiny_model
 from torch import nn
 
 from slotcon_plugin.functional import collectives
-from slotcon_plugin.functional.alignment import ViewGeometry, alignment_matrix
+from slotcon_plugin.functional.alignment import ViewGeometry, align
 from slotcon_plugin.functional.grouping import (
     Grouping,
     active_slots,
@@ -158,9 +158,7 @@ def losses_on_features(rank, zero_on=None):
     group_loss.center.copy_(center)
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).double()  # alignment has tests of its own
     size = student[0].scores.shape[2:]
-    alignments = [
-        alignment_matrix(whole.expand(len(flips), -1), flips, *size) for flips in places(rank).flips
-    ]
+    alignments = [align(whole.expand(len(flips), -1), flips, *size) for flips in places(rank).flips]
     scores = ([view.scores for view in views] for views in (student, teacher))
     group_losses = group_loss(*scores, alignments)
     group_loss.move_center([view.scores for view in teacher])

@@ -28,6 +28,7 @@ from slotcon_plugin.data import photometric
 from slotcon_plugin.data.views import TwoViews
 from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.functional import chunks
+from slotcon_plugin.functional.alignment import Alignment
 from slotcon_plugin.functional.grouping import pool_slots, prototype_scores, unit_directions
 from slotcon_plugin.functional.losses import grouping_loss
 
@@ -64,6 +65,11 @@ def test_teacher_and_lars_equal_their_plain_versions():
             same(ours(), plainly())
 
 
+def any_alignment(batch, pixels, g):
+    index = torch.randint(pixels, (batch, pixels, 4), generator=g)
+    return Alignment(index, torch.rand(index.shape, generator=g, dtype=torch.float64))
+
+
 def steepness(function, inputs, seed):
     """How much a random sum of the results rises along a random direction: by gradients, and by
     a small step either way. (torch's gradcheck goes back more than once.)"""
@@ -92,7 +98,7 @@ def test_gradients_of_our_own_are_right(seed):
 
     features, scores = randn(2, 4, 2, 3).requires_grad_(), randn(2, 6, 2, 3).requires_grad_()
     index = torch.tensor([[0, 0, 5], [1, 3, 3]])  # with repeats
-    fixed = randn(2, 6, 2, 3), *randn(2, 2, 6, 6), randn(1, 6)
+    fixed = randn(2, 6, 2, 3), any_alignment(2, 6, g), any_alignment(2, 6, g), randn(1, 6)
     for function, inputs in (
         (lambda f, s: pool_slots(f, s, index, 0.5), (features, scores)),
         (lambda s: grouping_loss(s, *fixed, 0.5, 0.4), (scores,)),
@@ -105,7 +111,7 @@ def test_gradients_of_our_own_are_right(seed):
 def test_gradients_do_not_depend_on_where_the_maps_lie_in_memory():
     g = torch.Generator().manual_seed(0)
     features, scores, teacher = torch.randn(3, 2, 4, 3, 5, generator=g, dtype=torch.float64)
-    fixed = *torch.rand(2, 2, 15, 15, generator=g, dtype=torch.float64), torch.zeros(1, 4).double()
+    fixed = any_alignment(2, 15, g), any_alignment(2, 15, g), torch.zeros(1, 4).double()
     index = torch.tensor([[0, 2], [1, 1]])
     found = []
     for order in ((0, 1, 2, 3), (0, 2, 3, 1), (0, 1, 3, 2), (2, 0, 1, 3)):

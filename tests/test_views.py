@@ -8,7 +8,7 @@ import torch
 from photographs import photographs
 from PIL import Image
 from scipy import stats
-from tiny_model import align
+from tiny_model import aligned
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, resized_crop
 
@@ -64,7 +64,7 @@ def test_aligned_views_show_the_same_places():
         item = views(picture, np.random.default_rng(seed))
         maps = item["views"].float()
         first, second = (
-            align(maps[v, None], item["boxes"][v, None], item["flips"][v, None])[0]
+            aligned(maps[v, None], item["boxes"][v, None], item["flips"][v, None])[0]
             for v in range(2)
         )
         # Bicubic resampling bends a ramp at the borders of a crop, bins there are clamped to the

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 import slotcon_plugin  # noqa: F401  (registers the parts)
-from slotcon_plugin.functional.alignment import ViewGeometry, alignment_matrix
+from slotcon_plugin.functional.alignment import ViewGeometry, align, resample
 from slotcon_plugin.functional.chunks import pixel_rows
 
 
@@ -75,11 +75,11 @@ def random_geometry(batch: int, seed: int = 0) -> ViewGeometry:
     return ViewGeometry(corners.flatten(2), torch.rand(2, batch, generator=g) < 0.5)
 
 
-def align(maps_bdhw, boxes_b4, flips_b):
+def aligned(maps_bdhw, boxes_b4, flips_b):
     """Maps of one view, resampled as the grouping loss does: (b, d, h, w)."""
     size = maps_bdhw.shape[2:]
-    matrix_bpp = alignment_matrix(boxes_b4.to(maps_bdhw.dtype), flips_b, *size)
-    return (matrix_bpp @ pixel_rows(maps_bdhw)).transpose(1, 2).unflatten(2, size)
+    alignment = align(boxes_b4.to(maps_bdhw.dtype), flips_b, *size)
+    return resample(pixel_rows(maps_bdhw), *alignment).transpose(1, 2).unflatten(2, size)
 
 
 def random_views(batch: int, size: int = 32, seed: int = 0) -> list[torch.Tensor]:

@@ -3,7 +3,7 @@ arithmetic; the optimiser's is in `optim.lars`.
 
 ==============  =======================================================================
 `grouping`      cosine scores, active slots, attention pooling
-`alignment`     inverse augmentation: RoIAlign as one matrix a picture
+`alignment`     inverse augmentation: RoIAlign as a mix of four pixels
 `losses`        grouping loss, its centre, slot loss
 `schedules`     learning rate and teacher momentum, in closed form
 `collectives`   what processes exchange; the identity on one process

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .alignment import Alignment, resample, resample_back
 from .chunks import empty_maps, picture_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
@@ -13,8 +14,8 @@ from .shapes import check_shapes
 def grouping_loss(
     student_scores_bkhw: Tensor,
     teacher_scores_bkhw: Tensor,
-    student_alignment_bpp: Tensor,
-    teacher_alignment_bpp: Tensor,
+    student_alignment: Alignment,
+    teacher_alignment: Alignment,
     center_1k: Tensor,
     student_temperature: float,
     teacher_temperature: float,
@@ -26,8 +27,7 @@ def grouping_loss(
         student_scores_bkhw: (b, k, h, w) scores of the student's view.
         teacher_scores_bkhw: (b, k, h, w) scores of the teacher's other view; a target, to which no
             gradient goes.
-        student_alignment_bpp, teacher_alignment_bpp: (b, h · w, h · w) the two views' resampling,
-            see `alignment.alignment_matrix`.
+        student_alignment, teacher_alignment: the two views', with p = h · w.
         center_1k: (1, k) running mean of the teacher's scores.
         student_temperature, teacher_temperature: positive; the teacher's is the lower one.
 
@@ -41,42 +41,49 @@ def grouping_loss(
     )
     check_shapes(
         student_scores_bkp=student_scores_bkhw.flatten(2),
-        student_alignment_bpp=student_alignment_bpp,
-        teacher_alignment_bpp=teacher_alignment_bpp,
+        student_index_bp4=student_alignment.index,
+        student_weight_bp4=student_alignment.weight,
+        teacher_index_bp4=teacher_alignment.index,
+        teacher_weight_bp4=teacher_alignment.weight,
     )
+    student_weight_bp4 = student_alignment.weight.detach() / student_temperature
+    teacher_weight_bp4 = teacher_alignment.weight.detach() / teacher_temperature
     return _GroupingLoss.apply(
         student_scores_bkhw,
         teacher_scores_bkhw.detach(),
-        student_alignment_bpp.detach() / student_temperature,
-        teacher_alignment_bpp.detach() / teacher_temperature,
+        Alignment(student_alignment.index, student_weight_bp4.to(student_scores_bkhw.dtype)),
+        Alignment(teacher_alignment.index, teacher_weight_bp4.to(teacher_scores_bkhw.dtype)),
         center_1k.detach() / teacher_temperature,
     )
 
 
 class _GroupingLoss(torch.autograd.Function):
-    """The loss, of matrices A that give logits and of a centre among logits. The gradient is known
-    as soon as both assignments are: `A_sᵀ (a_s - a_t) / (b · p)`. Without the divisor it is all
-    that is kept for the backward pass, one map of the scores' size; the aligned maps and what is
-    made of them are there for a few pictures at a time.
+    """The loss, of alignments A that give logits and of a centre among logits. The gradient is
+    known as soon as both assignments are: `A_sᵀ (a_s - a_t) / (b · p)`. Without the divisor it is
+    all that is kept for the backward pass, one map of the scores' size; the aligned maps and what
+    is made of them are there for a few pictures at a time.
     """
 
     @staticmethod
-    def forward(ctx, student_bkhw, teacher_bkhw, student_bpp, teacher_bpp, center_1k):
+    def forward(ctx, student_bkhw, teacher_bkhw, student_alignment, teacher_alignment, center_1k):
         student_bpk, teacher_bpk = pixel_rows(student_bkhw), pixel_rows(teacher_bkhw)
         trained = ctx.needs_input_grad[0]
         gradient_bkhw, gradient_bpk = empty_maps(student_bkhw) if trained else (None, None)
         ctx.pixels = student_bpk.shape[0] * student_bpk.shape[1]
         total = student_bpk.new_zeros(())
         for chunk in picture_chunks(student_bpk):
-            target = torch.baddbmm(-center_1k, teacher_bpp[chunk], teacher_bpk[chunk]).softmax(2)
-            logits = torch.bmm(student_bpp[chunk], student_bpk[chunk])
+            student_places, teacher_places = (
+                [part[chunk] for part in alignment]
+                for alignment in (student_alignment, teacher_alignment)
+            )
+            target = resample(teacher_bpk[chunk], *teacher_places).sub_(center_1k).softmax(dim=2)
+            logits = resample(student_bpk[chunk], *student_places)
             assignment = logits.softmax(dim=2)
             # -Σ t log a = log Σ exp(l) - Σ t l; the largest pair of l and a tells the first log.
             total += (logits.amax(dim=2) - assignment.amax(dim=2).log_()).sum()
             total -= torch.dot(target.flatten(), logits.flatten())
             if trained:
-                back_bpp = student_bpp[chunk].transpose(1, 2)
-                torch.bmm(back_bpp, assignment.sub_(target), out=gradient_bpk[chunk])
+                gradient_bpk[chunk] = resample_back(assignment.sub_(target), *student_places)
         ctx.save_for_backward(gradient_bkhw)
         return total / ctx.pixels
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import diagnostics, losses
+from ..functional.alignment import Alignment
 from ..functional.collectives import gather_rows, mean_over_processes, rank, share_counts
 from ..functional.grouping import ActiveSlots, Grouping, pool_slots, slot_mask
 
@@ -36,13 +37,13 @@ class GroupingLoss(nn.Module):
         self,
         student_scores: list[Tensor],
         teacher_scores: list[Tensor],
-        alignments: list[Tensor],
+        alignments: list[Alignment],
     ) -> Tensor:
         """Compare the two views where they show the same place.
 
         Args:
             student_scores, teacher_scores: unaligned scores of the two views, (b, k, h, w) each.
-            alignments: the two views' resampling, (b, h · w, h · w) each.
+            alignments: the two views', p = h · w.
 
         Returns:
             (2,): a loss per direction.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..functional import diagnostics
-from ..functional.alignment import ViewGeometry, alignment_matrix
+from ..functional.alignment import Alignment, ViewGeometry, align
 from ..functional.collectives import any_process
 from ..functional.grouping import Grouping, pool_slots, slot_mask
 from ..functional.schedules import teacher_momentum
@@ -190,11 +190,11 @@ class SlotCon(BaseModel):
         )
 
 
-def _alignments(geometry: ViewGeometry, like: Tensor) -> list[Tensor]:
-    """The two views' resampling, (b, h · w, h · w) each, of maps like (b, k, h, w)."""
+def _alignments(geometry: ViewGeometry, like: Tensor) -> list[Alignment]:
+    """The two views' alignments, of maps like (b, k, h, w)."""
     boxes_vb4 = geometry.boxes.to(like.dtype)
     places = zip(boxes_vb4, geometry.flips, strict=True)
-    return [alignment_matrix(*place, *like.shape[2:]) for place in places]
+    return [align(*place, *like.shape[2:]) for place in places]
 
 
 def _check_nothing_is_frozen(backbone: nn.Module, name: str) -> None:
