@@ -4,6 +4,7 @@ import gc
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -86,7 +87,8 @@ def check_shared_memory(workers: int, batch: int, bytes_a_picture: int) -> None:
     Raises:
         RuntimeError: there is too little of it; workers would die of it with "Bus error".
     """
-    needed = workers * (PREFETCH + 1) * batch * bytes_a_picture
+    batches = workers * PREFETCH + 2 if workers else 0  # ahead, and in the loop's hands
+    needed = batches * batch * bytes_a_picture
     free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed
     if needed > free:
         raise RuntimeError(
@@ -149,11 +151,11 @@ def run_plainly(cfg: Config, clock: BlockClock, paths: list[str], device: str, s
     train_plainly(trainer, clock, paths, draws, *size, PREFETCH)
 
 
-def largest_batch(cfg: Config, start: int, most: int = 8192) -> int:
+def largest_batch(cfg: Config, start: int, say: Callable[[str], None], most: int = 8192) -> int:
     """The largest of `start`, twice it, four times it ... that two steps of ours fit with.
 
     Without torch.compile, which needs a little less; pictures are noise. Near the limit cuDNN may
-    fail in words of its own, without an engine for its workspace.
+    fail in words of its own, without an engine for its workspace: what ended the search is said.
 
     Raises:
         RuntimeError: not even `start` fits, or another failure.
@@ -162,9 +164,10 @@ def largest_batch(cfg: Config, start: int, most: int = 8192) -> int:
     while 2 * fits <= most:
         try:
             _two_steps(cfg, batch := 2 * fits or start)
-        except RuntimeError:  # OutOfMemoryError is one
+        except RuntimeError as error:  # OutOfMemoryError is one
             if not fits:
                 raise
+            say(f"largest: {batch} failed: {str(error).partition(chr(10))[0]}")
             break
         finally:
             gc.collect()

@@ -46,7 +46,7 @@ class Settings:
     rounds: int = 7
     quick: bool = False
     loop_batch: int = 16
-    loop_blocks: int = 4  # that count, of ours; their steps are a multiple of the workers
+    loop_blocks: int = 4  # that count, of ours
     plain_blocks: int = 4
     block: int = 3  # steps
     workers: int = 2
@@ -191,7 +191,7 @@ class Loop(NamedTuple):
     """What was measured of a training loop; without arguments, of one that failed."""
 
     speed: float | None = None  # pictures a second
-    spread: float = 0.0  # of the blocks' speeds, as a share
+    spread: float = 0.0  # of the blocks' times, as a share
     wait: float | None = None  # share of the time that went by waiting for data
     peak: int | None = None  # bytes, on a GPU
 
@@ -199,6 +199,8 @@ class Loop(NamedTuple):
 def _loop(
     name: str, settings: Settings, paths: list[str], say: Say, compiled: bool = False
 ) -> Loop:
+    gc.collect()  # what a loop before this one held, be it that it failed
+    torch.cuda.empty_cache()
     device, batch, block = settings.device, settings.loop_batch, settings.block
     blocks = settings.loop_blocks if name == "ours" else settings.plain_blocks
     skipped = -(-settings.workers * PREFETCH // block) + 1
@@ -209,14 +211,10 @@ def _loop(
     size = cfg.train_dataloader.dataset.get("views", {}).get("size", 224)
     bytes_a_view = 3 * size**2 * (1 if name == "ours" else 4)  # 8-bit; float32
     check_shared_memory(settings.workers, batch, 2 * bytes_a_view)
-    try:
-        if name == "ours":
-            run_ours(cfg, stopwatch)
-        else:
-            run_plainly(cfg, stopwatch, paths, device, steps)
-    finally:
-        gc.collect()
-        torch.cuda.empty_cache()
+    if name == "ours":
+        run_ours(cfg, stopwatch)
+    else:
+        run_plainly(cfg, stopwatch, paths, device, steps)
     counted = slice(skipped, skipped + blocks)
     took, waited = stopwatch.took[counted], stopwatch.waited[counted]
     return Loop(
@@ -234,7 +232,7 @@ def largest_rows(settings: Settings, folder: Path, say: Say) -> Rows:
     say(f"largest: from {settings.loop_batch}")
     paths = write_jpegs(folder / "largest", *SIZES[0])
     cfg = loop_config(paths, "cuda", settings.loop_batch, 1, 0, settings.quick)
-    most = largest_batch(cfg, settings.loop_batch)
+    most = largest_batch(cfg, settings.loop_batch, say)
     yield Row("largest", "batch, by doubling", "pictures", most, None)
 
 

@@ -141,6 +141,15 @@ def test_the_way_back_is_the_gradient():
     torch.testing.assert_close(resample_back(upstream, *alignment), maps.grad)
 
 
+def test_a_box_that_is_no_number_gives_no_number_and_no_failure():
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [float("nan"), 0.0, 1.0, 1.0]])
+    for size in ((8, 8), (7, 7)):
+        index, weight = align(boxes, torch.tensor([False, True]), *size)
+        assert index.min() >= 0 and index.max() < size[0] * size[1]
+        mixed = resample(torch.ones(2, index.shape[1], 3), index, weight)
+        assert mixed[0].isfinite().all() and not mixed[1].isfinite().any()
+
+
 def test_mixed_precision_does_not_reach_the_weights():
     boxes, flips = random_boxes(4)
     with torch.autocast("cpu", torch.bfloat16):

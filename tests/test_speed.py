@@ -300,9 +300,11 @@ def test_the_largest_batch_is_found_by_doubling(monkeypatch, fits, failure):
             raise RuntimeError(failure)
 
     monkeypatch.setattr(speed_loop, "_two_steps", two_steps)
-    assert speed_loop.largest_batch(None, 16) == fits
+    said = []
+    assert speed_loop.largest_batch(None, 16, said.append) == fits
+    assert said == [f"largest: {2 * fits} failed: {failure}"]
     with pytest.raises(RuntimeError, match=failure):
-        speed_loop.largest_batch(None, 128)
+        speed_loop.largest_batch(None, 128, said.append)
 
 
 def test_a_table_that_fails_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):

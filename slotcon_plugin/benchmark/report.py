@@ -32,7 +32,7 @@ UNITS = {
 class Row:
     """One thing, measured beside its plain baseline."""
 
-    table: str  # data, step, memory, exchange or all
+    table: str  # data, step, memory, exchange, all or largest
     name: str
     unit: str  # a key of UNITS
     ours: float | None  # median; None if the measurement failed

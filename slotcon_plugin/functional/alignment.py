@@ -46,9 +46,9 @@ def interpolate_axis(start_b: Tensor, stop_b: Tensor, size: int) -> tuple[Tensor
         a bin centre beyond the outermost pixel centres takes their value.
     """
     grid = torch.arange(size, device=start_b.device, dtype=start_b.dtype)
-    step_b1 = (stop_b - start_b)[:, None]  # a bin's width, in pixels
+    step_b1 = (stop_b - start_b)[:, None]  # a bin's width, in pixels: as many bins as pixels
     centre_bi = (size * start_b[:, None] - 0.5 + (grid + 0.5) * step_b1).clamp(0, size - 1)
-    low_bi = centre_bi.floor()
+    low_bi = centre_bi.floor().nan_to_num(0)  # a box that is not a number stays so in its weights
     share_bi = centre_bi - low_bi
     index_bi2 = torch.stack([low_bi, (low_bi + 1).clamp(max=size - 1)], dim=2).long()
     weight_bi2 = torch.stack([1 - share_bi, share_bi], dim=2)
@@ -82,7 +82,8 @@ def align(boxes_b4: Tensor, flips_b: Tensor, height: int, width: int) -> Alignme
 
 
 def resample(maps_bpk: Tensor, index_bp4: Tensor, weight_bp4: Tensor) -> Tensor:
-    """Mix pixels (b, p, k) of a view into those of the grid, (b, p, k)."""
+    """Mix pixels (b, p, k) of a view into those of the grid, (b, p, k); weights of their dtype."""
+    check_shapes(maps_bpk=maps_bpk, index_bp4=index_bp4, weight_bp4=weight_bp4)
     source_n4 = _in_batch(index_bp4).flatten(0, 1)
     weight_n4 = weight_bp4.flatten(0, 1)
     mixed_nk = F.embedding_bag(
@@ -93,6 +94,7 @@ def resample(maps_bpk: Tensor, index_bp4: Tensor, weight_bp4: Tensor) -> Tensor:
 
 def resample_back(gradient_bpk: Tensor, index_bp4: Tensor, weight_bp4: Tensor) -> Tensor:
     """The gradient (b, p, k) of what `resample` mixed, of that of its result, (b, p, k)."""
+    check_shapes(gradient_bpk=gradient_bpk, index_bp4=index_bp4, weight_bp4=weight_bp4)
     source, order = _in_batch(index_bp4).flatten().sort(stable=True)
     pixels = torch.arange(index_bp4.shape[:2].numel(), device=source.device)
     spread_nk = F.embedding_bag(
