@@ -12,7 +12,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
-INIT = (ROOT / "slotcon_plugin" / "__init__.py").read_text(encoding="utf-8")
+INIT = (ROOT / "slotcon_plugin" / "version.py").read_text(encoding="utf-8")
 README = ROOT / "README.md"
 
 # mmcv must be compiled with its ops, against the torch that is installed: see tools/build_mmcv.py.
@@ -21,7 +21,7 @@ SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
 DEMO = ["matplotlib>=3.7", "rich", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
 EXPORT = ["safetensors>=0.4"]
 EVAL = ["scipy>=1.11", "tqdm"]  # tools/evaluate.py
-FAISS = ["faiss-cpu>=1.9"]  # its --search faiss; plain torch finds the same neighbours
+FAISS = ["faiss-cpu>=1.9"]  # its --search faiss; plain torch finds the same neighbors
 FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it PIL does
 # timm is a target of tools/export.py: only the test that proves it needs the library.
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAISS, *FAST]
@@ -44,7 +44,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["slotcon_plugin", "slotcon_plugin.*"]),
-    package_data={"slotcon_plugin.pictures": ["web/*"]},
+    package_data={"slotcon_plugin.visualization": ["web/*"]},
     install_requires=[
         "torch>=2.7",
         "torchvision>=0.22",

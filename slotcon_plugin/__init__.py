@@ -1,4 +1,4 @@
-"""SlotCon for MMEngine: self-supervised pretraining on scene pictures by semantic
+"""SlotCon for MMEngine: self-supervised pretraining on scene images by semantic
 grouping.
 
 Importing the package registers its parts with MMEngine (`slotcon_plugin.registry`), which is all
@@ -7,14 +7,14 @@ that a config needs: `custom_imports = dict(imports=['slotcon_plugin'])`.
 Names of tensors end in their axes:
 
 ======  ======================================================
-`b`     pictures of a batch, on this process
-`v`     views of a picture: two
+`b`     images of a batch, on this process
+`v`     views of an image: two
 `k`     prototypes, or clusters
 `d`     channels of the projected features
 `c`     channels of the encoder's features
 `h w`   rows and columns of a feature map; `y x` before and
         `i j` after resampling; `p` the two flattened
-`m`     candidates for active slots of one picture
+`m`     candidates for active slots of one image
 `q n`   queries; keys, or gathered rows
 `l`     classes of labels
 digits  themselves, as in `boxes_b4`
@@ -25,6 +25,5 @@ The floors: `functional` (0) computes; `models`, `optim` and `data` (1) hold sta
 doors.
 """
 
-__version__ = "0.1.0"
-
 from . import registry as registry
+from .version import __version__ as __version__

@@ -11,7 +11,7 @@ class SlotConError(Exception):
 
 
 class DataError(SlotConError):
-    """Pictures that are missing, empty, or unreadable in too large a number."""
+    """Images that are missing, empty, or unreadable in too large a number."""
 
 
 class ConfigError(SlotConError):

@@ -15,20 +15,18 @@ from mmengine.registry import (
     TRANSFORMS,
 )
 
-from .data.dataset import UnlabelledPictures
-from .data.preprocessor import TwoViewPreprocessor
-from .data.sampler import EndlessSampler, PictureSampler
-from .data.seeding import SeedFromDraw
-from .engine.amp import CpuAmpOptimWrapper
-from .engine.checkpoint import AtomicLocalBackend
-from .engine.hooks.backbone import BackboneHook
-from .engine.hooks.diagnostics import DiagnosticsHook, OutputsWindowHook
-from .engine.hooks.guard import LossGuardHook
-from .engine.hooks.precise_bn import PreciseBNHook
-from .engine.hooks.resume import ResumeHook, StepSeedHook
-from .engine.hooks.segmentation import UnsupervisedSegHook
-from .engine.hooks.teacher import TeacherHook
-from .engine.hooks.unreadable import PictureReportHook
+from .datasets.data_preprocessor import TwoViewPreprocessor
+from .datasets.samplers import EndlessSampler, ImageSampler
+from .datasets.seeding import SeedFromDraw
+from .datasets.unlabeled_images import UnlabeledImages
+from .hooks.backbone_hook import BackboneHook
+from .hooks.diagnostics_hook import DiagnosticsHook, OutputsWindowHook
+from .hooks.image_report_hook import ImageReportHook
+from .hooks.loss_guard_hook import LossGuardHook
+from .hooks.precise_bn_hook import PreciseBNHook
+from .hooks.resume_hook import ResumeHook, StepSeedHook
+from .hooks.teacher_hook import TeacherHook
+from .hooks.unsupervised_seg_hook import UnsupervisedSegHook
 from .models.backbones import TorchvisionResNet
 from .models.head import PrototypeHead
 from .models.losses import GroupingLoss, SlotLoss
@@ -37,6 +35,8 @@ from .models.prototypes import Prototypes
 from .models.slotcon import SlotCon
 from .optim.lars import SlotConLARS
 from .optim.schedulers import WarmupCosineLR
+from .runtime.amp import CpuAmpOptimWrapper
+from .runtime.checkpoint_files import AtomicLocalBackend
 
 NAMES = {
     MODELS: (
@@ -50,8 +50,8 @@ NAMES = {
         SlotPredictor,
         TwoViewPreprocessor,
     ),
-    DATASETS: (UnlabelledPictures,),
-    DATA_SAMPLERS: (PictureSampler, EndlessSampler),
+    DATASETS: (UnlabeledImages,),
+    DATA_SAMPLERS: (ImageSampler, EndlessSampler),
     TRANSFORMS: (SeedFromDraw,),
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
@@ -61,7 +61,7 @@ NAMES = {
         LossGuardHook,
         OutputsWindowHook,
         DiagnosticsHook,
-        PictureReportHook,
+        ImageReportHook,
         ResumeHook,
         StepSeedHook,
         BackboneHook,

@@ -16,7 +16,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def coco_mini() -> Path:
-    """The folder of small COCO pictures and annotations; the test is skipped where there is none.
+    """The folder of small COCO images and annotations; the test is skipped where there is none.
 
     It is looked for in SLOTCON_DATA (its parent or itself), then beside the repository in
     shared/data/coco_mini.
@@ -28,4 +28,4 @@ def coco_mini() -> Path:
     for folder in candidates:
         if (folder / "images").is_dir():
             return folder
-    pytest.skip(f"no coco_mini pictures in {' or '.join(map(str, candidates))}; set SLOTCON_DATA")
+    pytest.skip(f"no coco_mini images in {' or '.join(map(str, candidates))}; set SLOTCON_DATA")

@@ -1,10 +1,10 @@
 """Inverse augmentation: by hand on a ramp, and equal to RoIAlign and a flip on K score maps."""
 
-import plain
 import pytest
 import torch
 from tiny_model import aligned
 
+from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.alignment import align, interpolate_axis, resample, resample_back
 from slotcon_plugin.functional.grouping import prototype_scores, unit_directions
 
@@ -48,7 +48,7 @@ def test_the_whole_view_stays():
 
 
 def test_the_left_upper_quarter_by_hand():
-    """Bins are half a pixel wide; their centres lie at -0.25, 0.25, 0.75, 1.25, the first clamped
+    """Bins are half a pixel wide; their centers lie at -0.25, 0.25, 0.75, 1.25, the first clamped
     to 0."""
     at = torch.tensor([0, 0.25, 0.75, 1.25], dtype=torch.float64)
     expected = 10 * at[:, None] + at
@@ -57,8 +57,8 @@ def test_the_left_upper_quarter_by_hand():
 
 
 def test_a_box_between_the_pixels_by_hand():
-    """x from 1 to 3 pixels: bins of 0.5, centres 1.25 - 0.5 = 0.75, 1.25, 1.75, 2.25.
-    y from 3 to 4 pixels: bins of 0.25, centres 2.625, 2.875, 3.125 and 3.375, clamped to 3."""
+    """x from 1 to 3 pixels: bins of 0.5, centers 1.25 - 0.5 = 0.75, 1.25, 1.75, 2.25.
+    y from 3 to 4 pixels: bins of 0.25, centers 2.625, 2.875, 3.125 and 3.375, clamped to 3."""
     x = torch.tensor([0.75, 1.25, 1.75, 2.25], dtype=torch.float64)
     y = torch.tensor([2.625, 2.875, 3.0, 3.0], dtype=torch.float64)
     torch.testing.assert_close(align_one(RAMP, [0.25, 0.75, 0.75, 1.0]), 10 * y[:, None] + x)
@@ -67,13 +67,13 @@ def test_a_box_between_the_pixels_by_hand():
 def test_weights_of_one_axis_by_hand():
     index, weight = interpolate_axis(torch.tensor([0.0, 0.5]), torch.tensor([0.5, 0.5]), 2)
     assert index[0].tolist() == [[0, 1], [0, 1]]
-    assert weight[0].tolist() == [[1, 0], [0.75, 0.25]]  # centres -0.25 (clamped) and 0.25
+    assert weight[0].tolist() == [[1, 0], [0.75, 0.25]]  # centers -0.25 (clamped) and 0.25
     assert not weight[1].any()  # empty
 
 
 @pytest.mark.parametrize("shape", [(7, 7), (5, 9), (8, 3), (1, 1)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
-def test_equals_roi_align_with_a_flip_per_picture(shape, dtype, tolerance):
+def test_equals_roi_align_with_a_flip_per_image(shape, dtype, tolerance):
     boxes, flips = random_boxes(30)
     maps = torch.randn(len(boxes), 6, *shape, generator=torch.Generator().manual_seed(1))
     maps = maps.to(dtype)

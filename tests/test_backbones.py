@@ -7,10 +7,10 @@ import pytest
 import torch
 import torchvision
 from mmengine.registry import MODELS
-from parity import published_name
 from tiny_model import random_geometry, random_views, tiny_config
 from torch import nn
 
+from benchmarks.parity import published_name
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.models.backbones import TorchvisionResNet
 
@@ -72,7 +72,7 @@ def resnet_config(backbone: dict) -> dict:
 
 
 def take_a_step(config: dict) -> nn.Module:
-    """Build a model, initialise it, and go once through it and back, on views of 64 pixels."""
+    """Build a model, initialize it, and go once through it and back, on views of 64 pixels."""
     torch.manual_seed(0)
     model = MODELS.build(config)
     model.init_weights()

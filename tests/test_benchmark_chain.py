@@ -36,7 +36,7 @@ def test_the_chain(tmp_path):
     content["transfers"]["broken"] = dict(broken, column="city")
     content["transfers"]["stuff"] = dict(
         evaluate="unsupervised",
-        pictures=str(root / "images"),
+        images=str(root / "images"),
         labels=str(root / "voc21"),
         labels_format="voc",
         size=64,

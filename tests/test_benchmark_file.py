@@ -6,9 +6,9 @@ import pytest
 import yaml
 from tiny_training import ROOT
 
-from slotcon_plugin.chain.benchmark_file import read_benchmark
-from slotcon_plugin.chain.entries import Loader
-from slotcon_plugin.chain.protocols import read_protocols
+from slotcon_plugin.benchmark.entries import Loader
+from slotcon_plugin.benchmark.protocols import read_protocols
+from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import ConfigError
 
 GOOD = {
@@ -22,7 +22,7 @@ GOOD = {
     "transfers": {
         "voc": {"config": "configs/seg/fcn_r50_voc12aug.py", "column": "voc", "seeds": [7]},
         "d2": {"config": "mask_rcnn.yaml", "column": "coco"},
-        "stuff": {"evaluate": "unsupervised", "pictures": "p", "labels": "l.json"},
+        "stuff": {"evaluate": "unsupervised", "images": "p", "labels": "l.json"},
     },
 }
 
@@ -45,7 +45,7 @@ def test_everything_is_read(tmp_path):
     assert (voc.kind, voc.seeds, voc.gpus) == ("openmmlab", (7,), 2)
     assert (d2.kind, d2.seeds) == ("detectron2", (0, 1))
     assert (stuff.kind, stuff.column, stuff.seeds) == ("unsupervised", "stuff", (0,))
-    assert stuff.options == {"pictures": "p", "labels": "l.json"}
+    assert stuff.options == {"images": "p", "labels": "l.json"}
     assert benchmark.references is None
 
 
@@ -59,10 +59,10 @@ def test_the_environment_is_put_in(tmp_path, monkeypatch):
     monkeypatch.setenv("PLACE", "/data/x")
     monkeypatch.delenv("NOWHERE", raising=False)
     content = copy.deepcopy(GOOD)
-    content["transfers"]["stuff"]["pictures"] = "${PLACE}/a"
+    content["transfers"]["stuff"]["images"] = "${PLACE}/a"
     content["transfers"]["stuff"]["labels"] = "${NOWHERE:-here}/b"
     stuff = read_benchmark(write(tmp_path, content)).transfers[2]
-    assert stuff.options == {"pictures": "/data/x/a", "labels": "here/b"}
+    assert stuff.options == {"images": "/data/x/a", "labels": "here/b"}
     content["transfers"]["stuff"]["labels"] = "${NOWHERE}/b"
     with pytest.raises(ConfigError, match=r"transfers\.stuff\.labels asks for .*NOWHERE"):
         read_benchmark(write(tmp_path, content))
@@ -88,7 +88,7 @@ def test_the_environment_is_put_in(tmp_path, monkeypatch):
         ("pretrainings.coco.overrides", ["a=b"], "train_cfg.max_epochs: 3"),
         ("transfers.voc.column", "vox", "column is 'vox'; expected coco, city, voc, ade, stuff"),
         ("transfers.voc.evaluate", "unsupervised", "expected either `config`, or"),
-        ("transfers.voc.pictures", "p", "transfers.voc.pictures belongs to"),
+        ("transfers.voc.images", "p", "transfers.voc.images belongs to"),
         ("transfers.stuff.evaluate", "probe", "evaluate is 'probe'; expected unsupervised"),
         ("transfers.stuff.labels", None, "transfers.stuff.labels is None; expected text"),
         ("transfers.stuff.seeds", [0, 1], "transfers.stuff takes no seeds: nothing is drawn"),

@@ -12,9 +12,10 @@ import pytest
 from tiny_benchmark import TOOL, wait_for
 from tiny_training import ROOT, start
 
-from slotcon_plugin.chain import gpus, work
-from slotcon_plugin.chain.clock import Clock, lock_job, read_clock
-from slotcon_plugin.chain.jobs import Job, Step
+from slotcon_plugin.benchmark import gpus
+from slotcon_plugin.benchmark import run_job as work
+from slotcon_plugin.benchmark.job_clock import Clock, lock_job, read_clock
+from slotcon_plugin.benchmark.jobs import Job, Step
 from slotcon_plugin.errors import ConfigError, TrainingStopped
 
 
@@ -92,7 +93,7 @@ def test_a_launcher_tells_whether_it_was_ended_from_outside(tmp_path):
         assert (folder / "failure.txt").exists() != goes_on
 
 
-def test_a_picture_that_fails_fails_no_training(tmp_path, capsys):
+def test_a_image_that_fails_fails_no_training(tmp_path, capsys):
     steps = [
         Step(["python", "-c", WRITE % 0], "0"),
         Step(["python", "-c", "raise SystemExit('no paint')"], "1", needed=False),

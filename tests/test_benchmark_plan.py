@@ -7,13 +7,13 @@ import pytest
 from tiny_benchmark import tiny_benchmark, write_benchmark
 from tiny_training import ROOT
 
-from slotcon_plugin.chain.benchmark_file import read_benchmark
-from slotcon_plugin.chain.dag import draw_jobs
-from slotcon_plugin.chain.expand import Planner
-from slotcon_plugin.chain.jobs import read_plan
-from slotcon_plugin.chain.protocols import read_protocols
-from slotcon_plugin.chain.recipe import option_words, resolve
-from slotcon_plugin.chain.states import describe_plan, hours, states_of
+from slotcon_plugin.benchmark.dag import draw_jobs
+from slotcon_plugin.benchmark.job_states import describe_plan, hours, states_of
+from slotcon_plugin.benchmark.jobs import read_plan
+from slotcon_plugin.benchmark.planner import Planner
+from slotcon_plugin.benchmark.protocols import read_protocols
+from slotcon_plugin.benchmark.schema import read_benchmark
+from slotcon_plugin.benchmark.training_recipe import option_words, resolve
 from slotcon_plugin.errors import ConfigError
 
 PROTOCOLS = read_protocols(ROOT)
@@ -188,7 +188,7 @@ def test_other_runs_are_known_as_such(section, name, change, reason, tmp_path):
 
 
 def test_what_is_optional_and_absent_is_left_out(content, tmp_path):
-    stuff = dict(evaluate="unsupervised", pictures="p", labels="l", optional=True, data=["/absent"])
+    stuff = dict(evaluate="unsupervised", images="p", labels="l", optional=True, data=["/absent"])
     content["transfers"]["stuff"] = stuff
     benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
     plan = Planner(benchmark, ROOT, PROTOCOLS).plan()

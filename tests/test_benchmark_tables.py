@@ -7,12 +7,12 @@ import json
 import pytest
 from tiny_training import ROOT
 
-from slotcon_plugin.chain.benchmark_file import read_benchmark
-from slotcon_plugin.chain.collect import build_table
-from slotcon_plugin.chain.expand import Planner
-from slotcon_plugin.chain.measures import read_measures
-from slotcon_plugin.chain.protocols import read_protocols
-from slotcon_plugin.chain.tables import Cell, write_tables
+from slotcon_plugin.benchmark.collect import build_table
+from slotcon_plugin.benchmark.measures import read_measures
+from slotcon_plugin.benchmark.planner import Planner
+from slotcon_plugin.benchmark.protocols import read_protocols
+from slotcon_plugin.benchmark.result_tables import Cell, write_tables
+from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import DataError
 
 PROTOCOLS = read_protocols(ROOT)
@@ -34,13 +34,13 @@ transfers:
 """
 
 
-def write_result(job, metrics, pictures):
+def write_result(job, metrics, images):
     job.result.parent.mkdir(parents=True, exist_ok=True)
     result = dict(
         job=job.name,
         about=job.about,
         metrics=metrics,
-        pictures=pictures,
+        images=images,
         seconds=1.5,
         device="a GPU",
         digest=job.digest,
@@ -60,8 +60,8 @@ def make(tmp_path):
         plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
         jobs = {job.name: job for job in plan.jobs}
         for seed, figure in enumerate(figures):
-            pictures = dict(trained=trained, evaluated=1449)
-            write_result(jobs[f"transfer.coco.s0.voc.s{seed}"], dict(mIoU=figure), pictures)
+            images = dict(trained=trained, evaluated=1449)
+            write_result(jobs[f"transfer.coco.s0.voc.s{seed}"], dict(mIoU=figure), images)
         metrics = {
             f"coco/{part}_mAP{size}": share
             for part, shares in dict(bbox=(0.414, 0.61, 0.45), segm=(0.37, 0.58, 0.40)).items()
@@ -107,7 +107,7 @@ def test_the_table_of_the_paper_s_form(make, tmp_path):
         *("+0.4", "-0.1", "+0.0", "+0.0", "-0.3", "+0.2", "+0.4")
     ]
     assert rows["random"] == [*[""] * 7, "this benchmark"]  # no result: empty
-    assert rows["random initialisation, none"] == [
+    assert rows["random initialization, none"] == [
         "32.8",
         "",
         "",
@@ -191,12 +191,12 @@ def test_a_checkpoint_counts_as_what_the_file_says_and_the_table_says_so(tmp_pat
 def test_the_unsupervised_protocol_is_checked_by_what_was_scored():
     metrics = dict(results=dict(prototypes=256))
     told = PROTOCOLS.counted(
-        "stuff-unsupervised", dict(metrics=metrics, pictures=dict(evaluated=5000))
+        "stuff-unsupervised", dict(metrics=metrics, images=dict(evaluated=5000))
     )
     assert told == ["prototypes: 256, the paper's is 27"]
     metrics = dict(results=dict(prototypes=27))
-    pictures = dict(evaluated=27)
-    (told,) = PROTOCOLS.counted("stuff-unsupervised", dict(metrics=metrics, pictures=pictures))
+    images = dict(evaluated=27)
+    (told,) = PROTOCOLS.counted("stuff-unsupervised", dict(metrics=metrics, images=images))
     assert told == "evaluated: 27, the paper's is 5000 or 2175"
 
 

@@ -15,14 +15,14 @@ from PIL import Image
 from torch import nn
 
 import slotcon_plugin  # noqa: F401  (registers the storage)
-from slotcon_plugin.engine.checkpoint import (
+from slotcon_plugin.errors import CheckpointError, SlotConError
+from slotcon_plugin.runtime.checkpoint_files import (
     AtomicLocalBackend,
     find_last_good_checkpoint,
     load_checkpoint_safely,
     load_training_state,
     use_safe_loader,
 )
-from slotcon_plugin.errors import CheckpointError, SlotConError
 
 
 class Planted:
@@ -126,7 +126,7 @@ def broken_files(folder: Path) -> dict[str, str]:
     (folder / "empty.pth").write_bytes(b"")
     (folder / "cut.pth").write_bytes(whole[: len(whole) // 2])
     (folder / "text.pth").write_text("the weights are on the other disk")
-    Image.new("RGB", (4, 4)).save(folder / "picture.png")
+    Image.new("RGB", (4, 4)).save(folder / "image.png")
     torch.save(torch.zeros(3), folder / "tensor.pth")
     (folder / "folder.pth").mkdir()
     return {
@@ -135,7 +135,7 @@ def broken_files(folder: Path) -> dict[str, str]:
         "empty.pth": "is empty",
         "cut.pth": "cut short",
         "text.pth": "cannot be read",
-        "picture.png": "cannot be read",
+        "image.png": "cannot be read",
         "tensor.pth": "holds a Tensor",
     }
 

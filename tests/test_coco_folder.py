@@ -9,7 +9,7 @@ from tiny_transfer import write_mini
 
 pytest.importorskip("mmdet", reason="the mini configs are mmdet's and mmseg's")
 
-from slotcon_plugin.chain.coco_folder import READY, as_mini
+from slotcon_plugin.benchmark.coco_folder import READY, as_mini
 from slotcon_plugin.errors import DataError
 
 
@@ -17,11 +17,11 @@ def foreign(tmp_path, names):
     """The drawn folder as somebody else would have it: other places, other classes, PNG."""
     mini, root = write_mini(tmp_path / "mini", count=24), tmp_path / "foreign"
     (root / "annotations").mkdir(parents=True)
-    (root / "pictures" / "deep").mkdir(parents=True)
+    (root / "images" / "deep").mkdir(parents=True)
     content = json.loads((mini / "instances.json").read_text())
     for image in content["images"]:
         name = f"{image['file_name'][:-4]}.png"
-        Image.open(mini / "images" / image["file_name"]).save(root / "pictures" / "deep" / name)
+        Image.open(mini / "images" / image["file_name"]).save(root / "images" / "deep" / name)
         image["file_name"] = name
         del image["coco_split"]
     for category, name in zip(content["categories"], names, strict=True):
@@ -55,7 +55,7 @@ def test_another_folder_is_copied(tmp_path):
     assert as_mini(root, tmp_path / "out") == out
     assert (out / "instances.json").stat().st_mtime_ns == stamp  # made once
     _, other = foreign(tmp_path / "other", ["dog", "car", "cat"])
-    assert as_mini(other, tmp_path / "out") != out  # never another folder's pictures
+    assert as_mini(other, tmp_path / "out") != out  # never another folder's images
 
 
 def test_a_folder_without_annotations_is_refused(tmp_path):
@@ -63,7 +63,7 @@ def test_a_folder_without_annotations_is_refused(tmp_path):
     with pytest.raises(DataError, match="neither laid out as coco_mini"):
         as_mini(tmp_path, tmp_path / "out")
     _, root = foreign(tmp_path, ["person", "dog", "car"])
-    for file in (root / "pictures" / "deep").glob("00*.png"):
+    for file in (root / "images" / "deep").glob("00*.png"):
         file.unlink()
-    with pytest.raises(DataError, match="lists 24 pictures, and 14 of them"):
+    with pytest.raises(DataError, match="lists 24 images, and 14 of them"):
         as_mini(root, tmp_path / "out")

@@ -8,14 +8,14 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
-from tiny_training import CONFIGS, ROOT, write_pictures
+from tiny_training import CONFIGS, ROOT, write_images
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
-from slotcon_plugin.engine.launch import fit_to_machine
-from slotcon_plugin.engine.options import read_config
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.launch import fit_to_machine
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-# From METHOD and the paper: prototypes, epochs, preset, pictures.
+# From METHOD and the paper: prototypes, epochs, preset, images.
 RECIPES = {
     "slotcon_r50_coco": (256, 800, "coco", 118_287),
     "slotcon_r50_coco_k27": (27, 800, "coco", 118_287),
@@ -37,10 +37,10 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Four pictures in every layout that a preset knows, and in a folder."""
+    """Four images in every layout that a preset knows, and in a folder."""
     root = tmp_path_factory.mktemp("data")
     for folder in ("train2017", "unlabeled2017", "train/n01440764"):
-        write_pictures(root / folder, count=4)
+        write_images(root / folder, count=4)
     return root
 
 
@@ -50,7 +50,7 @@ def on_the_cpu(monkeypatch):
 
 
 def train_small(cfg: Config, data: Path, work_dir: Path) -> Runner:
-    """Shrink a config, point it at the pictures and train an epoch."""
+    """Shrink a config, point it at the images and train an epoch."""
     cfg.merge_from_dict(SMALL)
     cfg.train_dataloader.dataset.source = str(data)
     cfg.train_dataloader.dataset.views = dict(size=64)
@@ -77,7 +77,7 @@ def test_every_config_trains(name, data, tmp_path, on_the_cpu):
 
 
 def test_a_foreign_config_needs_only_the_import(data, tmp_path, on_the_cpu):
-    """No base, another library's usual shape: epochs, a stock optimiser, one hook of ours."""
+    """No base, another library's usual shape: epochs, a stock optimizer, one hook of ours."""
     file = tmp_path / "foreign.py"
     file.write_text("""
 custom_imports = dict(imports=["slotcon_plugin"])
@@ -97,9 +97,9 @@ model = dict(
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,
-    sampler=dict(type="PictureSampler", shuffle=True),
+    sampler=dict(type="ImageSampler", shuffle=True),
     collate_fn=dict(type="default_collate"),
-    dataset=dict(type="UnlabelledPictures", source="replaced", views=dict(size=64)),
+    dataset=dict(type="UnlabeledImages", source="replaced", views=dict(size=64)),
 )
 train_cfg = dict(by_epoch=True, max_epochs=1)
 optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01))
@@ -127,7 +127,7 @@ def test_a_config_is_a_document(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_paper_s_numbers(name):
-    prototypes, epochs, preset, pictures = RECIPES[name]
+    prototypes, epochs, preset, images = RECIPES[name]
     cfg = read_config(CONFIGS / f"{name}.py")
     assert cfg.train_cfg.max_epochs == epochs
     assert cfg.train_dataloader.dataset.preset == preset
@@ -144,7 +144,7 @@ def test_the_paper_s_numbers(name):
     assert model.head.group_loss_weight == 0.5
 
     header = (CONFIGS / f"{name}.py").read_text().split('"""')[1]
-    per_epoch = pictures // 512
-    for number in (pictures, per_epoch, per_epoch * epochs):
+    per_epoch = images // 512
+    for number in (images, per_epoch, per_epoch * epochs):
         assert f"{number:,}" in header
     assert f"{per_epoch * epochs * 512 / 1e6:.1f}" in header

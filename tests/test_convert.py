@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import MODELS
-from tiny_training import DEMO, ROOT, assert_same, environment, tiny_options, write_pictures
+from tiny_training import DEMO, ROOT, assert_same, environment, tiny_options, write_images
 from tiny_weights import lively_model, ours, published_content, slotcon_config
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely, load_training_state
+from slotcon_plugin.checkpoints.containers import read_file
+from slotcon_plugin.checkpoints.published import to_ours, to_published
 from slotcon_plugin.errors import CheckpointError
-from slotcon_plugin.weights.containers import read_file
-from slotcon_plugin.weights.convert import to_ours, to_published
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely, load_training_state
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoint_keys_r50_coco.json"
 
@@ -157,10 +157,10 @@ def test_the_papers_checkpoint_by_names_and_shapes():
 @pytest.mark.slow
 def test_training_resumes_from_it_as_from_our_own(tmp_path):
     """Two epochs in one go, and one epoch, over to the published format and back, and one more."""
-    pictures = write_pictures(tmp_path / "pictures")
+    images = write_images(tmp_path / "images")
 
     def train(work_dir: Path, *more) -> Path:
-        options = ["--cfg-options", *tiny_options(pictures, work_dir)]
+        options = ["--cfg-options", *tiny_options(images, work_dir)]
         command = [sys.executable, "tools/train.py", str(DEMO), *map(str, more), *options]
         done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

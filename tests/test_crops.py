@@ -39,10 +39,8 @@ def test_area_aspect_and_place_follow_the_paper():
 
 def test_default_range_follows_torchvision():
     torch.manual_seed(0)
-    picture = torch.empty(3, 480, 640)
-    theirs = [
-        RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)
-    ]
+    image = torch.empty(3, 480, 640)
+    theirs = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)]
     top, left, height, width = np.array(theirs).T
     ours = draw_many(3000, lambda rng: random_resized_crop(rng, 640, 480)).T
     for mine, other in zip(ours, (left, top, width, height), strict=True):
@@ -57,12 +55,12 @@ def test_default_range_follows_torchvision():
         (1, 1, Crop(0, 0, 1, 1)),
     ],
 )
-def test_where_nothing_fits_the_centre_is_taken(width, height, expected):
+def test_where_nothing_fits_the_center_is_taken(width, height, expected):
     rng = np.random.default_rng(0)
     assert random_resized_crop(rng, width, height, (1.0, 1.0)) == expected
 
 
-def test_crops_stay_inside_pictures_of_any_shape():
+def test_crops_stay_inside_images_of_any_shape():
     rng = np.random.default_rng(1)
     for width, height in ((1, 1), (2, 300), (300, 2), (7, 5), (640, 427)):
         for _ in range(100):
@@ -99,7 +97,7 @@ def test_condition_is_counted_on_the_second_crops_own_area():
 
 
 def test_without_a_success_in_ten_tries_the_condition_falls():
-    first = Crop(0, 0, 1, 1)  # no crop of a tenth of the picture can lie in one pixel
+    first = Crop(0, 0, 1, 1)  # no crop of a tenth of the image can lie in one pixel
     rng = np.random.default_rng(0)
     crops = [overlapping_crop(rng, first, 400, 400, (0.1, 0.1), min_overlap=1.0) for _ in range(50)]
     assert len(set(crops)) == 50
@@ -128,7 +126,7 @@ def test_crops_that_share_no_pixel_have_an_empty_region(other):
     assert region.dtype == np.float32 and region.shape == (2, 4) and not region.any()
 
 
-def test_regions_of_both_views_are_the_same_part_of_the_picture():
+def test_regions_of_both_views_are_the_same_part_of_the_image():
     rng = np.random.default_rng(2)
     for _ in range(300):
         first = random_resized_crop(rng, 640, 480)

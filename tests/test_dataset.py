@@ -12,9 +12,9 @@ import torch
 from photographs import photographs
 from torch.utils.data import DataLoader
 
-from slotcon_plugin.data import Draw, PictureSampler, TwoViews, UnlabelledPictures
-from slotcon_plugin.data.dataset import UnreadablePictureWarning
-from slotcon_plugin.data.paths import PathTable
+from slotcon_plugin.datasets import Draw, ImageSampler, TwoViews, UnlabeledImages
+from slotcon_plugin.datasets.path_table import PathTable
+from slotcon_plugin.datasets.unlabeled_images import UnreadableImageWarning
 from slotcon_plugin.errors import DataError
 
 VIEWS = {"size": 32}
@@ -23,9 +23,9 @@ VIEWS = {"size": 32}
 @pytest.fixture
 def folder(tmp_path):
     for number in range(4):
-        for picture in photographs(64 + 16 * number)[:3]:
-            picture.save(tmp_path / f"{number}{len(os.listdir(tmp_path)):02d}.jpg")
-    return tmp_path  # twelve pictures of four sizes
+        for image in photographs(64 + 16 * number)[:3]:
+            image.save(tmp_path / f"{number}{len(os.listdir(tmp_path)):02d}.jpg")
+    return tmp_path  # twelve images of four sizes
 
 
 def break_files(folder, count):
@@ -36,7 +36,7 @@ def break_files(folder, count):
 
 
 def load(dataset, workers, epoch=0, batch_size=4):
-    sampler = PictureSampler(dataset, seed=0)
+    sampler = ImageSampler(dataset, seed=0)
     sampler.set_epoch(epoch)
     loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, drop_last=True)
     return list(loader)
@@ -52,7 +52,7 @@ def same(batches, others):
 
 
 def test_batches_are_the_same_for_any_number_of_workers(folder):
-    dataset = UnlabelledPictures(folder, views=VIEWS)
+    dataset = UnlabeledImages(folder, views=VIEWS)
     alone = load(dataset, 0)
     assert len(alone) == 3 and alone[0]["views"].shape == (4, 2, 3, 32, 32)
     assert same(alone, load(dataset, 1)) and same(alone, load(dataset, 2))
@@ -60,12 +60,12 @@ def test_batches_are_the_same_for_any_number_of_workers(folder):
 
 
 def test_a_draw_alone_decides_and_a_plain_integer_follows_torchs_seed(folder):
-    dataset = UnlabelledPictures(folder, views=TwoViews(**VIEWS))
-    assert same([dataset[Draw(3, 9)]], [UnlabelledPictures(folder, views=VIEWS)[3, 9]])
+    dataset = UnlabeledImages(folder, views=TwoViews(**VIEWS))
+    assert same([dataset[Draw(3, 9)]], [UnlabeledImages(folder, views=VIEWS)[3, 9]])
     torch.manual_seed(1)
-    once, other_picture = dataset[3], dataset[4]
+    once, other_image = dataset[3], dataset[4]
     torch.manual_seed(1)
-    assert same([once], [dataset[3]]) and not same([once], [other_picture])
+    assert same([once], [dataset[3]]) and not same([once], [other_image])
     torch.manual_seed(2)
     assert not same([once], [dataset[3]])
     with pytest.raises(IndexError, match="12 of 12"):
@@ -82,22 +82,20 @@ def test_a_draw_alone_decides_and_a_plain_integer_follows_torchs_seed(folder):
 
 
 def test_views_may_be_any_callable_or_a_dict_with_its_type(folder):
-    dataset = UnlabelledPictures(
-        folder, views=lambda picture, rng: {"x": torch.tensor(rng.random())}
-    )
+    dataset = UnlabeledImages(folder, views=lambda image, rng: {"x": torch.tensor(rng.random())})
     assert set(dataset[0]) == {"x"}
-    dataset = UnlabelledPictures(folder, views={"type": "TwoViews", "size": 16})
+    dataset = UnlabeledImages(folder, views={"type": "TwoViews", "size": 16})
     assert dataset[0]["views"].shape[-1] == 16
-    assert UnlabelledPictures(folder).views.size == 224
+    assert UnlabeledImages(folder).views.size == 224
     with pytest.raises(ValueError, match="'FourViews'"):
-        UnlabelledPictures(folder, views={"type": "FourViews"})
+        UnlabeledImages(folder, views={"type": "FourViews"})
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_files_are_replaced_named_once_and_counted(folder, workers, capfd, monkeypatch):
-    whole = load(UnlabelledPictures(folder, views=VIEWS), 0)
+    whole = load(UnlabeledImages(folder, views=VIEWS), 0)
     broken = break_files(folder, 3)
-    dataset = UnlabelledPictures(folder, views=VIEWS)
+    dataset = UnlabeledImages(folder, views=VIEWS)
     # pytest collects warnings; those of workers would be lost with their processes.
     monkeypatch.setattr(warnings, "showwarning", lambda text, *_: print(text, file=sys.stderr))
     batches = [load(dataset, workers, epoch) for epoch in (0, 0, 1)]
@@ -105,25 +103,27 @@ def test_broken_files_are_replaced_named_once_and_counted(folder, workers, capfd
     monkeypatch.undo()
     assert [text.count(f"{path}: UnidentifiedImageError") for path in broken] == [1, 1, 1]
     assert dataset.unreadable == broken and int(dataset.unreadable_mask.sum()) == 3
-    # The replacement follows from the draw: the same in each run; other pictures are untouched.
+    # The replacement follows from the draw: the same in each run; other images are untouched.
     assert same(batches[0], batches[1])
-    with pytest.warns(UnreadablePictureWarning):
-        assert same(batches[0], load(UnlabelledPictures(folder, views=VIEWS), 0))
+    with pytest.warns(UnreadableImageWarning):
+        assert same(batches[0], load(UnlabeledImages(folder, views=VIEWS), 0))
     ours, untouched = (torch.cat([b["views"] for b in some]) for some in (batches[0], whole))
     assert (ours != untouched).flatten(1).any(dim=1).sum() == 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.filterwarnings("ignore::slotcon_plugin.data.dataset.UnreadablePictureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::slotcon_plugin.datasets.unlabeled_images.UnreadableImageWarning"
+)
 def test_a_data_set_that_is_wholly_broken_ends_with_a_message(folder, workers):
     break_files(folder, 12)
-    with pytest.raises(DataError, match=r"32 pictures in a row.*\d+ of 12"):
-        load(UnlabelledPictures(folder, views=VIEWS), workers)
+    with pytest.raises(DataError, match=r"32 images in a row.*\d+ of 12"):
+        load(UnlabeledImages(folder, views=VIEWS), workers)
 
 
 def test_an_empty_folder_is_an_error_before_training(tmp_path):
-    with pytest.raises(DataError, match="holds no picture"):
-        UnlabelledPictures(tmp_path)
+    with pytest.raises(DataError, match="holds no image"):
+        UnlabeledImages(tmp_path)
 
 
 def many_paths(number):
@@ -155,11 +155,11 @@ def test_workers_share_the_paths_instead_of_copying_them():
 
 def test_a_spawned_worker_gets_handles_and_marks_what_it_finds(folder):
     broken = break_files(folder, 2)
-    dataset = UnlabelledPictures(folder, views=VIEWS)
+    dataset = UnlabeledImages(folder, views=VIEWS)
     held = io.BytesIO()
     ForkingPickler(held, pickle.HIGHEST_PROTOCOL).dump(dataset)
     assert len(held.getvalue()) < 10_000
-    sampler = PictureSampler(dataset, seed=0)
+    sampler = ImageSampler(dataset, seed=0)
     loader = DataLoader(dataset, 4, sampler=sampler, num_workers=1, multiprocessing_context="spawn")
     spawned = list(loader)
     assert dataset.unreadable == broken

@@ -9,14 +9,14 @@ import pytest
 from photographs import photograph_paths, photographs
 from PIL import ExifTags, Image
 
-from slotcon_plugin.data import decode
-from slotcon_plugin.data.decode import UnreadablePicture, read_picture
+from slotcon_plugin.datasets import decode
+from slotcon_plugin.datasets.decode import UnreadableImage, read_image
 
 Turn = Image.Transpose
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return photographs(96)[2].crop((0, 0, 96, 64))  # not square: a turn shows in the size
 
 
@@ -29,7 +29,7 @@ def difference(ours, expected):
 @pytest.mark.parametrize("path", photograph_paths())
 def test_photographs_are_read_as_pil_reads_them(path):
     with Image.open(path) as expected:
-        assert difference(read_picture(path), expected.convert("RGB")) == 0
+        assert difference(read_image(path), expected.convert("RGB")) == 0
 
 
 @pytest.mark.parametrize(
@@ -40,30 +40,30 @@ def test_photographs_are_read_as_pil_reads_them(path):
         ("RGBA", "webp", 8), ("P", "gif", 0),
     ],
 )  # fmt: skip
-def test_modes(mode, suffix, limit, picture, tmp_path):
+def test_modes(mode, suffix, limit, image, tmp_path):
     path = tmp_path / f"a.{suffix}"
-    stored = picture.convert(mode)
+    stored = image.convert(mode)
     stored.save(path)
-    assert difference(read_picture(path), stored.convert("RGB")) <= limit
+    assert difference(read_image(path), stored.convert("RGB")) <= limit
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(orientation, picture, tmp_path):
+def test_exif_orientation(orientation, image, tmp_path):
     as_stored = {
         2: Turn.FLIP_LEFT_RIGHT, 3: Turn.ROTATE_180, 4: Turn.FLIP_TOP_BOTTOM, 5: Turn.TRANSPOSE,
         6: Turn.ROTATE_90, 7: Turn.TRANSVERSE, 8: Turn.ROTATE_270,
     }  # fmt: skip
-    stored = picture.transpose(as_stored[orientation]) if orientation > 1 else picture
+    stored = image.transpose(as_stored[orientation]) if orientation > 1 else image
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    assert difference(read_picture(tmp_path / "a.jpg"), picture) < 4
+    assert difference(read_image(tmp_path / "a.jpg"), image) < 4
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_exif_leaves_the_picture(picture, tmp_path):
-    picture.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert read_picture(tmp_path / "a.jpg").size == picture.size
+def test_broken_exif_leaves_the_image(image, tmp_path):
+    image.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert read_image(tmp_path / "a.jpg").size == image.size
 
 
 def test_transparent_parts_show_white(tmp_path):
@@ -71,20 +71,20 @@ def test_transparent_parts_show_white(tmp_path):
     rgba[:, :2] = (200, 0, 0, 255)
     rgba[:, 2] = (200, 0, 0, 128)  # half: between red and white
     Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    ours = np.asarray(read_picture(tmp_path / "alpha.png"))
+    ours = np.asarray(read_image(tmp_path / "alpha.png"))
     assert ours[0, 0].tolist() == [200, 0, 0] and ours[0, 3].tolist() == [255, 255, 255]
     assert np.abs(ours[0, 2].astype(int) - [227, 127, 127]).max() <= 1
     palette = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.save(tmp_path / "palette.png", transparency=1)
-    ours = np.asarray(read_picture(tmp_path / "palette.png"))
+    ours = np.asarray(read_image(tmp_path / "palette.png"))
     assert ours.tolist() == [[[10, 20, 30], [255, 255, 255]]]
     Image.new("RGB", (2, 1), (1, 2, 3)).save(tmp_path / "rgb.png", transparency=(1, 2, 3))
-    assert (np.asarray(read_picture(tmp_path / "rgb.png")) == 255).all()
+    assert (np.asarray(read_image(tmp_path / "rgb.png")) == 255).all()
 
 
-def write_png(path, values, colour_type):
-    """A 16-bit PNG by hand: PIL writes no 16-bit colour."""
+def write_png(path, values, color_type):
+    """A 16-bit PNG by hand: PIL writes no 16-bit color."""
 
     def chunk(name, body):
         return (
@@ -94,19 +94,19 @@ def write_png(path, values, colour_type):
     height, width = values.shape[:2]
     rows = values.astype(">u2").reshape(height, -1)
     data = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
-@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
-def test_16_bits_are_scaled_to_8(colour_type, channels, tmp_path):
+@pytest.mark.parametrize(("color_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_16_bits_are_scaled_to_8(color_type, channels, tmp_path):
     values = np.linspace(0, 65535, 256).round().astype(np.uint16)
     pixels = np.repeat(values.reshape(16, 16, 1), channels, axis=2)
     if channels in (2, 4):
         pixels[..., -1] = 65535  # opaque
-    write_png(tmp_path / "a.png", pixels, colour_type)
-    ours = np.asarray(read_picture(tmp_path / "a.png")).astype(int)
+    write_png(tmp_path / "a.png", pixels, color_type)
+    ours = np.asarray(read_image(tmp_path / "a.png")).astype(int)
     assert np.abs(ours - np.arange(256).reshape(16, 16, 1)).max() <= 1
 
 
@@ -116,7 +116,7 @@ def broken_files(folder):
     for suffix in ("jpg", "png"):
         data = (folder / f"whole.{suffix}").read_bytes()
         (folder / f"cut.{suffix}").write_bytes(data[: len(data) // 2])
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "text.jpg").write_text("no image")
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "folder.jpg").mkdir()
     Image.fromarray(np.zeros((4, 4), np.float32)).save(folder / "float.tif")
@@ -125,35 +125,35 @@ def broken_files(folder):
 
 def test_broken_files_raise_one_error_that_names_them(tmp_path):
     for name in broken_files(tmp_path):
-        with pytest.raises(UnreadablePicture, match=name) as caught:
-            read_picture(tmp_path / name)
+        with pytest.raises(UnreadableImage, match=name) as caught:
+            read_image(tmp_path / name)
         assert caught.value.path == str(tmp_path / name) and caught.value.reason
         again = pickle.loads(pickle.dumps(caught.value))
         assert str(again) == str(caught.value)
 
 
-def test_pixels_are_the_pictures_whoever_decodes(picture, tmp_path, monkeypatch):
+def test_pixels_are_the_images_whoever_decodes(image, tmp_path, monkeypatch):
     files = dict(quality=70), dict(quality=95, subsampling=0), dict(progressive=True)
     for number, options in enumerate(files):
-        picture.save(tmp_path / f"{number}.jpg", **options)
-    picture.convert("L").save(tmp_path / "grey.jpg")
-    picture.convert("CMYK").save(tmp_path / "cmyk.jpg")
-    picture.save(tmp_path / "a.png")
+        image.save(tmp_path / f"{number}.jpg", **options)
+    image.convert("L").save(tmp_path / "gray.jpg")
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    image.save(tmp_path / "a.png")
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
     for decoder in (decode.decode_jpeg, None):
         monkeypatch.setattr(decode, "decode_jpeg", decoder)
         for path in tmp_path.iterdir():
             pixels = decode.read_pixels(path)
-            np.testing.assert_array_equal(pixels, np.asarray(read_picture(path)), str(path))
+            np.testing.assert_array_equal(pixels, np.asarray(read_image(path)), str(path))
             assert pixels.dtype == np.uint8
 
 
-def test_a_cut_off_jpeg_is_unreadable_to_both(picture, tmp_path):
-    picture.save(tmp_path / "whole.jpg")
+def test_a_cut_off_jpeg_is_unreadable_to_both(image, tmp_path):
+    image.save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
-    for read in (read_picture, decode.read_pixels):
-        with pytest.raises(UnreadablePicture, match=r"cut\.jpg"):
+    for read in (read_image, decode.read_pixels):
+        with pytest.raises(UnreadableImage, match=r"cut\.jpg"):
             read(tmp_path / "cut.jpg")

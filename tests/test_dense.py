@@ -1,12 +1,12 @@
-"""Dense maps, k-means and neighbours against naive computations."""
+"""Dense maps, k-means and neighbors against naive computations."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from slotcon_plugin.functional.dense import label_shares, upsampled_argmax
-from slotcon_plugin.functional.kmeans import assign, fit_centres
-from slotcon_plugin.functional.neighbours import nearest, weighted_vote
+from slotcon_plugin.functional.kmeans import assign, fit_centers
+from slotcon_plugin.functional.neighbors import nearest, weighted_vote
 
 
 def random(*shape, seed=0):
@@ -25,9 +25,9 @@ def test_label_shares_of_a_cell():
     shares = label_shares(labels, 2, 2, num_classes=3)
     assert shares.shape == (1, 2, 2, 3)
     assert shares[0, 0, 0].tolist() == [0.75, 0, 0.25]
-    assert shares[0, 0, 1].tolist() == [0, 1, 0]  # of the two labelled pixels
+    assert shares[0, 0, 1].tolist() == [0, 1, 0]  # of the two labeled pixels
     assert shares[0, 1, 0].tolist() == [0, 1, 0]
-    assert shares[0, 1, 1].tolist() == [0, 0, 0]  # none is labelled
+    assert shares[0, 1, 1].tolist() == [0, 0, 0]  # none is labeled
 
 
 def test_label_shares_where_cells_differ_in_size():
@@ -58,20 +58,20 @@ def test_kmeans_finds_separate_groups():
     corners = F.normalize(torch.eye(6)[:5] + 0.01, dim=1)
     truth = torch.arange(5).repeat_interleave(40)
     points = F.normalize(corners[truth] + 0.03 * random(200, 6), dim=1)
-    centres = fit_centres(points, 5)
-    torch.testing.assert_close(centres.norm(dim=1), torch.ones(5))
-    cosine, cluster = assign(points, centres)
+    centers = fit_centers(points, 5)
+    torch.testing.assert_close(centers.norm(dim=1), torch.ones(5))
+    cosine, cluster = assign(points, centers)
     assert (cosine > 0.98).all()
     pairs = {(a, b) for a, b in zip(truth.tolist(), cluster.tolist(), strict=True)}
     assert len(pairs) == 5  # one cluster a group
-    assert torch.equal(fit_centres(points, 5), centres)  # the seed decides
+    assert torch.equal(fit_centers(points, 5), centers)  # the seed decides
 
 
 def test_kmeans_leaves_no_cluster_empty():
     points = F.normalize(random(30, 4), dim=1)
-    _, cluster = assign(points, fit_centres(points, 30))
+    _, cluster = assign(points, fit_centers(points, 30))
     assert cluster.unique().numel() >= 29
     doubled = points[:3].repeat(5, 1)  # fewer different directions than clusters
-    assert fit_centres(doubled, 6).isfinite().all()
+    assert fit_centers(doubled, 6).isfinite().all()
     with pytest.raises(ValueError, match="num_clusters is 31, expected 1 to 30"):
-        fit_centres(points, 31)
+        fit_centers(points, 31)

@@ -9,8 +9,8 @@ from mmengine.registry import MODELS
 from tiny_model import random_geometry, random_views, tiny_config
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from slotcon_plugin.data import photometric
-from slotcon_plugin.data.photometric import Column
+from slotcon_plugin.datasets import photometric
+from slotcon_plugin.datasets.photometric import Column
 from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.models import losses
 from slotcon_plugin.optim.lars import SlotConLARS
@@ -28,7 +28,7 @@ def on_gpu(tensor):
     return torch.empty_like(tensor, device="cuda")
 
 
-def test_losses_teacher_and_optimiser_stay_on_the_gpu(gpu, monkeypatch):
+def test_losses_teacher_and_optimizer_stay_on_the_gpu(gpu, monkeypatch):
     counts = []  # the one thing that the host waits for, which tensors without memory do not know
     monkeypatch.setattr(
         losses, "share_counts", lambda c: counts.append(c) or [[9, 8, 20, 21, 5, 4]]
@@ -52,14 +52,14 @@ def test_losses_teacher_and_optimiser_stay_on_the_gpu(gpu, monkeypatch):
     assert {value.device.type for value in buffers} == {"cuda"}
 
 
-def test_colours_change_on_the_gpu(monkeypatch):
+def test_colors_change_on_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(torch.Tensor, "is_pinned", lambda tensor: True)
     parameters = torch.zeros(4, len(Column))
     parameters[:, Column.FIRST : Column.FOURTH + 1] = torch.arange(4.0)
     parameters[:, :4] = torch.tensor([0.9, 1.2, 0.7, 0.1])
-    parameters[:, Column.GREY] = parameters[:, Column.BLUR_SIGMA] = 1.0
-    parameters[:, Column.SOLARISE] = 128
+    parameters[:, Column.GRAY] = parameters[:, Column.BLUR_SIGMA] = 1.0
+    parameters[:, Column.SOLARIZE] = 128
     plan = photometric._plan(parameters)  # the host's part, of values
     monkeypatch.setattr(photometric, "_plan", lambda parameters: plan)
     with FakeTensorMode(allow_non_fake_inputs=True):

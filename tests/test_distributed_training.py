@@ -3,14 +3,14 @@
 import re
 
 import torch
-from tiny_training import DEMO, ROOT, finish, start, tiny_options, write_pictures
+from tiny_training import DEMO, ROOT, finish, start, tiny_options, write_images
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 
 
 def test_two_processes_train_through_the_launcher(tmp_path):
-    pictures = write_pictures(tmp_path / "pictures", count=16)  # 16 / (2 x 4): 2 steps an epoch
-    options = tiny_options(pictures, tmp_path / "work", epochs=2)
+    images = write_images(tmp_path / "images", count=16)  # 16 / (2 x 4): 2 steps an epoch
+    options = tiny_options(images, tmp_path / "work", epochs=2)
     process = start(ROOT / "tools" / "dist_train.sh", DEMO, 2, "--cfg-options", *options)
     output = finish(process)
 

@@ -7,15 +7,15 @@ import sys
 import pytest
 import tiny_weights
 import torch
-from coloured import write_coloured
+from colored import write_colored
 from photographs import photographs
 from PIL import Image
 from tiny_training import ROOT, load_tool, start
 
-from slotcon_plugin.data.labelled import to_tensor
 from slotcon_plugin.errors import CheckpointError, ConfigError
+from slotcon_plugin.evaluation.evaluation_report import table
+from slotcon_plugin.evaluation.labeled_images import to_tensor
 from slotcon_plugin.evaluation.networks import Projected, open_encoder, open_groups
-from slotcon_plugin.evaluation.report import table
 
 COMMANDS = ("unsupervised", "overcluster", "retrieval", "probe", "knn")
 
@@ -26,46 +26,46 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return to_tensor(photographs(128)[0])[None]
 
 
-def test_the_groups_are_the_model_s(checkpoint, picture):
+def test_the_groups_are_the_model_s(checkpoint, image):
     """The network read from a checkpoint gives what the trained model predicts."""
     model = tiny_weights.lively_model(18, 3)
-    expected = model.test_step(dict(inputs=picture))[0].scores
-    torch.testing.assert_close(open_groups(checkpoint)(picture)[0], expected)
-    student = open_groups(checkpoint, "student")(picture)[0]
+    expected = model.test_step(dict(inputs=image))[0].scores
+    torch.testing.assert_close(open_groups(checkpoint)(image)[0], expected)
+    student = open_groups(checkpoint, "student")(image)[0]
     assert (student - expected).abs().max() > 0.01
-    pixels = model.data_preprocessor(dict(inputs=picture))["inputs"]
+    pixels = model.data_preprocessor(dict(inputs=image))["inputs"]
     projected = model.teacher.neck(model.teacher.backbone(pixels))
-    torch.testing.assert_close(Projected(open_groups(checkpoint))(picture), projected)
+    torch.testing.assert_close(Projected(open_groups(checkpoint))(image), projected)
 
 
-def test_the_groups_of_a_published_checkpoint(tmp_path, picture):
+def test_the_groups_of_a_published_checkpoint(tmp_path, image):
     torch.save(tiny_weights.published_content(), tmp_path / "published.pth")
-    expected = tiny_weights.lively_model(18).test_step(dict(inputs=picture))[0].scores
-    torch.testing.assert_close(open_groups(tmp_path / "published.pth")(picture)[0], expected)
+    expected = tiny_weights.lively_model(18).test_step(dict(inputs=image))[0].scores
+    torch.testing.assert_close(open_groups(tmp_path / "published.pth")(image)[0], expected)
 
 
-def test_encoders_from_anywhere(checkpoint, picture, tmp_path):
+def test_encoders_from_anywhere(checkpoint, image, tmp_path):
     teacher = open_encoder(str(checkpoint))
     tiny_weights.assert_same_features(
-        teacher(picture),
+        teacher(image),
         tiny_weights.lively_model(18, 3).encode(
-            tiny_weights.lively_model(18, 3).data_preprocessor(dict(inputs=picture))["inputs"]
+            tiny_weights.lively_model(18, 3).data_preprocessor(dict(inputs=image))["inputs"]
         ),
     )
     assert "teacher" in teacher.origin
-    assert open_encoder(str(checkpoint), stage=2)(picture).shape == (1, 128, 16, 16)
+    assert open_encoder(str(checkpoint), stage=2)(image).shape == (1, 128, 16, 16)
     random = open_encoder("random:resnet18")
-    assert random(picture).shape == (1, 512, 4, 4)
-    torch.testing.assert_close(random(picture), open_encoder("random:resnet18")(picture))
-    assert not torch.equal(random(picture), open_encoder("random:resnet18", seed=1)(picture))
+    assert random(image).shape == (1, 512, 4, 4)
+    torch.testing.assert_close(random(image), open_encoder("random:resnet18")(image))
+    assert not torch.equal(random(image), open_encoder("random:resnet18", seed=1)(image))
     # a plain state dict of torchvision's names, as it saves them
     plain = tmp_path / "resnet18.pth"
     torch.save(random.encoder.state_dict() | {"fc.weight": torch.zeros(1000, 512)}, plain)
-    torch.testing.assert_close(open_encoder(str(plain))(picture), random(picture))
+    torch.testing.assert_close(open_encoder(str(plain))(image), random(image))
     with pytest.raises(CheckpointError, match="is an encoder alone"):
         open_groups(plain)
     with pytest.raises(ConfigError, match="expected random:resnet18, :resnet34"):
@@ -90,8 +90,8 @@ def test_tables():
 def runs(checkpoint, tmp_path_factory):
     """The tool, run three times side by side: output and exit status of each."""
     folder = tmp_path_factory.mktemp("runs")
-    data = write_coloured(folder / "data", count=3)
-    where = ["--pictures", data / "pictures", "--labels", data / "labels"]
+    data = write_colored(folder / "data", count=3)
+    where = ["--images", data / "images", "--labels", data / "labels"]
     pixels = [*where, "--labels-format", "voc", "--size", 64]
     commands = dict(
         help=["--help"],
@@ -119,11 +119,11 @@ def test_the_tool_segments_and_writes(runs):
     folder, results = runs
     shown, status = results["segment"]
     assert status == 0, shown
-    assert "the 3 of 3 pictures that have labels" in shown
+    assert "the 3 of 3 images that have labels" in shown
     assert re.search(r"\| one-to-one +\| +\d+\.\d\d", shown)
     written = json.loads((folder / "new" / "out.json").read_text())
     assert written["evaluation"] == "unsupervised"
-    assert written["data"]["test"]["pictures"] == 3
+    assert written["data"]["test"]["images"] == 3
     assert written["results"]["prototypes"] == 12
     one, many = (written["results"]["matchings"][m] for m in ("one-to-one", "many-to-one"))
     assert 0 < one["accuracy"] <= many["accuracy"] <= 100
@@ -133,20 +133,20 @@ def test_the_tool_segments_and_writes(runs):
 def test_mistakes_are_one_message(runs):
     shown, status = runs[1]["mistake"]
     assert status == 1
-    assert "error: retrieval learns from other pictures than it scores" in shown
+    assert "error: retrieval learns from other images than it scores" in shown
     assert "Traceback" not in shown
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Five labelled pictures, lists of them, and two folders by class."""
-    folder = write_coloured(tmp_path_factory.mktemp("data") / "all", count=5)
+    """Five labeled images, lists of them, and two folders by class."""
+    folder = write_colored(tmp_path_factory.mktemp("data") / "all", count=5)
     for name, numbers in (("train", "0 1 2"), ("val", "3 4"), ("mixed", "2 3")):
         (folder / f"{name}.txt").write_text("\n".join(numbers.split()))
     for i in range(4):
         place = folder / f"split{i // 2}" / f"class{i % 2}"
         place.mkdir(parents=True)
-        Image.open(folder / "pictures" / f"{i}.png").save(place / "a.png")
+        Image.open(folder / "images" / f"{i}.png").save(place / "a.png")
     return folder
 
 
@@ -154,12 +154,12 @@ def data(tmp_path_factory):
 def evaluate(checkpoint, data, tmp_path, monkeypatch, capsys):
     """Runs a sub-command in this process: exit status, what it printed, the JSON file."""
     tool = load_tool("evaluate", monkeypatch)
-    labelled = ["--pictures", data / "pictures", "--labels", data / "labels"]
-    labelled += ["--labels-format", "voc", "--list", data / "val.txt", "--size", 64]
-    folders = ["--pictures", data / "split1", "--size", 32]
+    labeled = ["--images", data / "images", "--labels", data / "labels"]
+    labeled += ["--labels-format", "voc", "--list", data / "val.txt", "--size", 64]
+    folders = ["--images", data / "split1", "--size", 32]
 
     def run(command, *words, train=data / "split0"):
-        words = [command, *words, *(["--train", train, *folders] if command == "knn" else labelled)]
+        words = [command, *words, *(["--train", train, *folders] if command == "knn" else labeled)]
         out = tmp_path / "out.json"
         words += ["--quiet", "--device", "cpu", "--out", out]
         status = tool.main([str(word) for word in words])
@@ -191,22 +191,22 @@ def test_overcluster_compares_networks(evaluate, checkpoint, data):
     assert written["options"]["network"] == list(networks)
     assert written["options"]["matching"] == ["one-to-one", "many-to-one"]
     assert written["data"]["test"]["source"] == dict(
-        folder=str(data / "pictures"),
+        folder=str(data / "images"),
         labels=str(data / "labels"),
         labels_format="voc",
         list=str(data / "val.txt"),
     )
     assert written["data"]["train"]["source"]["list"] == str(data / "mixed.txt")
-    for part in ("pictures", "labels", "val.txt"):
-        assert str(data / part) in re.search("^pictures: .*", shown, re.MULTILINE)[0]
+    for part in ("images", "labels", "val.txt"):
+        assert str(data / part) in re.search("^images: .*", shown, re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize(
     ("command", "words", "figures"),
     [
-        ("retrieval", ("--memory", 100, "--neighbours", 5), {"accuracy", "miou", "memory"}),
+        ("retrieval", ("--memory", 100, "--neighbors", 5), {"accuracy", "miou", "memory"}),
         ("probe", ("--epochs", 2), {"accuracy", "miou", "last_loss"}),
-        ("knn", ("--neighbours", 1), {"top1", "top5"}),
+        ("knn", ("--neighbors", 1), {"top1", "top5"}),
     ],
 )
 def test_the_other_sub_commands_run(evaluate, checkpoint, data, command, words, figures):
@@ -221,8 +221,8 @@ def test_the_other_sub_commands_run(evaluate, checkpoint, data, command, words, 
         assert places == dict(train=str(data / "split0"), test=str(data / "split1"))
         assert written["options"]["train"] == places["train"]
     else:
-        assert places == dict.fromkeys(("train", "test"), str(data / "pictures"))
-        assert "learned from: the 3 pictures of" in shown
+        assert places == dict.fromkeys(("train", "test"), str(data / "images"))
+        assert "learned from: the 3 images of" in shown
 
 
 def test_a_diverged_probe_keeps_its_results(evaluate, checkpoint, data):
@@ -237,11 +237,11 @@ def test_learned_from_and_scored_are_apart(evaluate, checkpoint, data):
     for command in ("retrieval", "probe"):
         status, shown, _ = evaluate(command, checkpoint, "--train-list", data / "mixed.txt")
         assert status == 1
-        assert "error: 1 of the 2 pictures that are scored would be learned from too" in shown
+        assert "error: 1 of the 2 images that are scored would be learned from too" in shown
         assert "--list and --train-list" in shown
     status, shown, _ = evaluate("knn", checkpoint, train=data / "split1")
     assert status == 1
-    assert "2 of the 2 pictures" in shown and "--train or --pictures" in shown
+    assert "2 of the 2 images" in shown and "--train or --images" in shown
 
 
 def test_projected_needs_a_full_checkpoint(evaluate):
@@ -255,7 +255,7 @@ def test_projected_needs_a_full_checkpoint(evaluate):
     [
         ("probe", "--epochs", "0"),
         ("probe", "--lr", "nan"),
-        ("retrieval", "--neighbours", "0"),
+        ("retrieval", "--neighbors", "0"),
         ("retrieval", "--memory", "0"),
         ("retrieval", "--temperature", "0"),
         ("overcluster", "--clusters", "0"),

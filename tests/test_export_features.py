@@ -11,13 +11,13 @@ import pytest
 import torch
 import torchvision
 from mmengine.registry import MODELS
-from tiny_weights import assert_same_features, features, lively_model, normalised, ours, pixels
+from tiny_weights import assert_same_features, features, lively_model, normalized, ours, pixels
 from torch import nn
 
+from slotcon_plugin.checkpoints import fill, read_encoder
+from slotcon_plugin.checkpoints.containers import read_file
+from slotcon_plugin.checkpoints.export import export
 from slotcon_plugin.errors import CheckpointError
-from slotcon_plugin.weights import fill, read_encoder
-from slotcon_plugin.weights.containers import read_file
-from slotcon_plugin.weights.export import export
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -57,7 +57,7 @@ def test_openmmlab(checkpoint, tmp_path, library):
     net.init_weights()
     net.eval()  # mmdet's returns nothing
     with torch.no_grad():
-        (found,) = net(normalised(read_encoder(out).meta))
+        (found,) = net(normalized(read_encoder(out).meta))
     assert_same_features(found, features())
 
 
@@ -76,7 +76,7 @@ def test_torchvision(checkpoint, tmp_path, suffix, part):
     net = torchvision.models.resnet50()
     net.fc = nn.Identity()
     net.load_state_dict(state)  # strict
-    images = normalised(read_encoder(out).meta)
+    images = normalized(read_encoder(out).meta)
     assert_same_features(through_stages(net.eval(), images), features(part))
     other = {"teacher": "student", "student": "teacher"}[part]
     with pytest.raises(AssertionError):  # the comparison can tell the two apart
@@ -89,7 +89,7 @@ def test_timm(checkpoint, tmp_path, suffix):
     out = exported(checkpoint, tmp_path, "timm", suffix)
     net = timm.create_model("resnet50", num_classes=0, checkpoint_path=str(out)).eval()
     with torch.no_grad():
-        found = net.forward_features(normalised(read_encoder(out).meta))
+        found = net.forward_features(normalized(read_encoder(out).meta))
     assert_same_features(found, features())
 
 
@@ -128,8 +128,8 @@ def test_detectron2(checkpoint, tmp_path, suffix):
     cfg.MODEL.PIXEL_STD = meta["pixels"]["std_0_255"]
     net = build_model(cfg).eval()
     DetectionCheckpointer(net).load(str(out))
-    picture = torch.tensor(pixels()).permute(2, 0, 1)  # INPUT.FORMAT: RGB
-    images = net.preprocess_image([{"image": picture}])
+    image = torch.tensor(pixels()).permute(2, 0, 1)  # INPUT.FORMAT: RGB
+    images = net.preprocess_image([{"image": image}])
     assert isinstance(images, ImageList)
     with torch.no_grad():
         found = net.backbone.bottom_up(images.tensor)["res5"]
@@ -165,7 +165,7 @@ def test_fewer_stages_go_where_they_can(tmp_path):
     net.init_weights()
     net.eval()  # mmdet's returns nothing
     with torch.no_grad():
-        (found,) = net(normalised(read_encoder(out).meta))
+        (found,) = net(normalized(read_encoder(out).meta))
     assert_same_features(found, features("teacher", 18, 3))
 
 
@@ -208,7 +208,7 @@ def test_fill_loads_all_of_it(checkpoint, library):
         net = openmm_resnet(library)
     fill(net, encoder)
     net.eval()
-    assert_same_features(through_stages(net, normalised(encoder.meta)), features())
+    assert_same_features(through_stages(net, normalized(encoder.meta)), features())
 
 
 def test_fill_refuses_a_deep_stem(checkpoint):

@@ -2,15 +2,15 @@
 
 import math
 
-import plain
 import pytest
 import torch
 
+from slotcon_plugin import reference as plain
 from slotcon_plugin.functional import grouping
 from slotcon_plugin.functional.precision import full_precision
 from slotcon_plugin.functional.shapes import check_shapes
 
-# One picture, 2 x 2 pixels, two channels. Along the two axes, diagonal, and against the first.
+# One image, 2 x 2 pixels, two channels. Along the two axes, diagonal, and against the first.
 #   (3, 0) (0, 2)
 #   (1, 1) (-2, 0)
 PIXELS = torch.tensor([[[[3.0, 0.0], [1.0, -2.0]], [[0.0, 2.0], [1.0, 0.0]]]], dtype=torch.float64)

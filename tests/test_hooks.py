@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import slotcon_plugin  # noqa: F401  (registers the names)
-from slotcon_plugin.engine.checkpoint import load_training_state
 from slotcon_plugin.errors import TrainingStopped
+from slotcon_plugin.runtime.checkpoint_files import load_training_state
 
 HOOKS = ("LossGuardHook", "OutputsWindowHook", "TeacherHook", "DiagnosticsHook")
 
@@ -189,7 +189,7 @@ def test_the_gradient_norm_is_that_of_the_last_step(tmp_path, accumulation, inte
     assert [line.get("grad_norm") for line in logged(runner)] == pytest.approx(norms)
 
 
-def test_the_norm_spans_all_tensors_and_leaves_the_optimiser_alone(tmp_path):
+def test_the_norm_spans_all_tensors_and_leaves_the_optimizer_alone(tmp_path):
     class Plane(Line):
         def __init__(self):
             super().__init__()
@@ -285,7 +285,7 @@ def test_collapse_is_warned_of_once_an_epoch_after_the_grace(tmp_path, model, sa
 
 
 def test_bfloat16_on_the_cpu():
-    from slotcon_plugin.engine.amp import CpuAmpOptimWrapper
+    from slotcon_plugin.runtime.amp import CpuAmpOptimWrapper
 
     layer = nn.Linear(4, 4)
     wrapper = CpuAmpOptimWrapper(optimizer=torch.optim.SGD(layer.parameters(), lr=0.1))

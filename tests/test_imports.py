@@ -94,7 +94,7 @@ def test_the_block_blocks():
         assert "ModuleNotFoundError" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["SlotCon", "SlotConLARS", "WarmupCosineLR", "UnlabelledPictures"])
+@pytest.mark.parametrize("name", ["SlotCon", "SlotConLARS", "WarmupCosineLR", "UnlabeledImages"])
 def test_importing_the_package_registers_its_names(name):
     from mmengine import registry
 

@@ -1,4 +1,4 @@
-"""Labels of pixels in every format, and the squares that are cut from pictures."""
+"""Labels of pixels in every format, and the squares that are cut from images."""
 
 import json
 
@@ -8,18 +8,18 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
-from slotcon_plugin.data import coco_stuff
-from slotcon_plugin.data.labelled import LabelledPictures, centre_square
-from slotcon_plugin.data.labels import FORMATS, find_labels
 from slotcon_plugin.errors import DataError
+from slotcon_plugin.evaluation import coco_stuff
+from slotcon_plugin.evaluation.label_formats import FORMATS, find_labels
+from slotcon_plugin.evaluation.labeled_images import LabeledImages, center_square
 
 
 def save(path, values, mode="L"):
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(np.array(values, np.uint8))
+    image = Image.fromarray(np.array(values, np.uint8))
     if mode == "P":
-        picture.putpalette(list(range(256)) * 3)
-    picture.save(path)
+        image.putpalette(list(range(256)) * 3)
+    image.save(path)
     return path
 
 
@@ -28,7 +28,7 @@ def read(source, kind, stem="a"):
 
 
 def test_index_maps(tmp_path):
-    # person, car, (grass-stuff, value 123) and sky-other (156), unlabelled
+    # person, car, (grass-stuff, value 123) and sky-other (156), unlabeled
     save(tmp_path / "stuff/a.png", [[0, 2, 123], [156, 181, 255]])
     names = coco_stuff.CLASSES
     assert read(tmp_path / "stuff", "coco-stuff") == [
@@ -100,52 +100,52 @@ def test_panoptic_labels_are_the_semantic_maps(coco_mini):
 @pytest.mark.parametrize("size", [(97, 64), (64, 97), (200, 131), (64, 64)])
 def test_squares_are_torchvision_s(size):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     for resample, mode in (
         (Image.Resampling.BILINEAR, tv.InterpolationMode.BILINEAR),
         (Image.Resampling.NEAREST, tv.InterpolationMode.NEAREST),
     ):
-        expected = tv.center_crop(tv.resize(picture, 64, mode), [64, 64])
-        assert (np.array(centre_square(picture, 64, resample)) == np.array(expected)).all()
+        expected = tv.center_crop(tv.resize(image, 64, mode), [64, 64])
+        assert (np.array(center_square(image, 64, resample)) == np.array(expected)).all()
 
 
 @pytest.fixture
 def pairs(tmp_path):
     for i, name in enumerate(("a", "b", "c")):
         values = np.full((20, 30, 3), 60 * i)
-        save(tmp_path / "pictures" / f"{name}.jpg", values)
+        save(tmp_path / "images" / f"{name}.jpg", values)
         if name != "c":
             save(tmp_path / "labels" / f"{name}.png", values[..., 0] // 60)
     return tmp_path
 
 
-def test_pictures_and_labels_are_paired_by_name(pairs):
-    found = LabelledPictures(pairs / "pictures", pairs / "labels", "voc", size=16)
+def test_images_and_labels_are_paired_by_name(pairs):
+    found = LabeledImages(pairs / "images", pairs / "labels", "voc", size=16)
     assert len(found) == 2
-    where = f"from {pairs}/pictures; labels: voc, from {pairs}/labels"
-    assert found.selection == f"the 2 of 3 pictures that have labels, {where}"
+    where = f"from {pairs}/images; labels: voc, from {pairs}/labels"
+    assert found.selection == f"the 2 of 3 images that have labels, {where}"
     assert found[1]["inputs"].shape == (3, 16, 16)
     assert found[1]["inputs"].dtype == torch.uint8
     assert found[1]["labels"].unique().tolist() == [1]
     (pairs / "list.txt").write_text("# chosen\nsome/folder/b.jpg\n")
-    found = LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16, pairs / "list.txt")
+    found = LabeledImages(pairs / "images", pairs / "labels", "voc", 16, pairs / "list.txt")
     assert found[0]["labels"].unique().tolist() == [1]
-    assert found.selection == f"the 1 pictures of {pairs}/list.txt, {where}"
-    places = dict(folder=f"{pairs}/pictures", labels=f"{pairs}/labels", list=f"{pairs}/list.txt")
+    assert found.selection == f"the 1 images of {pairs}/list.txt, {where}"
+    places = dict(folder=f"{pairs}/images", labels=f"{pairs}/labels", list=f"{pairs}/list.txt")
     assert found.source == dict(places, labels_format="voc")
 
 
 def test_mistakes_are_named(pairs):
     (pairs / "list.txt").write_text("a\nc\n")
     with pytest.raises(DataError, match=r"1 of the 2 names .* not among the labels in .*: c"):
-        LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16, pairs / "list.txt")
+        LabeledImages(pairs / "images", pairs / "labels", "voc", 16, pairs / "list.txt")
     with pytest.raises(DataError, match="no folder of labels"):
         find_labels(pairs / "nowhere", "voc")
     with pytest.raises(ValueError, match="'voc12', expected one of coco-stuff, panoptic, voc"):
         find_labels(pairs / "labels", "voc12")
     save(pairs / "labels" / "a.png", np.zeros((20, 31)))
     with pytest.raises(DataError, match=r"has 30 x 20 pixels, its labels .* 31 x 20"):
-        LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16)[0]
+        LabeledImages(pairs / "images", pairs / "labels", "voc", 16)[0]
     save(pairs / "labels" / "a.png", [[21, 22]])
     with pytest.raises(DataError, match=r"values \[21, 22\], which voc does not"):
         read(pairs / "labels", "voc")
@@ -156,6 +156,6 @@ def test_mistakes_are_named(pairs):
     with pytest.raises(DataError, match="Two label maps have the same name"):
         find_labels(pairs / "labels", "voc")
     (pairs / "labels" / "deeper" / "a.png").unlink()
-    (pairs / "pictures" / "b.jpg").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"cannot read the picture .*b\.jpg"):
-        LabelledPictures(pairs / "pictures", pairs / "labels", "voc", 16)[1]
+    (pairs / "images" / "b.jpg").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"cannot read the image .*b\.jpg"):
+        LabeledImages(pairs / "images", pairs / "labels", "voc", 16)[1]

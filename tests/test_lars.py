@@ -2,11 +2,11 @@
 
 import copy
 
-import plain
 import pytest
 import torch
 from torch import nn
 
+from slotcon_plugin import reference as plain
 from slotcon_plugin.optim.lars import SlotConLARS
 
 

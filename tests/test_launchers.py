@@ -13,8 +13,8 @@ import torch.distributed as dist
 from tiny_benchmark import wait_for
 from tiny_training import load_tool, start
 
-from slotcon_plugin.engine import launch
 from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.runtime import launch
 
 CONFIG = "configs/pretrain/slotcon_r18_demo.py"
 SETTINGS = {
@@ -50,7 +50,7 @@ def options(words):
 
 WORKER = """
 import os, pathlib, sys, time
-from slotcon_plugin.engine.launch import processes
+from slotcon_plugin.runtime.launch import processes
 processes("pytorch")
 pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
 time.sleep(300)
@@ -93,7 +93,7 @@ def test_the_evaluation_says_where_it_computes(monkeypatch, capsys):
     monkeypatch.setattr(launch, "join_processes", join)
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    words = ["unsupervised", "none.pth", "--pictures", "none", "--labels", "none"]
+    words = ["unsupervised", "none.pth", "--images", "none", "--labels", "none"]
     assert load_tool("evaluate", monkeypatch).main([*words, "--device", "cpu"]) == 1
     assert "error: 1 of 2 on cpu" in capsys.readouterr().err
 

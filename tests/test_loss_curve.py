@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.runner import Runner
-from tiny_training import DEMO, tiny_options, write_pictures
+from tiny_training import DEMO, tiny_options, write_images
 
-from slotcon_plugin.engine.launch import fit_to_machine
-from slotcon_plugin.engine.options import read_config
+from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.launch import fit_to_machine
 
 FROZEN = Path(__file__).parent / "loss_curve.json"
 LOSSES = ("loss_group", "loss_slot")
@@ -24,8 +24,8 @@ LOSSES = ("loss_group", "loss_slot")
 
 def run_curve(folder: Path) -> dict[str, list[float]]:
     """Train 4 epochs of 5 steps on the CPU in one thread; the two losses of each step."""
-    pictures = write_pictures(folder / "pictures", count=20)
-    cfg = read_config(DEMO, tiny_options(pictures, folder / "work", epochs=4))
+    images = write_images(folder / "images", count=20)
+    cfg = read_config(DEMO, tiny_options(images, folder / "work", epochs=4))
     fit_to_machine(cfg, precision="off")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

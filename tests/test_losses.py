@@ -1,17 +1,17 @@
-"""The two losses of one direction, the centre, and the logged figures: by hand and in the plain."""
+"""The two losses of one direction, the center, and the logged figures: by hand and in the plain."""
 
 import math
 
-import plain
 import pytest
 import torch
 
+from slotcon_plugin import reference as plain
 from slotcon_plugin.functional import diagnostics, losses
 from slotcon_plugin.functional.alignment import Alignment
 
 
 def maps(*values):
-    """One picture of one row: `values` are pixels, each a list over prototypes."""
+    """One image of one row: `values` are pixels, each a list over prototypes."""
     return torch.tensor(values, dtype=torch.float64).T[None, :, None, :]
 
 
@@ -29,7 +29,7 @@ def grouping_loss(student, teacher, *others):
 
 def test_grouping_loss_by_hand():
     """Two prototypes, temperatures 1: a target of (3/4, 1/4) against an assignment of (2/3, 1/3),
-    and one of (1/2, 1/2), which the centre makes of (3/4, 1/4), against (1/5, 4/5)."""
+    and one of (1/2, 1/2), which the center makes of (3/4, 1/4), against (1/5, 4/5)."""
     center = torch.zeros(1, 2, dtype=torch.float64)
     first = -(0.75 * math.log(2 / 3) + 0.25 * math.log(1 / 3))
     student, teacher = maps([math.log(2), 0]), maps([math.log(3), 0])
@@ -52,7 +52,7 @@ def test_temperatures_of_the_grouping_loss_by_hand():
     assert loss.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_grouping_loss_is_a_mean_over_pictures_and_pixels():
+def test_grouping_loss_is_a_mean_over_images_and_pixels():
     student, teacher, center = randn(3, 5, 2, 4), randn(3, 5, 2, 4, seed=1), randn(1, 5, seed=2)
     whole = grouping_loss(student, teacher, center, 0.1, 0.07)
     parts = [
@@ -73,7 +73,7 @@ def test_grouping_loss_is_a_mean_over_pictures_and_pixels():
     )
 
 
-def test_a_picture_without_overlap_costs_log_k_and_teaches_nothing():
+def test_a_image_without_overlap_costs_log_k_and_teaches_nothing():
     """Scores of 0 from an empty box: the student's assignment is uniform whatever its weights."""
     student = torch.zeros(1, 7, 2, 2, dtype=torch.float64, requires_grad=True)
     center = randn(1, 7)
@@ -123,7 +123,7 @@ def test_no_query_costs_0_and_gives_gradients_of_0(keys):
     assert not weight.grad.any()
 
 
-def test_the_centre_keeps_nine_tenths():
+def test_the_center_keeps_nine_tenths():
     center = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
     mean = torch.tensor([[0.0, 3.0]], dtype=torch.float64)
     torch.testing.assert_close(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from slotcon_plugin.functional.matching import (
+from slotcon_plugin.evaluation.matching import (
     NOBODY,
     confusion_counts,
     match_majority,

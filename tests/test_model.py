@@ -3,7 +3,6 @@
 import copy
 import math
 
-import plain
 import pytest
 import torch
 from mmengine.registry import MODELS, OPTIMIZERS
@@ -19,6 +18,7 @@ from tiny_model import (
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from slotcon_plugin import reference as plain
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.functional.alignment import ViewGeometry, resample
 from slotcon_plugin.functional.chunks import pixel_rows
@@ -94,13 +94,13 @@ def test_other_temperatures_reach_their_places():
     torch.testing.assert_close(element.slots, slots, **EXACT)
 
 
-@pytest.mark.parametrize("pictures", [[0], [0, 1, 2]], ids=["one", "all"])
-def test_pictures_without_overlap(pictures):
+@pytest.mark.parametrize("images", [[0], [0, 1, 2]], ids=["one", "all"])
+def test_images_without_overlap(images):
     geometry = random_geometry(3)
-    geometry.boxes[:, pictures] = 0
+    geometry.boxes[:, images] = 0
     model = tiny_model()
     expected = compare(model, random_views(3), geometry)
-    if len(pictures) == 3:
+    if len(images) == 3:
         assert expected.group.tolist() == pytest.approx([math.log(12)] * 2)
 
 
@@ -257,7 +257,7 @@ def test_looking_at_the_losses_changes_nothing():
 
 
 class Agreement(nn.Module):
-    """A grouping loss of another kind: squared difference of the scores, without a centre."""
+    """A grouping loss of another kind: squared difference of the scores, without a center."""
 
     def __init__(self, num_prototypes):
         super().__init__()

@@ -1,34 +1,34 @@
-"""Colours that mean the same everywhere, and what is painted with them."""
+"""Colors that mean the same everywhere, and what is painted with them."""
 
 import numpy as np
 import pytest
 
-from slotcon_plugin.pictures import painting
+from slotcon_plugin.visualization import painting
 
 RED = (0xEE, 0x66, 0x77)  # of prototype 1
 
 
-def test_a_prototype_keeps_its_colour_however_many_there_are():
-    many = painting.prototype_colours(2048)
+def test_a_prototype_keeps_its_color_however_many_there_are():
+    many = painting.prototype_colors(2048)
     for count in (1, 16, 27, 256):
-        assert (painting.prototype_colours(count) == many[:count]).all()
+        assert (painting.prototype_colors(count) == many[:count]).all()
     assert len(np.unique(many, axis=0)) == 2048
-    # frozen: pictures of different versions can be laid side by side
-    named = [painting.hex_colour(many[k]) for k in (0, 19, 20, 21, 255, 2047)]
+    # frozen: images of different versions can be laid side by side
+    named = [painting.hex_color(many[k]) for k in (0, 19, 20, 21, 255, 2047)]
     assert named[:2] == ["#4477aa", "#117733"]
     assert named[2:] == ["#8202fa", "#ea02fa", "#a292e2", "#9a22b2"]
 
 
-def test_colours_stand_apart_from_each_other_and_from_grey():
-    colours = painting.prototype_colours(64)
-    lab = painting._oklab(colours)
+def test_colors_stand_apart_from_each_other_and_from_gray():
+    colors = painting.prototype_colors(64)
+    lab = painting._oklab(colors)
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(64)
     assert distance[20:].min() > 0.05  # beyond the hand-made ones each is as far as can be
     assert np.hypot(*lab[20:, 1:].T).min() > 0.07
 
 
-def test_known_colours_of_oklab():
-    """Ottosson's own table: white has lightness 1 and no colour, red is (0.628, 0.225, 0.126)."""
+def test_known_colors_of_oklab():
+    """Ottosson's own table: white has lightness 1 and no color, red is (0.628, 0.225, 0.126)."""
     lab = painting._oklab(np.array([(255, 255, 255), (255, 0, 0), (0, 0, 0)]))
     expected = [(1, 0, 0), (0.628, 0.2249, 0.1258), (0, 0, 0)]
     np.testing.assert_allclose(lab, expected, atol=1e-3)
@@ -36,13 +36,13 @@ def test_known_colours_of_oklab():
 
 def test_too_many_prototypes():
     with pytest.raises(ValueError, match="num_prototypes is 9000, expected 1 to 8192"):
-        painting.prototype_colours(9000)
+        painting.prototype_colors(9000)
 
 
 def test_an_overlay_paints_groups_and_the_line_between_them():
-    grey = np.full((1, 3, 3), 100, np.uint8)
-    painted = painting.overlay(grey, np.array([[0, 0, 1]]), 0.5)
-    assert painted[0, 0].tolist() == [84, 109, 135]  # half of #4477aa, half of grey
+    gray = np.full((1, 3, 3), 100, np.uint8)
+    painted = painting.overlay(gray, np.array([[0, 0, 1]]), 0.5)
+    assert painted[0, 0].tolist() == [84, 109, 135]  # half of #4477aa, half of gray
     assert painted[0, 2].tolist() == [int(0.4 * (c + 100) / 2 + 0.6 * 255) for c in RED]
 
 
@@ -52,7 +52,7 @@ def test_a_marked_group_is_as_it_was_and_the_rest_dark():
     assignment[:, 6:] = 1
     painted = painting.mark(pixels, assignment, 1)
     assert (painted[:, 7:] == pixels[:, 7:]).all()
-    assert (painted[:, 5:7] == RED).all()  # its outline, in its colour
+    assert (painted[:, 5:7] == RED).all()  # its outline, in its color
     dark = painted[:, :5]
     assert (dark == dark[0, 0]).all() and len(set(dark[0, 0])) == 1 and dark.max() < 80
     # a prototype without a pixel marks nothing
@@ -60,7 +60,7 @@ def test_a_marked_group_is_as_it_was_and_the_rest_dark():
 
 
 def test_heat_grows_lighter():
-    levels = painting.heat_colours(np.linspace(0, 1, 101)) @ painting.LUMA
+    levels = painting.heat_colors(np.linspace(0, 1, 101)) @ painting.LUMA
     assert (np.diff(levels) > 0).all()
     blank = np.zeros((1, 2, 3), np.uint8)
     assert painting.heat(blank, np.array([[0.0, 1.0]]), 1.0)[0, 1].tolist() == [252, 255, 200]

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import parity
-import plain
 import pytest
-import recipe
 import torch
 from tiny_model import gradients, plain_losses, twin
 
+from benchmarks import parity
+from benchmarks.parity import recipe  # finds tests/golden/recipe.py
+from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.functional.schedules import learning_rate, teacher_momentum
 
@@ -22,7 +22,10 @@ RECORDS = sorted((HERE / "golden").glob("*_?proc.json"))
 
 def run_parity(*records):
     return subprocess.run(
-        [sys.executable, HERE / "parity.py", *records], capture_output=True, text=True, cwd=HERE
+        [sys.executable, HERE.parent / "benchmarks" / "parity.py", *records],
+        capture_output=True,
+        text=True,
+        cwd=HERE,
     )
 
 
@@ -32,7 +35,7 @@ def test_the_published_records_pass():
     assert done.returncode == 0, done.stdout + done.stderr
     for record in RECORDS:
         assert f"{record}: " in done.stdout
-    kinds = ("learning rate", "momentum", "centre", "losses", "gradients", "final weights")
+    kinds = ("learning rate", "momentum", "center", "losses", "gradients", "final weights")
     assert all(done.stdout.count(kind) == 3 for kind in kinds)
     assert "above" not in done.stdout
 

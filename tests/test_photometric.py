@@ -1,4 +1,4 @@
-"""Each colour operation against PIL's (blur: scipy's true Gaussian) on real photographs."""
+"""Each color operation against PIL's (blur: scipy's true Gaussian) on real photographs."""
 
 import numpy as np
 import pytest
@@ -8,35 +8,35 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 from torchvision.transforms.functional import adjust_hue
 
-from slotcon_plugin.data import photometric
-from slotcon_plugin.data.photometric import Column, augment
-from slotcon_plugin.data.views import TwoViews
+from slotcon_plugin.datasets import photometric
+from slotcon_plugin.datasets.photometric import Column, augment
+from slotcon_plugin.datasets.transforms import TwoViews
 
 TOLERANCE = 2 / 255  # mean absolute difference
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return photographs()
 
 
 @pytest.fixture(scope="module")
-def views(pictures):
-    return photometric.to_unit_range(torch.from_numpy(as_batch(pictures)))
+def views(images):
+    return photometric.to_unit_range(torch.from_numpy(as_batch(images)))
 
 
 def differences(ours, expected):
-    """Mean absolute difference of each picture; expected as PIL pictures."""
+    """Mean absolute difference of each image; expected as PIL images."""
     expected = torch.from_numpy(as_batch(expected)).float() / 255
     return (ours - expected).abs().mean(dim=(1, 2, 3))
 
 
 PIL_OPERATIONS = {
-    "brightness": lambda picture, f: ImageEnhance.Brightness(picture).enhance(f),
-    "contrast": lambda picture, f: ImageEnhance.Contrast(picture).enhance(f),
-    "saturation": lambda picture, f: ImageEnhance.Color(picture).enhance(f),
+    "brightness": lambda image, f: ImageEnhance.Brightness(image).enhance(f),
+    "contrast": lambda image, f: ImageEnhance.Contrast(image).enhance(f),
+    "saturation": lambda image, f: ImageEnhance.Color(image).enhance(f),
     "hue": adjust_hue,
-    "solarise": lambda picture, t: ImageOps.solarize(picture, int(t)),
+    "solarize": lambda image, t: ImageOps.solarize(image, int(t)),
 }
 
 
@@ -49,98 +49,98 @@ PIL_OPERATIONS = {
         ("saturation", [0.0, 0.3, 0.6, 1.4, 1.7, 2.0]),
         ("hue", [-0.1, -0.06, -0.02, 0.02, 0.06, 0.1]),
         ("hue", [-0.5, -0.4, -0.25, 0.25, 0.4, 0.5]),
-        ("solarise", [128, 128, 128, 128, 64, 200]),
+        ("solarize", [128, 128, 128, 128, 64, 200]),
     ],
 )
-def test_each_picture_gets_its_own_value_as_in_pil(name, values, pictures, views):
+def test_each_image_gets_its_own_value_as_in_pil(name, values, images, views):
     ours = getattr(photometric, name)(views, torch.tensor(values, dtype=torch.float32))
-    expected = [PIL_OPERATIONS[name](p, v) for p, v in zip(pictures, values, strict=True)]
+    expected = [PIL_OPERATIONS[name](p, v) for p, v in zip(images, values, strict=True)]
     assert differences(ours, expected).max() < TOLERANCE
     assert ours.min() >= 0 and ours.max() <= 1
 
 
-def test_grey_as_in_pil(pictures, views):
-    expected = [picture.convert("L").convert("RGB") for picture in pictures]
-    assert differences(photometric.greyscale(views), expected).max() < TOLERANCE / 4
+def test_gray_as_in_pil(images, views):
+    expected = [image.convert("L").convert("RGB") for image in images]
+    assert differences(photometric.grayscale(views), expected).max() < TOLERANCE / 4
 
 
 @pytest.mark.parametrize("sigmas", [[0.1, 0.3, 0.5, 1.0, 1.5, 2.0], [0.2] * 6, [2.0] * 6])
 def test_blur_is_a_true_gaussian(sigmas, views):
     ours = photometric.gaussian_blur(views, torch.tensor(sigmas))
-    for mine, picture, sigma in zip(ours, views.double().numpy(), sigmas, strict=True):
-        expected = gaussian_filter(picture, (0, sigma, sigma), mode="nearest")
+    for mine, image, sigma in zip(ours, views.double().numpy(), sigmas, strict=True):
+        expected = gaussian_filter(image, (0, sigma, sigma), mode="nearest")
         assert np.abs(mine.numpy() - expected).mean() < TOLERANCE / 20
         assert np.abs(mine.numpy() - expected).max() < TOLERANCE  # the edges too
 
 
-def test_blur_keeps_even_pictures_and_accepts_ones_smaller_than_its_reach():
+def test_blur_keeps_even_images_and_accepts_ones_smaller_than_its_reach():
     even = torch.full((2, 3, 5, 3), 0.25)
     blurred = photometric.gaussian_blur(even, torch.tensor([0.5, 2.0]))
     torch.testing.assert_close(blurred, even)
 
 
-def test_solarise_counts_whole_grey_levels():
+def test_solarize_counts_whole_gray_levels():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(2, 3, 1, 256)
-    ours = photometric.solarise(photometric.to_unit_range(levels), torch.tensor([128.0, 256.0]))
+    ours = photometric.solarize(photometric.to_unit_range(levels), torch.tensor([128.0, 256.0]))
     ours = (ours * 255).round().to(torch.uint8)
     expected = ImageOps.solarize(Image.fromarray(levels[0, 0].numpy()), 128)
     np.testing.assert_array_equal(ours[0, 0], np.asarray(expected))
     assert torch.equal(ours[1], levels[1])
 
 
-def test_hue_turns_primary_colours_by_thirds():
+def test_hue_turns_primary_colors_by_thirds():
     red, green, blue = torch.eye(3)[:, :, None, None]
-    colours = torch.stack([red, green, blue])
-    turned = photometric.hue(colours, torch.full((3,), 1 / 3))
+    colors = torch.stack([red, green, blue])
+    turned = photometric.hue(colors, torch.full((3,), 1 / 3))
     torch.testing.assert_close(turned, torch.stack([green, blue, red]), atol=1e-6, rtol=0)
-    grey = torch.full((1, 3, 2, 2), 0.3)
-    torch.testing.assert_close(photometric.hue(grey, torch.tensor([0.4])), grey)
+    gray = torch.full((1, 3, 2, 2), 0.3)
+    torch.testing.assert_close(photometric.hue(gray, torch.tensor([0.4])), gray)
 
 
-def test_normalise(views):
+def test_normalize(views):
     mean, std = torch.tensor(photometric.IMAGENET_MEAN), torch.tensor(photometric.IMAGENET_STD)
-    ours = photometric.normalise(views, mean, std)
+    ours = photometric.normalize(views, mean, std)
     assert torch.allclose(ours[2, 1, 5, 7], (views[2, 1, 5, 7] - 0.456) / 0.224)
     torch.testing.assert_close(ours * std[:, None, None] + mean[:, None, None], views)
 
 
 def nothing(number):
-    """Parameters that change no picture."""
+    """Parameters that change no image."""
     row = torch.tensor([1.0, 1, 1, 0, 0, 1, 2, 3, 0, 0, 256])
     assert len(row) == len(Column)
     return row.repeat(number, 1)
 
 
-def test_neutral_parameters_change_nothing(pictures, views):
-    raw = torch.from_numpy(as_batch(pictures))
+def test_neutral_parameters_change_nothing(images, views):
+    raw = torch.from_numpy(as_batch(images))
     assert torch.equal(augment(raw, nothing(len(raw))), views)
-    assert torch.equal(raw, torch.from_numpy(as_batch(pictures)))
+    assert torch.equal(raw, torch.from_numpy(as_batch(images)))
     assert augment(raw[:0], nothing(0)).shape == (0, 3, 160, 160)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whole_pipelines_follow_pil_in_each_pictures_own_order(seed, pictures):
+def test_whole_pipelines_follow_pil_in_each_images_own_order(seed, images):
     views, rng = TwoViews(), np.random.default_rng(seed)
-    rows = [views.draw_photometric(rng, number % 2) for number in range(len(pictures))]
-    ours = augment(torch.from_numpy(as_batch(pictures)), torch.from_numpy(np.stack(rows)))
+    rows = [views.draw_photometric(rng, number % 2) for number in range(len(images))]
+    ours = augment(torch.from_numpy(as_batch(images)), torch.from_numpy(np.stack(rows)))
     expected = []
-    for picture, row in zip(pictures, rows, strict=True):
+    for image, row in zip(images, rows, strict=True):
         for column in row[Column.FIRST : Column.FOURTH + 1].astype(int):
             name = Column(column).name.lower()
-            picture = PIL_OPERATIONS[name](picture, float(row[column]))
-        if row[Column.GREY]:
-            picture = picture.convert("L").convert("RGB")
+            image = PIL_OPERATIONS[name](image, float(row[column]))
+        if row[Column.GRAY]:
+            image = image.convert("L").convert("RGB")
         if row[Column.BLUR_SIGMA]:
             sigma = float(row[Column.BLUR_SIGMA])
-            blurred = gaussian_filter(np.asarray(picture), (sigma, sigma, 0), mode="nearest")
-            picture = Image.fromarray(blurred)
-        expected.append(ImageOps.solarize(picture, int(row[Column.SOLARISE])))
-    # PIL cuts to whole grey levels after every one of up to seven steps, always downwards.
+            blurred = gaussian_filter(np.asarray(image), (sigma, sigma, 0), mode="nearest")
+            image = Image.fromarray(blurred)
+        expected.append(ImageOps.solarize(image, int(row[Column.SOLARIZE])))
+    # PIL cuts to whole gray levels after every one of up to seven steps, always downwards.
     assert differences(ours, expected).max() < 2 * TOLERANCE
 
 
-def test_order_is_each_pictures_own(pictures):
-    raw = torch.from_numpy(as_batch(pictures[:1] * 2))
+def test_order_is_each_images_own(images):
+    raw = torch.from_numpy(as_batch(images[:1] * 2))
     rows = nothing(2)
     rows[:, Column.BRIGHTNESS], rows[:, Column.CONTRAST] = 1.4, 0.6
     rows[1, Column.FIRST : Column.FOURTH + 1] = torch.tensor([1.0, 0, 3, 2])
@@ -153,22 +153,22 @@ def test_order_is_each_pictures_own(pictures):
     assert (first - second).abs().mean() > 0.01
 
 
-def random_batch(pictures, repeats=4):
-    raw = torch.from_numpy(as_batch(pictures * repeats))[:, :, :64, :48]
+def random_batch(images, repeats=4):
+    raw = torch.from_numpy(as_batch(images * repeats))[:, :, :64, :48]
     views, rng = TwoViews(), np.random.default_rng(0)
     rows = np.stack([views.draw_photometric(rng, number % 2) for number in range(len(raw))])
     return raw, torch.from_numpy(rows)
 
 
-def test_a_picture_does_not_depend_on_its_neighbours(pictures):
-    raw, rows = random_batch(pictures)
+def test_a_image_does_not_depend_on_its_neighbors(images):
+    raw, rows = random_batch(images)
     together = augment(raw, rows)
     alone = torch.cat([augment(raw[i : i + 1], rows[i : i + 1]) for i in range(len(raw))])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=0)
 
 
-def test_mixed_precision_does_not_touch_the_pixels(pictures):
-    raw, rows = random_batch(pictures, 1)
+def test_mixed_precision_does_not_touch_the_pixels(images):
+    raw, rows = random_batch(images, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = augment(raw, rows)
     assert mixed.dtype == torch.float32
@@ -176,8 +176,8 @@ def test_mixed_precision_does_not_touch_the_pixels(pictures):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_gives_what_the_cpu_gives_without_waiting(pictures):
-    raw, rows = random_batch(pictures)
+def test_cuda_gives_what_the_cpu_gives_without_waiting(images):
+    raw, rows = random_batch(images)
     on_device = raw.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -11,9 +11,9 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
-from slotcon_plugin.engine.hooks.precise_bn import PreciseBNHook, measure_batch_norm
 from slotcon_plugin.functional.population import PopulationMoments
+from slotcon_plugin.hooks.precise_bn_hook import PreciseBNHook, measure_batch_norm
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 
 
 def batches(sizes=(4, 2, 3, 4), seed=0):
@@ -51,8 +51,8 @@ def test_statistics_are_the_population_s():
     inputs = torch.cat([batch.transpose(0, 1).flatten(1) for batch in seen], dim=1).double()
     torch.testing.assert_close(first.running_mean.double(), inputs.mean(1))
     torch.testing.assert_close(first.running_var.double(), inputs.var(1, correction=0))
-    with torch.no_grad():  # what the second one saw: each batch normalised by itself
-        hidden = [model[2](model[1](normalised(batch))) for batch in seen]
+    with torch.no_grad():  # what the second one saw: each batch normalized by itself
+        hidden = [model[2](model[1](normalized(batch))) for batch in seen]
     inputs = torch.cat([batch.transpose(0, 1).flatten(1) for batch in hidden], dim=1).double()
     torch.testing.assert_close(second.running_mean.double(), inputs.mean(1), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
@@ -60,7 +60,7 @@ def test_statistics_are_the_population_s():
     )
 
 
-def normalised(batch):
+def normalized(batch):
     variance, mean = torch.var_mean(batch, (0, 2, 3), correction=0, keepdim=True)
     return (batch - mean) / (variance + 1e-5).sqrt()
 
@@ -117,7 +117,7 @@ class Toy(BaseModel):
 
 
 @DATASETS.register_module()
-class TwelvePictures(torch.utils.data.Dataset):
+class TwelveImages(torch.utils.data.Dataset):
     def __len__(self):
         return 12
 
@@ -142,7 +142,7 @@ def train(tmp_path, hooks, name, workers=0):
         batch_size=3,
         num_workers=workers,
         collate_fn=dict(type="default_collate"),
-        dataset=dict(type="TwelvePictures"),
+        dataset=dict(type="TwelveImages"),
     )
     runner = Runner(
         model=Toy(),
@@ -172,9 +172,9 @@ def test_the_hook_measures_before_evaluations_and_does_not_disturb_training(tmp_
         torch.testing.assert_close(one["conv.weight"], other["conv.weight"], rtol=0, atol=0)
         measured = not torch.equal(one["bn.running_mean"], other["bn.running_mean"])
         assert measured == (i >= 2)  # evaluations after 2, 4 and, the last, 5
-    values = torch.stack([TwelvePictures()[i]["inputs"] for i in range(12)])
+    values = torch.stack([TwelveImages()[i]["inputs"] for i in range(12)])
     mean, variance = values.mean((0, 2, 3)), values.var((0, 2, 3), correction=0)
-    for at in (2, 4, 5):  # 4 batches of 3: each of the 12 pictures once
+    for at in (2, 4, 5):  # 4 batches of 3: each of the 12 images once
         torch.testing.assert_close(with_it[at - 1]["bn.running_mean"], mean)
         torch.testing.assert_close(with_it[at - 1]["bn.running_var"], variance)
     with pytest.raises(ValueError, match="at least 1"):

@@ -5,9 +5,9 @@ import torch
 from photographs import as_batch, photograph_paths, photographs
 from torch.utils.data import DataLoader
 
-from slotcon_plugin.data import PictureSampler, UnlabelledPictures
-from slotcon_plugin.data.photometric import IMAGENET_MEAN, IMAGENET_STD, augment, normalise
-from slotcon_plugin.data.preprocessor import TwoViewPreprocessor
+from slotcon_plugin.datasets import ImageSampler, UnlabeledImages
+from slotcon_plugin.datasets.data_preprocessor import TwoViewPreprocessor
+from slotcon_plugin.datasets.photometric import IMAGENET_MEAN, IMAGENET_STD, augment, normalize
 from slotcon_plugin.functional.alignment import ViewGeometry
 
 MEAN, STD = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
@@ -15,19 +15,19 @@ MEAN, STD = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory):
-    listing = tmp_path_factory.mktemp("lists") / "pictures.txt"
+    listing = tmp_path_factory.mktemp("lists") / "images.txt"
     listing.write_text("\n".join(photograph_paths()))
-    dataset = UnlabelledPictures(listing, views={"size": 48})
-    return next(iter(DataLoader(dataset, 6, sampler=PictureSampler(dataset, seed=0))))
+    dataset = UnlabeledImages(listing, views={"size": 48})
+    return next(iter(DataLoader(dataset, 6, sampler=ImageSampler(dataset, seed=0))))
 
 
-def test_views_are_changed_by_their_own_parameters_and_normalised(batch):
+def test_views_are_changed_by_their_own_parameters_and_normalized(batch):
     result = TwoViewPreprocessor()(batch, training=True)
     assert set(result) == {"inputs", "data_samples"} and len(result["inputs"]) == 2
     for v, view in enumerate(result["inputs"]):
         assert view.shape == (6, 3, 48, 48) and view.dtype == torch.float32
         assert view.is_contiguous() and not view.requires_grad
-        expected = normalise(augment(batch["views"][:, v], batch["photometric"][:, v]), MEAN, STD)
+        expected = normalize(augment(batch["views"][:, v], batch["photometric"][:, v]), MEAN, STD)
         torch.testing.assert_close(view, expected, atol=1e-4, rtol=0)
     again = TwoViewPreprocessor()(batch, training=True)
     assert all(torch.equal(a, b) for a, b in zip(result["inputs"], again["inputs"]))
@@ -41,7 +41,7 @@ def test_geometry_comes_view_by_view(batch):
     assert torch.equal(geometry.flips[0], batch["flips"][:, 0])
 
 
-def test_outside_training_views_are_only_normalised(batch):
+def test_outside_training_views_are_only_normalized(batch):
     result = TwoViewPreprocessor()(batch, training=False)
     expected = (batch["views"][:, 1].float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
     torch.testing.assert_close(result["inputs"][1], expected)
@@ -49,7 +49,7 @@ def test_outside_training_views_are_only_normalised(batch):
 
 @pytest.mark.parametrize("as_list", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_single_pictures_are_only_normalised(as_list, training):
+def test_single_images_are_only_normalized(as_list, training):
     pixels = torch.from_numpy(as_batch(photographs(40)))
     result = TwoViewPreprocessor()({"inputs": list(pixels) if as_list else pixels}, training)
     expected = (pixels.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
@@ -65,7 +65,7 @@ def test_mean_and_std_are_the_configs():
 
 
 def test_mixed_precision_around_it_changes_nothing(batch):
-    # MMEngine calls the preprocessor inside the optimiser's autocast context.
+    # MMEngine calls the preprocessor inside the optimizer's autocast context.
     expected = TwoViewPreprocessor()(batch, training=True)["inputs"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours = TwoViewPreprocessor()(batch, training=True)["inputs"]

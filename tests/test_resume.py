@@ -3,12 +3,12 @@
 import os
 import signal
 
-from tiny_training import DEMO, assert_same, finish, start_training, tiny_options, write_pictures
+from tiny_training import DEMO, assert_same, finish, start_training, tiny_options, write_images
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 
 EPOCHS = 4
-COMPARED = ("state_dict", "optimizer", "param_schedulers")  # student, teacher, centre; momentum; lr
+COMPARED = ("state_dict", "optimizer", "param_schedulers")  # student, teacher, center; momentum; lr
 
 
 def kill_within_epoch(process, epoch: int) -> None:
@@ -22,10 +22,10 @@ def kill_within_epoch(process, epoch: int) -> None:
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    pictures = write_pictures(tmp_path / "pictures", count=20)  # 5 steps an epoch
+    images = write_images(tmp_path / "images", count=20)  # 5 steps an epoch
 
     def options(work_dir: str, workers: int) -> list[str]:
-        tiny = tiny_options(pictures, tmp_path / work_dir, epochs=EPOCHS)
+        tiny = tiny_options(images, tmp_path / work_dir, epochs=EPOCHS)
         loading = [f"train_dataloader.num_workers={workers}"]
         loading += [f"train_dataloader.persistent_workers={workers > 0}"]
         return ["--cfg-options", *tiny, *loading, "default_hooks.checkpoint.max_keep_ckpts=-1"]

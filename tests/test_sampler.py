@@ -1,4 +1,4 @@
-"""The order of pictures and their seeds: the same for any number of processes."""
+"""The order of images and their seeds: the same for any number of processes."""
 
 from itertools import chain
 
@@ -9,12 +9,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from scipy import stats
 
-from slotcon_plugin.data.sampler import PictureSampler
-from slotcon_plugin.data.seeding import Draw, draw_seeds
+from slotcon_plugin.datasets.samplers import ImageSampler
+from slotcon_plugin.datasets.seeding import Draw, draw_seeds
 
 
-def test_an_epoch_draws_every_picture_once_with_plain_integers():
-    draws = list(PictureSampler(range(100), seed=3))
+def test_an_epoch_draws_every_image_once_with_plain_integers():
+    draws = list(ImageSampler(range(100), seed=3))
     assert sorted(draw.index for draw in draws) == list(range(100))
     assert len({draw.seed for draw in draws}) == 100
     assert all(type(number) is int for draw in draws for number in draw)
@@ -22,10 +22,10 @@ def test_an_epoch_draws_every_picture_once_with_plain_integers():
 
 
 def test_epochs_and_seeds_differ_and_repeat():
-    sampler = PictureSampler(range(50), seed=3)
+    sampler = ImageSampler(range(50), seed=3)
     first = list(sampler)
-    assert list(sampler) == first == list(PictureSampler(range(50), seed=3))
-    assert list(PictureSampler(range(50), seed=4)) != first
+    assert list(sampler) == first == list(ImageSampler(range(50), seed=3))
+    assert list(ImageSampler(range(50), seed=4)) != first
     sampler.set_epoch(1)
     second = list(sampler)
     assert [d.index for d in second] != [d.index for d in first]
@@ -34,14 +34,14 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert list(sampler) == first
 
 
-def test_without_shuffling_pictures_come_in_order_with_the_seeds_of_the_shuffled_run():
-    plain = list(PictureSampler(range(20), shuffle=False, seed=1))
+def test_without_shuffling_images_come_in_order_with_the_seeds_of_the_shuffled_run():
+    plain = list(ImageSampler(range(20), shuffle=False, seed=1))
     assert [draw.index for draw in plain] == list(range(20))
-    assert sorted(plain) == sorted(PictureSampler(range(20), seed=1))
+    assert sorted(plain) == sorted(ImageSampler(range(20), seed=1))
 
 
 def test_rounds_are_epochs_one_after_another():
-    sampler, plain = PictureSampler(range(7), seed=2, rounds=3), PictureSampler(range(7), seed=2)
+    sampler, plain = ImageSampler(range(7), seed=2, rounds=3), ImageSampler(range(7), seed=2)
     sampler.set_epoch(1)
     expected = []
     for number in (3, 4, 5):
@@ -52,9 +52,9 @@ def test_rounds_are_epochs_one_after_another():
 
 def test_nothing_to_sample_is_refused():
     with pytest.raises(ValueError, match="empty"):
-        PictureSampler([])
+        ImageSampler([])
     with pytest.raises(ValueError, match="rounds is 0"):
-        PictureSampler(range(3), rounds=0)
+        ImageSampler(range(3), rounds=0)
 
 
 def test_seeds_are_uniform_and_do_not_collide():
@@ -69,12 +69,12 @@ def test_seeds_are_uniform_and_do_not_collide():
 def _two_processes(rank, folder):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     shards = {}
-    for pictures in (20, 21):
+    for images in (20, 21):
         for round_up in (True, False):
-            sampler = PictureSampler(range(pictures), seed=5, round_up=round_up)
+            sampler = ImageSampler(range(images), seed=5, round_up=round_up)
             assert len(list(sampler)) == len(sampler)
-            shards[pictures, round_up] = [tuple(draw) for draw in sampler]
-    own_seed = PictureSampler(range(4)).seed
+            shards[images, round_up] = [tuple(draw) for draw in sampler]
+    own_seed = ImageSampler(range(4)).seed
     torch.save((shards, own_seed), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -84,11 +84,11 @@ def test_two_processes_share_the_epoch_of_one(tmp_path):
     results = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2)]
     (first, seed), (second, same_seed) = results
     assert seed == same_seed
-    for pictures, round_up in first:
-        alone = list(PictureSampler(range(pictures), seed=5))
-        shards = first[pictures, round_up], second[pictures, round_up]
+    for images, round_up in first:
+        alone = list(ImageSampler(range(images), seed=5))
+        shards = first[images, round_up], second[images, round_up]
         together = list(chain.from_iterable(zip(*shards)))
-        if pictures % 2 == 0:
+        if images % 2 == 0:
             assert together == alone  # in the order of one process with twice the batch
         elif round_up:
             assert together == alone + alone[:1]

@@ -1,4 +1,4 @@
-"""Evaluation during pretraining: right numbers, pictures, and a training that does not notice."""
+"""Evaluation during pretraining: right numbers, images, and a training that does not notice."""
 
 import io
 import json
@@ -10,32 +10,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from coloured import write_coloured
+from colored import write_colored
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_training import CONFIGS, DEMO, ROOT, assert_same, tiny_options, write_pictures
+from tiny_training import CONFIGS, DEMO, ROOT, assert_same, tiny_options, write_images
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
-from slotcon_plugin.engine.hooks.segmentation import UnsupervisedSegHook
-from slotcon_plugin.engine.launch import fit_to_machine, leave_processes
-from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import Reading
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
 from slotcon_plugin.evaluation.retrieval import retrieve
-from slotcon_plugin.evaluation.segmentation import unsupervised
+from slotcon_plugin.evaluation.unsupervised_segmentation import unsupervised
 from slotcon_plugin.functional.dense import upsampled_argmax
-from slotcon_plugin.pictures.painting import overlay
+from slotcon_plugin.hooks.unsupervised_seg_hook import UnsupervisedSegHook
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.launch import fit_to_machine, leave_processes
+from slotcon_plugin.visualization.painting import overlay
 
 MODES = ("one-to-one", "many-to-one")
-PARTS = ("pictures", "labels")
+PARTS = ("images", "labels")
 
 
 def make_runner(folder, name, hook=None, launcher="none"):
-    cfg = read_config(DEMO, tiny_options(folder / "pictures", folder / name))
+    cfg = read_config(DEMO, tiny_options(folder / "images", folder / name))
     if hook:
         cfg.custom_hooks.append(hook)
     fit_to_machine(cfg, launcher)
@@ -49,11 +49,11 @@ def train(*arguments):
 
 
 def write_data(folder):
-    """Pictures to train on, and the hook with 5 labelled ones and 4 others to remember."""
-    write_pictures(folder / "pictures", count=8)
+    """Images to train on, and the hook with 5 labeled ones and 4 others to remember."""
+    write_images(folder / "images", count=8)
     data, other = (
-        write_coloured(folder / name, count, seed)
-        for name, count, seed in (("labelled", 5, 0), ("remembered", 4, 1))
+        write_colored(folder / name, count, seed)
+        for name, count, seed in (("labeled", 5, 0), ("remembered", 4, 1))
     )
     places = {"": data, "train_": other}
     hook = {f"{prefix}{part}": str(f / part) for prefix, f in places.items() for part in PARTS}
@@ -92,9 +92,9 @@ def test_scores_and_overlays_while_training(tmp_path, on_the_cpu):
 
     # twice while training: in the log
     log = next((tmp_path / "with").glob("*/*.log")).read_text()
-    assert log.count("Evaluation on the 5 of 5 pictures") == 3  # and once more, above
+    assert log.count("Evaluation on the 5 of 5 images") == 3  # and once more, above
 
-    # in TensorBoard, scalars and pictures, which show the teacher's groups
+    # in TensorBoard, scalars and images, which show the teacher's groups
     events = min((tmp_path / "with").glob("*/vis_data/events*"))
     board = EventAccumulator(str(events), size_guidance=dict(images=0)).Reload()
     for name in ("unsupervised/miou_one_to_one", "retrieval/miou"):
@@ -102,10 +102,10 @@ def test_scores_and_overlays_while_training(tmp_path, on_the_cpu):
     assert sorted(board.Tags()["images"]) == ["groups_0", "groups_1"]
     last = board.Images("groups_1")[-1]
     drawn = np.asarray(Image.open(io.BytesIO(last.encoded_image_string)))
-    picture = hook.dataset[1]["inputs"]
-    scores = open_groups(tmp_path / "with" / "epoch_2.pth")(picture[None])
+    image = hook.dataset[1]["inputs"]
+    scores = open_groups(tmp_path / "with" / "epoch_2.pth")(image[None])
     (assignment,) = upsampled_argmax(scores, 64, 64)
-    expected = overlay(picture.permute(1, 2, 0).numpy(), assignment.numpy())
+    expected = overlay(image.permute(1, 2, 0).numpy(), assignment.numpy())
     assert (drawn == expected).all(axis=2).mean() > 0.99
 
     # the training took the same steps as without it
@@ -140,10 +140,10 @@ def test_two_processes_score_what_one_scores(tmp_path):
     assert not torch.equal(*buffers)
 
 
-def test_too_few_pictures_are_found_before_the_training(tmp_path, monkeypatch):
+def test_too_few_images_are_found_before_the_training(tmp_path, monkeypatch):
     hook = UnsupervisedSegHook(**{k: v for k, v in write_data(tmp_path).items() if k != "type"})
     monkeypatch.setattr("slotcon_plugin.evaluation.batches.world_size", lambda: 5)
-    with pytest.raises(ConfigError, match="5 processes for 4 pictures"):
+    with pytest.raises(ConfigError, match="5 processes for 4 images"):
         hook.before_train(None)
 
 
@@ -156,7 +156,7 @@ def test_broken_labels_are_found_before_the_training(tmp_path, on_the_cpu):
 
 
 class Breaking(Hook):
-    """The picture is lost while the training runs."""
+    """The image is lost while the training runs."""
 
     def __init__(self, file):
         self.file = file
@@ -167,20 +167,20 @@ class Breaking(Hook):
 
 def test_a_failing_evaluation_does_not_cost_the_epoch(tmp_path, on_the_cpu):
     runner = make_runner(tmp_path, "work", write_data(tmp_path))
-    runner.register_hook(Breaking(tmp_path / "labelled" / "pictures" / "3.png"))
-    with pytest.raises(DataError, match="cannot read the picture"):
+    runner.register_hook(Breaking(tmp_path / "labeled" / "images" / "3.png"))
+    with pytest.raises(DataError, match="cannot read the image"):
         runner.train()
     assert load_checkpoint_safely(tmp_path / "work" / "epoch_1.pth")["meta"]["epoch"] == 1
 
 
-def test_pictures_to_remember_are_not_scored(tmp_path):
+def test_images_to_remember_are_not_scored(tmp_path):
     hook = {k: v for k, v in write_data(tmp_path).items() if not k.startswith(("type", "train"))}
     for name, numbers in (("some", "0 1 2"), ("other", "3 4"), ("mixed", "2 3")):
         (tmp_path / f"{name}.txt").write_text("\n".join(numbers.split()))
     some, other, mixed = (str(tmp_path / f"{name}.txt") for name in ("some", "other", "mixed"))
     assert len(UnsupervisedSegHook(**hook, names=some, train_names=other).train) == 2
     for names, shared in ((None, "3 of the 5"), (mixed, "1 of the 2")):
-        with pytest.raises(ConfigError, match=f"{shared} pictures .* `names` and `train_names`"):
+        with pytest.raises(ConfigError, match=f"{shared} images .* `names` and `train_names`"):
             UnsupervisedSegHook(**hook, names=names, train_names=some)
 
 
@@ -196,15 +196,15 @@ def test_the_config_in_the_docs(tmp_path, monkeypatch):
     assert cfg.model == base.model
 
     monkeypatch.chdir(tmp_path)
-    write_coloured(tmp_path / "coloured", count=5)
+    write_colored(tmp_path / "colored", count=5)
     labels = Path(added.labels)
     labels.with_suffix("").mkdir(parents=True)
     for i in range(5):
         Image.new("RGB", (64, 64)).save(labels.with_suffix("") / f"{i}.png")
     annotations = [dict(file_name=f"{i}.png", segments_info=[]) for i in range(5)]
     labels.write_text(json.dumps(dict(categories=[], annotations=annotations)))
-    Path(added.pictures).parent.mkdir(parents=True)
-    (tmp_path / "coloured" / "pictures").rename(added.pictures)
+    Path(added.images).parent.mkdir(parents=True)
+    (tmp_path / "colored" / "images").rename(added.images)
     Path(added.names).write_text("0\n1\n2")
     Path(added.train_names).write_text("3\n4")
     hook = HOOKS.build(added)

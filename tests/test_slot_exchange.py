@@ -1,7 +1,7 @@
-"""Two processes equal one: the same losses, gradients and centre, whatever is active where.
+"""Two processes equal one: the same losses, gradients and center, whatever is active where.
 
 One process plays two by `plain.losses`: each process has its own queries, mean and predictor's
-batch; keys and the centre are everyone's; gradients of weights are means over the processes.
+batch; keys and the center are everyone's; gradients of weights are means over the processes.
 """
 
 import contextlib
@@ -9,13 +9,13 @@ import copy
 import os
 from datetime import timedelta
 
-import plain
 import pytest
 import torch
 import torch.distributed as dist
 from tiny_model import gradients, plain_losses, random_views, tiny_model
 from torch import nn
 
+from slotcon_plugin import reference as plain
 from slotcon_plugin.functional import collectives
 from slotcon_plugin.functional.alignment import ViewGeometry, align
 from slotcon_plugin.functional.grouping import (
@@ -119,7 +119,7 @@ def features(rank, zero_on=None):
 
 
 def weights(zero_on=None):
-    """Prototypes of student and teacher, predictor and centre."""
+    """Prototypes of student and teacher, predictor and center."""
     torch.manual_seed(9)
     student = torch.randn(15, 12, dtype=torch.float64)
     teacher = student + 0.1 * torch.randn(15, 12, dtype=torch.float64)
@@ -238,21 +238,21 @@ def test_only_active_slots_travel(exchanged):
     assert keys[0] != keys[1]
     for result in exchanged("all"):
         assert result["sent"] == [(torch.int64, 6), (torch.float64, max(keys) * 12)]
-    assert max(keys) < 2 * 3 * 15  # what the dense exchange sends: views, pictures, prototypes
+    assert max(keys) < 2 * 3 * 15  # what the dense exchange sends: views, images, prototypes
 
 
 # ---- the whole model under DistributedDataParallel ----------------------------------------------
 
 
 def batch_of(rank):
-    """Bright pictures on rank 0, dark ones on rank 1, in `model_that_divides`' sense."""
+    """Bright images on rank 0, dark ones on rank 1, in `model_that_divides`' sense."""
     shift = 9 if rank == 0 else -9
     views = [view + shift for view in random_views(2 + rank, seed=rank)]
     return views, places(rank)
 
 
 def model_that_divides():
-    """Student and teacher share the prototypes of bright pictures, and have none of dark ones in
+    """Student and teacher share the prototypes of bright images, and have none of dark ones in
     common."""
     model = tiny_model(
         backbone=dict(type="TinyEncoder", norm=False), neck=dict(type="LastMap"), apart=0

@@ -1,12 +1,12 @@
-"""Finding pictures, and saying what is wrong where there are none."""
+"""Finding images, and saying what is wrong where there are none."""
 
 import os
 import re
 
 import pytest
 
-from slotcon_plugin.data import sources
-from slotcon_plugin.data.sources import PresetLayout, list_pictures
+from slotcon_plugin.datasets import sources
+from slotcon_plugin.datasets.sources import PresetLayout, list_images
 from slotcon_plugin.errors import DataError
 
 
@@ -21,41 +21,41 @@ def touch(folder, *names):
 def test_a_folder_is_searched_to_any_depth(tmp_path):
     names = touch(tmp_path, "a.jpg", "b/c.PNG", "b/d/e.webp", "z/ü.JPEG", "b/f.txt", "g")
     touch(tmp_path, ".hidden.jpg", ".trash/h.jpg")
-    assert list_pictures(tmp_path) == sorted(names[:4])
-    assert list_pictures(str(tmp_path)) == list_pictures([tmp_path])
+    assert list_images(tmp_path) == sorted(names[:4])
+    assert list_images(str(tmp_path)) == list_images([tmp_path])
 
 
 def test_a_link_back_up_is_followed_once(tmp_path):
     names = touch(tmp_path, "a.jpg", "b/c.jpg")
     os.symlink(tmp_path, tmp_path / "b" / "up")
     os.symlink(tmp_path / "a.jpg", tmp_path / "b" / "link.jpg")
-    assert list_pictures(tmp_path) == sorted([*names, str(tmp_path / "b" / "link.jpg")])
+    assert list_images(tmp_path) == sorted([*names, str(tmp_path / "b" / "link.jpg")])
 
 
 def test_a_glob(tmp_path):
     names = touch(tmp_path, "x1/a.jpg", "x2/b.jpg", "y/c.jpg", "x1/deep/d.jpg", "x1/e.txt")
-    assert list_pictures(f"{tmp_path}/x*/*") == names[:2]
-    assert list_pictures(f"{tmp_path}/**/*.jpg") == sorted(names[:4])
+    assert list_images(f"{tmp_path}/x*/*") == names[:2]
+    assert list_images(f"{tmp_path}/**/*.jpg") == sorted(names[:4])
 
 
 def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
     names = touch(tmp_path, "[x]/a.jpg")
-    assert list_pictures(tmp_path / "[x]") == names
+    assert list_images(tmp_path / "[x]") == names
 
 
 def test_a_list_file(tmp_path):
     one, two, three = touch(tmp_path, "in/a b.jpg", "in/ü.jpg", "other/c.noending")
     listing = tmp_path / "in" / "list.txt"
     listing.write_text(f"# chosen by hand\nü.jpg\n\n  a b.jpg\n{three}\nü.jpg\n", encoding="utf-8")
-    assert list_pictures(listing) == sorted([one, two, three])
+    assert list_images(listing) == sorted([one, two, three])
     listing = tmp_path / "names.lst"
     listing.write_text("a b.jpg\nü.jpg\n", encoding="utf-8")
-    assert list_pictures(listing, list_root=tmp_path / "in") == [one, two]
+    assert list_images(listing, list_root=tmp_path / "in") == [one, two]
 
 
-def test_sources_are_joined_and_each_picture_counts_once(tmp_path):
+def test_sources_are_joined_and_each_image_counts_once(tmp_path):
     names = touch(tmp_path, "a/1.jpg", "a/2.jpg", "b/3.jpg")
-    assert list_pictures([tmp_path / "b", tmp_path / "a", f"{tmp_path}/a/*.jpg"]) == names
+    assert list_images([tmp_path / "b", tmp_path / "a", f"{tmp_path}/a/*.jpg"]) == names
 
 
 @pytest.mark.parametrize("layout", ["", "images/"])
@@ -65,15 +65,15 @@ def test_presets_find_the_usual_folders(layout, tmp_path, monkeypatch):
     touch(tmp_path, f"{layout}val2017/4.jpg")
     folders = sources.PRESETS["coco"].folders
     monkeypatch.setitem(sources.PRESETS, "coco", PresetLayout(folders, 2))
-    assert list_pictures(tmp_path, preset="coco") == coco  # complete: no warning
-    with pytest.warns(UserWarning, match=r"3 pictures of 'coco\+'.*241690"):
-        assert list_pictures(tmp_path, preset="coco+") == coco + more
+    assert list_images(tmp_path, preset="coco") == coco  # complete: no warning
+    with pytest.warns(UserWarning, match=r"3 images of 'coco\+'.*241690"):
+        assert list_images(tmp_path, preset="coco+") == coco + more
 
 
 def test_the_imagenet_preset(tmp_path):
     names = touch(tmp_path, "train/n01/n01_1.JPEG", "train/n02/n02_1.JPEG", "val/n01/v.JPEG")
-    with pytest.warns(UserWarning, match="2 pictures of 'imagenet'.*1281167"):
-        assert list_pictures(tmp_path, preset="imagenet") == names[:2]
+    with pytest.warns(UserWarning, match="2 images of 'imagenet'.*1281167"):
+        assert list_images(tmp_path, preset="imagenet") == names[:2]
 
 
 def test_what_is_missing_is_named(tmp_path):
@@ -83,22 +83,22 @@ def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "wrong.txt").write_text("no/such.jpg\n")
     for source, words in (
         ("gone", "does not exist"),
-        ("empty", "holds no picture"),
-        ("gone/*.jpg", "holds no picture"),
+        ("empty", "holds no image"),
+        ("gone/*.jpg", "holds no image"),
         ("empty.txt", "is empty"),
         ("gone.txt", "cannot be read"),
         ("wrong.txt", "list_root"),
-        ("one.bin", "is no picture"),
+        ("one.bin", "is no image"),
     ):
         path = f"{tmp_path}/{source}"
         with pytest.raises(DataError, match=words) as caught:
-            list_pictures(path)
+            list_images(path)
         assert path in str(caught.value)
     touch(tmp_path, "one.jpg")
-    assert list_pictures(tmp_path / "one.jpg") == [f"{tmp_path}/one.jpg"]
+    assert list_images(tmp_path / "one.jpg") == [f"{tmp_path}/one.jpg"]
     with pytest.raises(DataError, match="No source"):
-        list_pictures([])
+        list_images([])
     with pytest.raises(DataError, match=re.escape(f"{tmp_path}/images/train2017")):
-        list_pictures(tmp_path, preset="coco")
+        list_images(tmp_path, preset="coco")
     with pytest.raises(ValueError, match="coco, coco\\+, imagenet"):
-        list_pictures(tmp_path, preset="cifar")
+        list_images(tmp_path, preset="cifar")

@@ -1,4 +1,4 @@
-"""tools/speed.py runs, and what it measures side by side gives the same. No times are judged."""
+"""benchmarks/speed.py runs, and what it compares is equal. No times are judged."""
 
 import importlib
 import json
@@ -7,30 +7,29 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import plain
 import pytest
-import speed_loop
-import speed_tables
 import torch
-from speed_data import device_pair, worker_pair, write_jpegs
-from speed_exchange import exchange
-from speed_loop import CONFIGS, BlockClock, check_shared_memory, loop_config
-from speed_networks import network_pairs
-from speed_step import Step, Updates
 from tiny_model import gradients, random_geometry, random_views, tiny_model
 from tiny_training import ROOT, environment
 
-from slotcon_plugin.benchmark.growth import draw_growth
-from slotcon_plugin.benchmark.memory import peak_bytes
-from slotcon_plugin.benchmark.report import Row, table, timed_row
-from slotcon_plugin.benchmark.timing import Timed, race, spread
-from slotcon_plugin.data import photometric
-from slotcon_plugin.data.views import TwoViews
-from slotcon_plugin.engine.options import read_config
+from benchmarks import speed_loop, speed_tables
+from benchmarks.growth import draw_growth
+from benchmarks.machine_report import Row, table, timed_row
+from benchmarks.peak_memory import peak_bytes
+from benchmarks.speed_data import device_pair, worker_pair, write_jpegs
+from benchmarks.speed_exchange import exchange
+from benchmarks.speed_loop import CONFIGS, BlockClock, check_shared_memory, loop_config
+from benchmarks.speed_networks import network_pairs
+from benchmarks.speed_step import Step, Updates
+from benchmarks.timing import Timed, race, spread
+from slotcon_plugin import reference as plain
+from slotcon_plugin.datasets import photometric
+from slotcon_plugin.datasets.transforms import TwoViews
 from slotcon_plugin.functional import chunks
 from slotcon_plugin.functional.alignment import Alignment
 from slotcon_plugin.functional.grouping import pool_slots, prototype_scores, unit_directions
 from slotcon_plugin.functional.losses import grouping_loss
+from slotcon_plugin.runtime.config_options import read_config
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
 
@@ -49,10 +48,10 @@ def same(ours, expected):
 @pytest.mark.parametrize("chunk", [None, 1])
 def test_each_part_of_the_step_equals_its_plain_version(name, chunk, monkeypatch):
     if chunk:
-        monkeypatch.setattr(chunks, "CPU_CHUNK", chunk)  # a picture at a time
+        monkeypatch.setattr(chunks, "CPU_CHUNK", chunk)  # an image at a time
     step = Step(20, 5, channels=12, size=4, dtype=torch.float64)
     ours, plainly = step.pairs()[name]
-    for _ in range(2):  # the second time with a centre that has moved
+    for _ in range(2):  # the second time with a center that has moved
         same(ours(), plainly())
 
 
@@ -146,8 +145,8 @@ def test_two_processes_send_less_and_compute_the_same():
     for k, result in exchange([4, 64], batch=3, size=3).items():
         assert result["loss_ours"] == pytest.approx(result["loss_plain"], rel=1e-5), k
         assert result["center_error"] < 1e-6
-        # Plainly: slots of 256 floats and a mask byte, for all k, 3 pictures, both directions; and
-        # the centre's mean.
+        # Plainly: slots of 256 floats and a mask byte, for all k, 3 images, both directions; and
+        # the center's mean.
         assert result["plain"] == 2 * 3 * k * (256 * 4 + 1) + 4 * k
     assert result["ours"] < result["plain"] / 4  # at most 9 of 64 slots are active
 
@@ -158,13 +157,13 @@ def test_both_pipelines_make_the_same_views(tmp_path):
     items, expected = ours(), plainly()
     for name in ("boxes", "flips"):
         same([item[name] for item in items], [item[name] for item in expected])
-    normalised, of_same_pixels = (side() for side in device_pair(items, "cpu"))
+    normalized, of_same_pixels = (side() for side in device_pair(items, "cpu"))
     expected = torch.stack([item["views"] for item in expected])
     levels = photometric.IMAGENET_STD[0] * 255
-    assert normalised.shape == expected.shape == (6, 2, 3, 96, 96)
+    assert normalized.shape == expected.shape == (6, 2, 3, 96, 96)
     for other in (expected, of_same_pixels):
-        error = (normalised - other).abs().mean(dim=(2, 3, 4)) * levels
-        assert error.max() < 4, "grey levels"
+        error = (normalized - other).abs().mean(dim=(2, 3, 4)) * levels
+        assert error.max() < 4, "gray levels"
 
 
 def test_peak_memory_counts_what_is_held_at_once():
@@ -188,7 +187,7 @@ def test_ratios_and_spread_by_hand():
     times = Timed([1.0, 2.0, 2.0], [4.0, 4.0, 10.0])
     row = timed_row("step", "a", times, goal=4.0)
     assert (row.ours, row.plain, row.ratio) == (2.0, 4.0, 4.0)
-    rates = timed_row("data", "b", times, pictures=8, unit="pictures/s/core")
+    rates = timed_row("data", "b", times, images=8, unit="images/s/core")
     assert (rates.ours, rates.plain, rates.ratio) == (4.0, 2.0, 4.0)
     assert Row("memory", "c", "bytes", 10, 25).ratio == 2.5
     assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(0.5)
@@ -198,7 +197,7 @@ def test_ratios_and_spread_by_hand():
 
 def test_the_tool_measures_every_table(tmp_path):
     out = tmp_path / "speed.json"
-    command = [sys.executable, ROOT / "tools" / "speed.py", "--quick", "--json", out]
+    command = [sys.executable, ROOT / "benchmarks" / "speed.py", "--quick", "--json", out]
     command += ["--growth", tmp_path / "growth.png"]
     done = subprocess.run(
         [str(word) for word in command], env=environment(), capture_output=True, text=True
@@ -254,7 +253,7 @@ def test_a_block_ends_with_its_last_step():
 
 
 def test_speed_counts_the_steps_that_waited(monkeypatch, tmp_path):
-    """Three blocks of one second and one of five, of which four are waiting: 4 · 2 · 16 pictures in
+    """Three blocks of one second and one of five, of which four are waiting: 4 · 2 · 16 images in
     8 seconds, half of them spent waiting."""
 
     def loop(cfg, clock, *others):
@@ -316,8 +315,7 @@ def test_a_table_that_fails_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch,
         yield Row("step", "the second", "s", 1.0, 2.0)
 
     monkeypatch.setattr(speed_tables, "TABLES", {"data": breaks, "step": works})
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    speed = importlib.import_module("speed")
+    speed = importlib.import_module("benchmarks.speed")
     out = tmp_path / "speed.json"
     failed = speed.run(speed.parse_args(["data", "step", "--quick", "--json", str(out)]))
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
@@ -331,9 +329,9 @@ def test_a_table_that_fails_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch,
 
 
 def test_goals_of_values_and_of_ratios():
-    speed = Row("all", "a", "pictures/s", 2000.0, 1500.0, goal=2.0, value_goal=1640.0)
+    speed = Row("all", "a", "images/s", 2000.0, 1500.0, goal=2.0, value_goal=1640.0)
     wait = Row("all", "b", "share", 0.07, None, value_goal=0.05)
-    failed = Row("all", "c", "pictures/s", None, None, value_goal=1640.0)
+    failed = Row("all", "c", "images/s", None, None, value_goal=1640.0)
     text = table([speed, wait, failed])
     assert "≥ 2× NO, ≥ 1,640 yes" in text and "≤ 5% NO" in text and "≥ 1,640 NO" in text
     settings = speed_tables.Settings(device="cuda")
@@ -349,7 +347,7 @@ def test_goals_of_values_and_of_ratios():
     ],
 )
 def test_a_wrong_option_is_explained(arguments, part):
-    command = [sys.executable, str(ROOT / "tools" / "speed.py"), *arguments]
+    command = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), *arguments]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
     assert part in done.stderr
@@ -362,8 +360,8 @@ def test_growth_is_drawn():
     np.testing.assert_allclose(line.get_ydata(), [300, 600])
 
 
-def test_both_centres_follow():
-    """What the pair of all parts returns does not show the centre: compared here."""
+def test_both_centers_follow():
+    """What the pair of all parts returns does not show the center: compared here."""
     step = Step(9, 3, channels=8, size=3, dtype=torch.float64)
     for run in step.losses():
         run()

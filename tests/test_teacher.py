@@ -1,11 +1,11 @@
 """The teacher: where it starts, how it moves, and what it never takes from the student."""
 
-import plain
 import pytest
 import torch
 from tiny_model import random_geometry, random_views, tiny_config, tiny_model
 from torch import nn
 
+from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.schedules import teacher_momentum
 from slotcon_plugin.models.teacher import Teacher
 
@@ -76,8 +76,8 @@ def test_it_is_a_copy_without_gradients():
 
 
 @pytest.mark.parametrize("backbone", ["TinyEncoder", "TorchvisionResNet"])
-def test_it_equals_the_student_after_initialisation(backbone):
-    """The runner initialises after the constructor: an early copy would keep the old weights."""
+def test_it_equals_the_student_after_initialization(backbone):
+    """The runner initializes after the constructor: an early copy would keep the old weights."""
     from mmengine.registry import MODELS
 
     config = tiny_config(
@@ -90,7 +90,7 @@ def test_it_equals_the_student_after_initialisation(backbone):
     model = MODELS.build(config)
     assert not torch.equal(model.neck.mlp[0].bias, torch.full((24,), 0.5))
     model.init_weights()
-    assert torch.equal(model.neck.mlp[0].bias, torch.full((24,), 0.5))  # it did initialise
+    assert torch.equal(model.neck.mlp[0].bias, torch.full((24,), 0.5))  # it did initialize
     for mine, theirs in zip(model.teacher.children(), model.student, strict=True):
         assert mine.state_dict().keys() == theirs.state_dict().keys()
         for name, value in theirs.state_dict().items():

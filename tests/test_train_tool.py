@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
-from tiny_training import CONFIGS, DEMO, ROOT, tiny_options, write_pictures
+from tiny_training import CONFIGS, DEMO, ROOT, tiny_options, write_images
 
-from slotcon_plugin.engine import launch
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
-from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.runtime import launch
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.config_options import read_config
 
 runs = itertools.count()
 
@@ -40,19 +40,19 @@ def tool():
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    return write_pictures(tmp_path_factory.mktemp("data") / "pictures")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture
-def train(tool, pictures, tmp_path, monkeypatch, capsys):
+def train(tool, images, tmp_path, monkeypatch, capsys):
     """Runs the tool on the tiny demo config in this process, on the CPU: status, output, errors."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     schemes = dict(CheckpointLoader._schemes)
 
     def run(*arguments, options=(), config=DEMO):
-        shrunk = [*tiny_options(pictures, tmp_path / "work"), *options]
+        shrunk = [*tiny_options(images, tmp_path / "work"), *options]
         # MMEngine reuses a logger of the same name and second, with the last test's closed output.
         shrunk.append(f"+experiment_name=run{next(runs)}")
         status = tool.main([str(config), *arguments, "--cfg-options", *shrunk])
@@ -82,8 +82,8 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(train, tmp_path):
     for words in (
         "12\n",
         "8 prototypes",
-        "4 = 1 processes x 4 pictures",
-        "2 epochs of 3 iterations: 6 steps, 24 pictures seen",
+        "4 = 1 processes x 4 images",
+        "2 epochs of 3 iterations: 6 steps, 24 images seen",
         "peak learning rate 0.1 = 0.8 x global batch 4 / 32",
         "float32 instead of the config's mixed precision",
         str(tmp_path / "work"),
@@ -205,7 +205,7 @@ def test_planted_code_is_not_run(train, tmp_path):
         ([], ["param_scheduler.warmup=3"], "shorten param_scheduler.warmup or lengthen train_cfg"),
         ([], ["resume=True", "load_from=absent.pth"], "There is no checkpoint absent.pth"),
         ([], ["train_dataloader.dataset.source=/no/where"], "/no/where does not exist"),
-        ([], ["train_dataloader.batch_size=13"], "12 pictures, fewer than one batch of 13"),
+        ([], ["train_dataloader.batch_size=13"], "12 images, fewer than one batch of 13"),
         (["--amp", "fp16"], [], "--amp fp16 needs a GPU"),
         (["--resume", "absent.pth"], [], "There is no checkpoint absent.pth"),
         (["--launcher", "mpi"], [], "OMPI_COMM_WORLD_RANK"),
@@ -313,7 +313,7 @@ def test_the_precision_fits_the_machine(monkeypatch, cuda, precision, kind):
     assert wrapper == kind
 
 
-def test_batch_norm_is_synchronised_on_several_gpus_only(monkeypatch):
+def test_batch_norm_is_synchronized_on_several_gpus_only(monkeypatch):
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -7,10 +7,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from tiny_training import ROOT
 
-from slotcon_plugin.engine.options import read_config
 from slotcon_plugin.errors import ConfigError
-from slotcon_plugin.transfer.layout import LAYOUTS
-from slotcon_plugin.transfer.machine import fit_batch_norm, fit_total_batch
+from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.transfer.data_layout import LAYOUTS
+from slotcon_plugin.transfer.fit_transfer import fit_batch_norm, fit_total_batch
 
 DET, SEG = ROOT / "configs" / "det", ROOT / "configs" / "seg"
 FILES = sorted([*DET.glob("*.py"), *SEG.glob("*.py")])
@@ -116,7 +116,7 @@ def test_detectron2_s_model_has_the_same_protocol():
     assert text.count('NORM: "SyncBN"') == 4
 
 
-# crop, iterations, lr, decay, classes, stride-16 backbone, mean of the published normalisation
+# crop, iterations, lr, decay, classes, stride-16 backbone, mean of the published normalization
 PROTOCOL = {
     "fcn_r50_voc12aug": (513, 30_000, 0.003, 1e-4, 21, True, [0.485, 0.456, 0.406]),
     "fcn_r50_voc12aug_corrected": (513, 30_000, 0.003, 1e-4, 21, True, MEAN),

@@ -9,9 +9,9 @@ import pytest
 from tiny_training import assert_same, finish, start_training
 from tiny_transfer import DET, SEG, tiny_options, write_mini
 
-from slotcon_plugin.data.sampler import EndlessSampler
-from slotcon_plugin.data.seeding import SeededIndex
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
+from slotcon_plugin.datasets.samplers import EndlessSampler
+from slotcon_plugin.datasets.seeding import SeededIndex
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")

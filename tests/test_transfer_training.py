@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py on detection and segmentation, on pictures made here."""
+"""tools/train.py and tools/test.py on detection and segmentation, on images made here."""
 
 import importlib.util
 import itertools
@@ -15,10 +15,10 @@ from mmengine.runner import CheckpointLoader
 from tiny_training import ROOT, finish, start
 from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
-from slotcon_plugin.engine.options import read_config
-from slotcon_plugin.transfer.backbone import fill_backbone
-from slotcon_plugin.transfer.machine import name_backbone
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.transfer.fill_backbone import fill_backbone
+from slotcon_plugin.transfer.fit_transfer import name_backbone
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
@@ -72,7 +72,7 @@ def test_trains_evaluates_resumes_and_tests(config, tool, weights, root, tmp_pat
     status, out, err = tool(*train)
     assert status == 0, out + err
     assert "total batch 2 = 1 processes x 2" in out
-    assert "batch norm of each process instead of synchronised" in out
+    assert "batch norm of each process instead of synchronized" in out
     log = "".join(path.read_text() for path in sorted(work.glob("*/*.log")))
     assert "all 120 tensors used" in log
     assert "Precise BN: statistics of" in log
@@ -105,7 +105,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tool, weights, tmp_path):
             "train", config, "--dry-run", "--backbone", str(weights), "--work-dir", str(work)
         )
         assert status == 0
-        for words in ("all 120 tensors used", "2 = 1 processes x 2 pictures", "2 iterations"):
+        for words in ("all 120 tensors used", "2 = 1 processes x 2 images", "2 iterations"):
             assert words in out
     assert not work.exists()
 
@@ -152,7 +152,7 @@ def test_what_is_missing_is_named_together(tool, root, tmp_path):
     assert status == 1
     assert "away.json" in err
     assert "gone" in err
-    assert "Expected: a folder of small COCO pictures" in err
+    assert "Expected: a folder of small COCO images" in err
     copy = write_mini(tmp_path / "copy")
     (copy / "voc21" / "001.png").unlink()
     (copy / "images" / "002.jpg").unlink()

@@ -1,4 +1,4 @@
-"""Two views of a picture: exact pixels, geometry that closes, the distribution of every choice."""
+"""Two views of an image: exact pixels, geometry that closes, the distribution of every choice."""
 
 from itertools import permutations
 
@@ -12,8 +12,8 @@ from tiny_model import aligned
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, resized_crop
 
-from slotcon_plugin.data.photometric import Column
-from slotcon_plugin.data.views import TwoViews, cut
+from slotcon_plugin.datasets.photometric import Column
+from slotcon_plugin.datasets.transforms import TwoViews, cut
 from slotcon_plugin.functional.crops import random_resized_crop
 
 LEAST_P = 1e-3  # seeds are fixed: what passes keeps passing; a wrong range gives far smaller values
@@ -21,15 +21,15 @@ LEAST_P = 1e-3  # seeds are fixed: what passes keeps passing; a wrong range give
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_cut_is_torchvisions_resized_crop_on_pil_to_rounding(flip):
-    """Both round to whole grey levels, at different steps."""
+    """Both round to whole gray levels, at different steps."""
     rng = np.random.default_rng(0)
-    for picture in photographs(320):
-        crop = random_resized_crop(rng, *picture.size)
+    for image in photographs(320):
+        crop = random_resized_crop(rng, *image.size)
         box = (crop.top, crop.left, crop.height, crop.width)
-        expected = resized_crop(picture, *box, [224, 224], InterpolationMode.BICUBIC)
+        expected = resized_crop(image, *box, [224, 224], InterpolationMode.BICUBIC)
         if flip:
             expected = hflip(expected)
-        ours = cut(np.asarray(picture), crop, 224, flip).numpy().astype(int)
+        ours = cut(np.asarray(image), crop, 224, flip).numpy().astype(int)
         difference = np.abs(ours - np.asarray(expected).transpose(2, 0, 1))
         assert difference.mean() < 0.3
         assert np.quantile(difference, 0.999) <= 2
@@ -48,27 +48,27 @@ def test_what_an_item_holds():
 
 
 def test_a_seed_gives_the_same_views_again():
-    picture, views = photographs()[1], TwoViews(size=64)
-    once, again, other = (views(picture, np.random.default_rng(seed)) for seed in (7, 7, 8))
+    image, views = photographs()[1], TwoViews(size=64)
+    once, again, other = (views(image, np.random.default_rng(seed)) for seed in (7, 7, 8))
     assert all(torch.equal(once[name], again[name]) for name in once)
     assert not torch.equal(once["views"], other["views"])
 
 
 def test_aligned_views_show_the_same_places():
-    # A picture whose red tells the column and whose green tells the row.
+    # An image whose red tells the column and whose green tells the row.
     ramp = np.arange(256, dtype=np.uint8)
     column, row = np.broadcast_arrays(ramp[None, :], ramp[:, None])
-    picture = Image.fromarray(np.stack([column, row, np.zeros_like(row)], axis=-1))
+    image = Image.fromarray(np.stack([column, row, np.zeros_like(row)], axis=-1))
     views, seen_flips = TwoViews(size=64), set()
     for seed in range(40):
-        item = views(picture, np.random.default_rng(seed))
+        item = views(image, np.random.default_rng(seed))
         maps = item["views"].float()
         first, second = (
             aligned(maps[v, None], item["boxes"][v, None], item["flips"][v, None])[0]
             for v in range(2)
         )
         # Bicubic resampling bends a ramp at the borders of a crop, bins there are clamped to the
-        # outermost pixel centres: a view's pixel is up to four of the picture's.
+        # outermost pixel centers: a view's pixel is up to four of the image's.
         assert (first - second).abs().mean() < 2 and (first - second).abs().max() < 9
         seen_flips.add(tuple(item["flips"].tolist()))
     assert len(seen_flips) == 4
@@ -127,18 +127,18 @@ def test_all_orders_of_the_jitter_are_equally_likely():
     assert stats.chisquare(counts).pvalue > LEAST_P
 
 
-@pytest.mark.parametrize(("view", "blur", "solarise"), [(0, 1.0, 0.0), (1, 0.1, 0.2)])
-def test_grey_blur_and_solarise_are_drawn_as_the_paper_says(view, blur, solarise):
+@pytest.mark.parametrize(("view", "blur", "solarize"), [(0, 1.0, 0.0), (1, 0.1, 0.2)])
+def test_gray_blur_and_solarize_are_drawn_as_the_paper_says(view, blur, solarize):
     rows = draws(view)
-    grey = rows[:, Column.GREY] > 0
+    gray = rows[:, Column.GRAY] > 0
     blurred = rows[:, Column.BLUR_SIGMA] > 0
-    solarised = rows[:, Column.SOLARISE] < 256
-    assert share_is(grey, 0.2) and share_is(blurred, blur) and share_is(solarised, solarise)
+    solarized = rows[:, Column.SOLARIZE] < 256
+    assert share_is(gray, 0.2) and share_is(blurred, blur) and share_is(solarized, solarize)
     sigma = rows[blurred, Column.BLUR_SIGMA]
     assert stats.kstest(sigma, stats.uniform(0.1, 1.9).cdf).pvalue > LEAST_P
-    assert set(rows[solarised, Column.SOLARISE]) <= {128}
+    assert set(rows[solarized, Column.SOLARIZE]) <= {128}
     jittered = rows[:, Column.BRIGHTNESS] != 1
-    for one, other in ((grey, jittered), (blurred, grey), (solarised, blurred)):
+    for one, other in ((gray, jittered), (blurred, gray), (solarized, blurred)):
         if 0 < one.mean() < 1 and 0 < other.mean() < 1:
             table = np.array([[(a & b).sum() for b in (other, ~other)] for a in (one, ~one)])
             assert stats.chi2_contingency(table).pvalue > LEAST_P
@@ -146,20 +146,20 @@ def test_grey_blur_and_solarise_are_drawn_as_the_paper_says(view, blur, solarise
 
 def test_a_config_may_set_every_value_for_each_view():
     arguments = {
-        "jitter_prob": (0, 1), "brightness": 0, "hue": (0.1, 0.5), "grey_prob": (1, 0),
-        "blur_prob": 0, "solarise_prob": [1, 0], "solarise_threshold": 64, "flip_prob": (1, 0),
+        "jitter_prob": (0, 1), "brightness": 0, "hue": (0.1, 0.5), "gray_prob": (1, 0),
+        "blur_prob": 0, "solarize_prob": [1, 0], "solarize_threshold": 64, "flip_prob": (1, 0),
     }  # fmt: skip
     first, second = draws(0, 50, **arguments), draws(1, 50, **arguments)
     assert (first[:, :4] == [1, 1, 1, 0]).all() and (second[:, Column.BRIGHTNESS] == 1).all()
     assert np.abs(second[:, Column.HUE]).max() > 0.3
-    assert first[:, Column.GREY].all() and not second[:, Column.GREY].any()
-    assert (first[:, Column.SOLARISE] == 64).all() and (second[:, Column.SOLARISE] == 256).all()
+    assert first[:, Column.GRAY].all() and not second[:, Column.GRAY].any()
+    assert (first[:, Column.SOLARIZE] == 64).all() and (second[:, Column.SOLARIZE] == 256).all()
     item = TwoViews(size=8, **arguments)(photographs(32)[0], np.random.default_rng(0))
     assert item["flips"].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3)])
-def test_odd_pictures_have_views(size):
+def test_odd_images_have_views(size):
     item = TwoViews(size=16)(Image.new("RGB", size, (9, 99, 199)), np.random.default_rng(0))
     assert (item["views"][:, :, 8, 8] == torch.tensor([9, 99, 199])).all()
 
@@ -168,7 +168,7 @@ def test_odd_pictures_have_views(size):
     "wrong",
     [
         {"size": 0}, {"scale": (0.5, 0.1)}, {"ratio": (0, 1)}, {"min_overlap": 2},
-        {"flip_prob": 1.5}, {"hue": 0.6}, {"blur_sigma": (0, 1)}, {"grey_prob": (1, 1, 1)},
+        {"flip_prob": 1.5}, {"hue": 0.6}, {"blur_sigma": (0, 1)}, {"gray_prob": (1, 1, 1)},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_at_once(wrong):
@@ -176,6 +176,6 @@ def test_values_out_of_range_are_refused_at_once(wrong):
         TwoViews(**wrong)
 
 
-def test_a_picture_that_is_not_rgb_is_refused():
+def test_a_image_that_is_not_rgb_is_refused():
     with pytest.raises(ValueError, match="expected 'RGB'"):
         TwoViews()(Image.new("L", (9, 9)), np.random.default_rng(0))

@@ -15,26 +15,26 @@ import numpy as np
 import pytest
 import tiny_weights
 import torch
-from coloured import COLOURS, ColourGroups
+from colored import COLORS, ColorGroups
 from PIL import Image
 from tiny_training import ROOT, finish, load_tool, start
 
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import Reading
 from slotcon_plugin.functional.dense import upsampled_best
-from slotcon_plugin.pictures import embedding, figures, page_parts, survey
-from slotcon_plugin.pictures.album import Wishes, choose_pictures, draw_album
-from slotcon_plugin.pictures.painting import hex_colour, prototype_colours
+from slotcon_plugin.visualization import embedding, figures, page_parts, survey
+from slotcon_plugin.visualization.album import Wishes, choose_images, draw_album
+from slotcon_plugin.visualization.painting import hex_color, prototype_colors
 
-ORDER = [4, 2, 0, 5, 3, 1]  # prototype k has the colour ORDER[k]
+ORDER = [4, 2, 0, 5, 3, 1]  # prototype k has the color ORDER[k]
 
 
 def found(*groups):
-    """Groups of a picture from (prototype, share, similarity)."""
+    """Groups of an image from (prototype, share, similarity)."""
     return survey.Groups(None, *map(np.array, zip(*groups)))
 
 
-def test_groups_of_a_picture_by_hand():
+def test_groups_of_a_image_by_hand():
     scores = torch.tensor([[[0.9, 0.9, 0.1, 0.1]], [[0.2, 0.2, 0.5, 0.3]], [[0.0, 0.0, 0.0, 0.1]]])
     groups = survey.group(scores, 1, 4)
     assert groups.assignment.tolist() == [[0, 0, 1, 1]]
@@ -46,7 +46,7 @@ def test_groups_of_a_picture_by_hand():
     assert torch.equal(winner, whole.indices) and torch.equal(best, whole.values)
 
 
-def test_the_nearest_pictures_by_hand():
+def test_the_nearest_images_by_hand():
     counts = survey.Survey(3, nearest=2, least_share=0.1)
     counts.add(0, found((0, 0.6, 0.5), (1, 0.4, 0.9)))
     counts.add(1, found((0, 1.0, 0.7)))
@@ -56,7 +56,7 @@ def test_the_nearest_pictures_by_hand():
     assert counts.nearest_to(1) == [(0, 0.9), (2, 0.2)]
     assert counts.nearest_to(2) == []
     assert counts.usage.tolist() == pytest.approx([2.65 / 4, 1.35 / 4, 0])
-    assert counts.pictures_k.tolist() == [4, 2, 0]
+    assert counts.images_k.tolist() == [4, 2, 0]
     assert counts.most_used(9) == [0, 1]
     assert counts.groups.tolist()[:4] == [0, 2, 2, 0]
     assert counts.sizes.sum() == 6 and counts.sizes[-1] == 3  # 0.95 and 1.0 are in the last
@@ -66,7 +66,7 @@ def test_the_nearest_pictures_by_hand():
     assert speck.nearest_to(0) == [(1, 0.1), (0, 0.99)]
 
 
-def test_memory_does_not_grow_with_the_pictures():
+def test_memory_does_not_grow_with_the_images():
     counts = survey.Survey(4, nearest=3)
     for index in range(500):
         counts.add(index, found((index % 2, 0.7, index / 500), (2, 0.3, -index / 500)))
@@ -84,10 +84,10 @@ def test_attention_is_a_share_of_each_pixel():
     assert maps[0].shape == (6, 8) and min(m.min() for m in maps) >= 0
 
 
-def test_similar_prototypes_are_neighbours_in_the_map():
+def test_similar_prototypes_are_neighbors_in_the_map():
     generator = np.random.default_rng(0)
-    centres = generator.normal(size=(4, 32))
-    prototypes = np.repeat(centres, 5, axis=0) + 0.05 * generator.normal(size=(20, 32))
+    centers = generator.normal(size=(4, 32))
+    prototypes = np.repeat(centers, 5, axis=0) + 0.05 * generator.normal(size=(20, 32))
     points, method = embedding.positions(prototypes)
     assert method == "t-SNE" and points.min() >= 0 and points.max() <= 1
     distance = np.linalg.norm(points[:, None] - points, axis=2) + 9 * np.eye(20)
@@ -119,17 +119,17 @@ def pixels_of(address):
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory):
-    """Seven pictures of two colours each, one more that is none, grouped by colour."""
+    """Seven images of two colors each, one more that is none, grouped by color."""
     folder = tmp_path_factory.mktemp("album")
     for i in range(7):
         pixels = np.empty((64, 96, 3), np.uint8)
-        pixels[:, : 8 * (i + 2)], pixels[:, 8 * (i + 2) :] = COLOURS[0], COLOURS[i % 5 + 1]
+        pixels[:, : 8 * (i + 2)], pixels[:, 8 * (i + 2) :] = COLORS[0], COLORS[i % 5 + 1]
         Image.fromarray(pixels).save(folder / f'{i} "quoted" <b>.png')
     (folder / "broken.png").write_bytes(b"none")
     paths = sorted(str(path) for path in folder.glob("*.png"))
     wishes = Wishes(prototypes=(2, 0), nearest=3, overlays=3, size=64, thumbnail=64)
     out = folder / "new" / "out"
-    counts, unreadable = draw_album(ColourGroups(ORDER), paths, out, wishes, Reading())
+    counts, unreadable = draw_album(ColorGroups(ORDER), paths, out, wishes, Reading())
     return out, counts, unreadable
 
 
@@ -146,17 +146,17 @@ def test_the_page_is_self_contained(album):
     assert controls >= {"prototype", "sort", "opacity", "size", "cards", "status"}
 
 
-def test_the_page_holds_every_picture_and_its_groups(album):
+def test_the_page_holds_every_image_and_its_groups(album):
     page = Page((album[0] / "index.html").read_text(encoding="utf-8"))
     cards, photos, groups = (
         page.of(*what) for what in (("li", "card"), ("img", "photo"), ("img", "groups"))
     )
     assert len(cards) == len(photos) == len(groups) == 7
     assert [card["data-name"] for card in cards] == [f'{i} "quoted" <b>.png' for i in range(7)]
-    colours = {name: k for k, name in enumerate(map(tuple, prototype_colours(6).tolist()))}
+    colors = {name: k for k, name in enumerate(map(tuple, prototype_colors(6).tolist()))}
     for i in range(7):
         drawn = np.asarray(pixels_of(groups[i]["src"]).convert("RGB"))
-        left, right = colours[tuple(drawn[32, 4])], colours[tuple(drawn[32, 92])]
+        left, right = colors[tuple(drawn[32, 4])], colors[tuple(drawn[32, 92])]
         assert (ORDER[left], ORDER[right]) == (0, i % 5 + 1)
         listed = dict(entry.split(":")[:2] for entry in cards[i]["data-groups"].split())
         assert {left, right} <= set(map(int, listed))
@@ -168,12 +168,12 @@ def test_the_page_holds_every_picture_and_its_groups(album):
 def test_the_gallery_and_the_files(album):
     out, counts, unreadable = album
     assert len(unreadable) == 1 and "broken.png" in unreadable[0]
-    assert counts.pictures == 7 and counts.pictures_k[2] == 7  # colour 0 is in every picture
+    assert counts.images == 7 and counts.images_k[2] == 7  # color 0 is in every image
     page = Page((out / "index.html").read_text(encoding="utf-8"))
     assert len(page.of("div", "row")) == 2
     assert len(page.of("img", "marked")) == len(page.of("img", "heat")) == 3 + 1
     chips = [a for a in page.of("button", "chip") if a["data-k"] == "2"]
-    assert {a["style"] for a in chips} == {f"--c:{hex_colour(prototype_colours(3)[2])}"}
+    assert {a["style"] for a in chips} == {f"--c:{hex_color(prototype_colors(3)[2])}"}
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     expected = {"index.html", "summary.json", "map.png", "histograms.png", "prototypes.png"}
     expected |= {f"prototypes/{k:04}{kind}.png" for k in (0, 2) for kind in ("", "_attention")}
@@ -184,19 +184,19 @@ def test_the_gallery_and_the_files(album):
         assert min(Image.open(out / name).size) >= 64
     summary = json.loads((out / "summary.json").read_text())
     nearest = summary["prototypes"][2]["nearest"]
-    assert [entry["picture"][0] for entry in nearest] == [str(i) for i, _ in counts.nearest_to(2)]
+    assert [entry["image"][0] for entry in nearest] == [str(i) for i, _ in counts.nearest_to(2)]
 
 
-def two_pictures(folder):
+def two_images(folder):
     folder.mkdir()
     for i in range(2):
-        pixels = np.full((64, 64, 3), COLOURS[i])
+        pixels = np.full((64, 64, 3), COLORS[i])
         Image.fromarray(pixels).save(folder / f"{i}.png")
     return sorted(str(path) for path in folder.glob("*.png"))
 
 
 def test_a_second_album_leaves_nothing_of_the_first(tmp_path):
-    paths, out = two_pictures(tmp_path / "pictures"), tmp_path / "out"
+    paths, out = two_images(tmp_path / "images"), tmp_path / "out"
     own = [out / "groups" / "mine.png", out / "prototypes" / "0001_notes.txt", out / "notes.json"]
     for file in own:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -204,41 +204,41 @@ def test_a_second_album_leaves_nothing_of_the_first(tmp_path):
 
     def draw(paths, prototype):
         wishes = Wishes(prototypes=(prototype,), size=64, thumbnail=64)
-        draw_album(ColourGroups(ORDER), paths, out, wishes, Reading())
+        draw_album(ColorGroups(ORDER), paths, out, wishes, Reading())
         return {str(path.relative_to(out)) for path in out.rglob("*.png")}
 
-    first, second = draw(paths, 2), draw(paths[1:], 5)  # colours 0 and 1 are prototypes 2 and 5
+    first, second = draw(paths, 2), draw(paths[1:], 5)  # colors 0 and 1 are prototypes 2 and 5
     assert {"groups/00001_1.png", "prototypes/0002_attention.png"} <= first
     assert {"groups/00000_1.png", "prototypes/0005_attention.png"} <= second
     assert not {f for f in second if "0002" in f or "00001" in f or "00000_0" in f}
     assert all(file.read_text() == "kept" for file in own[1:]) and own[0].is_file()
-    with pytest.raises(ConfigError, match=r"has pictures that are to be looked at .*00000_1\.png"):
+    with pytest.raises(ConfigError, match=r"has images that are to be looked at .*00000_1\.png"):
         draw([str(out / "groups" / "00000_1.png")], 5)
     assert (out / "groups" / "00000_1.png").is_file()
 
 
-def test_pictures_named_from_here_and_from_the_root(tmp_path, monkeypatch):
-    one, other = two_pictures(tmp_path / "pictures")
+def test_images_named_from_here_and_from_the_root(tmp_path, monkeypatch):
+    one, other = two_images(tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     paths = [os.path.relpath(one), other]
-    draw_album(ColourGroups(ORDER), paths, tmp_path / "out", Wishes(size=64), Reading())
+    draw_album(ColorGroups(ORDER), paths, tmp_path / "out", Wishes(size=64), Reading())
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["prototypes"][2]["nearest"][0]["picture"] == "0.png"
+    assert summary["prototypes"][2]["nearest"][0]["image"] == "0.png"
 
 
-def test_pictures_with_very_many_groups_are_called_so():
+def test_images_with_very_many_groups_are_called_so():
     counts = survey.Survey(60)
     for index, number in enumerate((39, 40, 55)):
         counts.add(index, found(*((k, 1 / number, 0.5) for k in range(number))))
     drawn = page_parts.charts(counts)
-    assert "1 pictures with 39<" in drawn and "2 pictures with 40 or more<" in drawn
+    assert "1 images with 39<" in drawn and "2 images with 40 or more<" in drawn
     assert "1 to 40 or more<" in drawn
     axis = figures.draw_histograms(counts).axes[2]
     assert axis.get_xticklabels()[-1].get_text() == "40 or more"
 
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-# The large view goes on to the next picture while the first one is still being decoded: how many
+# The large view goes on to the next image while the first one is still being decoded: how many
 # images are decoded, and the canvases there are after those of the first and of the second.
 HURRY = """<script>
 addEventListener("load", async () => {
@@ -265,7 +265,7 @@ addEventListener("load", async () => {
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
-def test_the_large_view_marks_the_picture_it_shows(album, tmp_path):
+def test_the_large_view_marks_the_image_it_shows(album, tmp_path):
     told = []
 
     class Listener(BaseHTTPRequestHandler):
@@ -293,18 +293,18 @@ def test_the_large_view_marks_the_picture_it_shows(album, tmp_path):
 
 def test_mistakes_teach(album, tmp_path):
     with pytest.raises(ConfigError, match="--prototypes 6 -1: the checkpoint has the prototypes 0"):
-        draw_album(ColourGroups(ORDER), ["a.png"], tmp_path, Wishes((1, 6, -1)), Reading())
-    with pytest.raises(DataError, match="None of the 1 pictures can be read"):
-        draw_album(ColourGroups(ORDER), ["none.png"], tmp_path, Wishes(), Reading())
+        draw_album(ColorGroups(ORDER), ["a.png"], tmp_path, Wishes((1, 6, -1)), Reading())
+    with pytest.raises(DataError, match="None of the 1 images can be read"):
+        draw_album(ColorGroups(ORDER), ["none.png"], tmp_path, Wishes(), Reading())
     assert not list(tmp_path.glob("*.html")) and not list(tmp_path.glob(".*"))  # nothing is left
 
 
 def test_a_limit_chooses_by_the_seed():
     paths = [f"{i:02}" for i in range(50)]
-    chosen = choose_pictures(paths, 7, seed=1)
-    assert len(chosen) == 7 and chosen == sorted(chosen) == choose_pictures(paths, 7, seed=1)
-    assert chosen != choose_pictures(paths, 7, seed=2)
-    assert choose_pictures(paths, 99) == choose_pictures(paths, None) == paths
+    chosen = choose_images(paths, 7, seed=1)
+    assert len(chosen) == 7 and chosen == sorted(chosen) == choose_images(paths, 7, seed=1)
+    assert chosen != choose_images(paths, 7, seed=2)
+    assert choose_images(paths, 99) == choose_images(paths, None) == paths
 
 
 @pytest.fixture(scope="module")
@@ -313,9 +313,9 @@ def checkpoint(tmp_path_factory):
 
 
 def test_the_tool(album, checkpoint, tmp_path):
-    pictures = album[0].parents[1]
+    images = album[0].parents[1]
     tool = [sys.executable, ROOT / "tools" / "visualize.py"]
-    there = ["--pictures", f"{pictures}/*.png", "--out", tmp_path / "out", "--limit", 4]
+    there = ["--images", f"{images}/*.png", "--out", tmp_path / "out", "--limit", 4]
     help_process = start(*tool, "--help")
     shown = finish(start(*tool, checkpoint, *there, "--size", 64, "--most-used", 2))
     assert re.search(r"look at: .*index\.html \(0\.\d MiB\)", shown) and "grouping" in shown
@@ -327,16 +327,16 @@ def test_the_tool(album, checkpoint, tmp_path):
 
 def test_the_tool_s_mistakes_are_one_message(checkpoint, tmp_path, capsys, monkeypatch):
     tool = load_tool("visualize", monkeypatch)
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (70, 64)).save(picture)
+    image = tmp_path / "a.png"
+    Image.new("RGB", (70, 64)).save(image)
     encoder = tmp_path / "encoder.pth"
     torch.save(tiny_weights.lively_model(18, 3).teacher.backbone.state_dict(), encoder)
-    for network, pictures, words in (
-        (encoder, picture, "is an encoder alone.*full checkpoint"),
-        (tmp_path / "no.pth", picture, "no.pth"),
-        (checkpoint, tmp_path / "no", "does not exist.*Expected a folder of pictures"),
+    for network, images, words in (
+        (encoder, image, "is an encoder alone.*full checkpoint"),
+        (tmp_path / "no.pth", image, "no.pth"),
+        (checkpoint, tmp_path / "no", "does not exist.*Expected a folder of images"),
     ):
-        arguments = [network, "--pictures", pictures, "--out", tmp_path / "x", "--device", "cpu"]
+        arguments = [network, "--images", images, "--out", tmp_path / "x", "--device", "cpu"]
         assert tool.main([str(word) for word in arguments]) == 1
         assert re.search("error: .*" + words, capsys.readouterr().err, re.DOTALL)
     for option, value, words in (
@@ -346,5 +346,5 @@ def test_the_tool_s_mistakes_are_one_message(checkpoint, tmp_path, capsys, monke
         ("--temperature", "0", "'0', expected a number above 0"),
     ):
         with pytest.raises(SystemExit):
-            tool.main([str(checkpoint), "--pictures", "a", "--out", "x", f"{option}={value}"])
+            tool.main([str(checkpoint), "--images", "a", "--out", "x", f"{option}={value}"])
         assert words in capsys.readouterr().err

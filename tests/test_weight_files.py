@@ -16,11 +16,11 @@ from test_checkpoint import Planted, safe_mmengine  # noqa: F401  (a fixture)
 from tiny_training import environment
 from tiny_weights import lively_model, ours, published_content
 
-from slotcon_plugin.engine.checkpoint import load_checkpoint_safely
+from slotcon_plugin.checkpoints import read_encoder
+from slotcon_plugin.checkpoints.containers import read_file
+from slotcon_plugin.checkpoints.export import export
 from slotcon_plugin.errors import CheckpointError
-from slotcon_plugin.weights import read_encoder
-from slotcon_plugin.weights.containers import read_file
-from slotcon_plugin.weights.export import export
+from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -198,7 +198,7 @@ def test_published_and_own_checkpoints_hold_the_same_encoder(tmp_path, checkpoin
     torch.save(published_content(), tmp_path / "p.pth")
     one, other = read_encoder(checkpoint, part), read_encoder(tmp_path / "p.pth", part)
     assert one.meta["digest"] == other.meta["digest"]
-    assert other.meta["training"]["pictures"] == "COCO"
+    assert other.meta["training"]["images"] == "COCO"
     source = {"teacher": "encoder_k", "student": "encoder_q"}[part]
     assert other.used["bn1.bias"] == f"{source}.bn1.bias"
     assert len(other.used) + len(other.dropped) == len(published_content()["model"])

@@ -7,12 +7,12 @@ import pytest
 import torch
 import torchvision
 
+from slotcon_plugin.checkpoints.architecture import DEPTHS, recognize
+from slotcon_plugin.checkpoints.digest import digest
+from slotcon_plugin.checkpoints.literals import lookup, read_literals
+from slotcon_plugin.checkpoints.name_tables import CLASSIFIER, DETECTRON2, PUBLISHED, TORCHVISION
+from slotcon_plugin.checkpoints.renaming import match, rename, reverse
 from slotcon_plugin.errors import CheckpointError
-from slotcon_plugin.weights.architecture import DEPTHS, recognise
-from slotcon_plugin.weights.digest import digest
-from slotcon_plugin.weights.literals import lookup, read_literals
-from slotcon_plugin.weights.rules import match, rename, reverse
-from slotcon_plugin.weights.tables import CLASSIFIER, DETECTRON2, PUBLISHED, TORCHVISION
 
 HERE = Path(__file__).parent
 PAIRS = (("layer1.{block}.bn{n}.{stat}", "res2.{block}.conv{n}.norm.{stat}"), ("a", "b"))
@@ -62,7 +62,7 @@ def test_every_resnet_goes_and_comes_back(depth):
         whole = getattr(torchvision.models, f"resnet{depth}")().state_dict()
     own = rename(whole, TORCHVISION, CLASSIFIER, "it")
     assert own.dropped == ("fc.weight", "fc.bias")
-    assert recognise(own.values, "it").depth == depth
+    assert recognize(own.values, "it").depth == depth
     theirs = rename(own.values, DETECTRON2, (), "it").values
     assert len(theirs) == len(whole) - 2
     assert rename(theirs, reverse(DETECTRON2), (), "it").values == own.values
@@ -95,7 +95,7 @@ def test_what_is_not_a_whole_resnet_is_refused(change, message):
         del state["fc.weight"], state["fc.bias"]
         change(state)
         with pytest.raises(CheckpointError, match=message):
-            recognise(state, "it")
+            recognize(state, "it")
 
 
 def test_wide_resnets_are_not_mistaken():
@@ -103,7 +103,7 @@ def test_wide_resnets_are_not_mistaken():
         state = torchvision.models.wide_resnet50_2().state_dict()
     del state["fc.weight"], state["fc.bias"]
     with pytest.raises(CheckpointError, match=r"like a ResNet-50 but .* of another shape"):
-        recognise(state, "it")
+        recognize(state, "it")
 
 
 def test_the_published_names_are_all_known():

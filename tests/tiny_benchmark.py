@@ -1,4 +1,4 @@
-"""A benchmark small enough for tests: pictures drawn here, every job some seconds."""
+"""A benchmark small enough for tests: images drawn here, every job some seconds."""
 
 import json
 import subprocess

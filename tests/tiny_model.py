@@ -2,12 +2,12 @@
 
 import copy
 
-import plain
 import torch
 from mmengine.registry import MODELS
 from torch import nn
 
 import slotcon_plugin  # noqa: F401  (registers the parts)
+from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.alignment import ViewGeometry, align, resample
 from slotcon_plugin.functional.chunks import pixel_rows
 

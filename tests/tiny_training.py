@@ -1,4 +1,4 @@
-"""Trainings small enough for tests: pictures drawn here, and the options that shrink a config."""
+"""Trainings small enough for tests: images drawn here, and the options that shrink a config."""
 
 import importlib.util
 import os
@@ -24,8 +24,8 @@ def load_tool(name: str, monkeypatch):
     return tool
 
 
-def write_pictures(folder: Path, count: int = 12) -> Path:
-    """PNG pictures of 64 x 48 pixels: coloured blocks, the same on every machine."""
+def write_images(folder: Path, count: int = 12) -> Path:
+    """PNG images of 64 x 48 pixels: colored blocks, the same on every machine."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for i in range(count):
@@ -34,10 +34,10 @@ def write_pictures(folder: Path, count: int = 12) -> Path:
     return folder
 
 
-def tiny_options(pictures: Path, work_dir: Path, epochs: int = 2) -> list[str]:
+def tiny_options(images: Path, work_dir: Path, epochs: int = 2) -> list[str]:
     """--cfg-options that make the demo config a training of seconds: 32-pixel views, batch 4."""
     return [
-        f"train_dataloader.dataset.source={pictures}",
+        f"train_dataloader.dataset.source={images}",
         "train_dataloader.dataset.views.size=32",
         "train_dataloader.batch_size=4",
         "optim_wrapper.optimizer.lr=1.0",

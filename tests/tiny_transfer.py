@@ -18,19 +18,19 @@ SIZE = 96  # pixels
 
 
 def write_mini(root: Path, count: int = 4) -> Path:
-    """A folder laid out as coco_mini: squares of two colours, their boxes, masks and labels."""
+    """A folder laid out as coco_mini: squares of two colors, their boxes, masks and labels."""
     (root / "images").mkdir(parents=True)
     (root / "voc21").mkdir()
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for i in range(count):
-        picture = rng.integers(0, 60, (SIZE, SIZE, 3), dtype=np.uint8)
+        image = rng.integers(0, 60, (SIZE, SIZE, 3), dtype=np.uint8)
         labels = np.zeros((SIZE, SIZE), np.uint8)
         for category in (1, 2):
             x, y = (int(v) for v in rng.integers(4, 44, 2))
             w = 40
-            colour = (250, 60, 0) if category == 1 else (0, 80, 250)
-            picture[y : y + w, x : x + w] = colour
+            color = (250, 60, 0) if category == 1 else (0, 80, 250)
+            image[y : y + w, x : x + w] = color
             labels[y : y + w, x : x + w] = category
             annotations.append(
                 dict(
@@ -43,7 +43,7 @@ def write_mini(root: Path, count: int = 4) -> Path:
                     segmentation=[[x, y, x + w, y, x + w, y + w, x, y + w]],
                 )
             )
-        Image.fromarray(picture).save(root / "images" / f"{i:03}.jpg", quality=95)
+        Image.fromarray(image).save(root / "images" / f"{i:03}.jpg", quality=95)
         Image.fromarray(labels).save(root / "voc21" / f"{i:03}.png")
         split = "val2017" if i % 4 == 3 else "train2017"
         images.append(
@@ -65,7 +65,7 @@ def write_encoder(path: Path, depth: int = 18) -> TorchvisionResNet:
 
 
 def tiny_options(config: Path, root: Path, iterations: int = 2) -> list[str]:
-    """--cfg-options that make a mini config a training of seconds on `write_mini`'s pictures."""
+    """--cfg-options that make a mini config a training of seconds on `write_mini`'s images."""
     shared = [
         f"train_dataloader.dataset.data_root={root}/",
         f"val_dataloader.dataset.data_root={root}/",

@@ -12,7 +12,7 @@ from photographs import photographs
 from torch import Tensor, nn
 
 import slotcon_plugin  # noqa: F401  (registers the parts)
-from slotcon_plugin.weights.tables import PUBLISHED_ORDER, published_name
+from slotcon_plugin.checkpoints.name_tables import PUBLISHED_ORDER, published_name
 
 
 def slotcon_config(depth: int = 50, num_stages: int = 4, prototypes: int = 12) -> dict:
@@ -101,7 +101,7 @@ def pixels() -> np.ndarray:
     return np.asarray(photographs(128)[0])
 
 
-def normalised(meta: dict) -> Tensor:
+def normalized(meta: dict) -> Tensor:
     """The photograph as an exported file's notes ask for it, (1, 3, 128, 128)."""
     wanted = meta["pixels"]
     assert wanted["channel_order"] == "RGB"
@@ -113,8 +113,8 @@ def normalised(meta: dict) -> Tensor:
 def features(part: str = "teacher", depth: int = 50, num_stages: int = 4) -> Tensor:
     """What SlotCon's encoder makes of the photograph, through our own preprocessor."""
     model = lively_model(depth, num_stages)
-    picture = torch.tensor(pixels()).permute(2, 0, 1)
-    inputs = model.data_preprocessor({"inputs": [picture]})["inputs"]
+    image = torch.tensor(pixels()).permute(2, 0, 1)
+    inputs = model.data_preprocessor({"inputs": [image]})["inputs"]
     return model.encode(inputs) if part == "teacher" else model.backbone(inputs)[-1]
 
 

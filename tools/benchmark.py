@@ -13,7 +13,7 @@ EXAMPLES = """
 examples:
   the whole chain in small, on a CPU, on any folder in COCO's format:
     tools/benchmark.sh configs/benchmark/mini.yaml --data /data/coco_mini
-  what would be done; the jobs as a picture:
+  what would be done; the jobs as an image:
     tools/benchmark.sh configs/benchmark/paper.yaml --dry-run
     tools/benchmark.sh configs/benchmark/paper.yaml --dag jobs.svg
   the paper's, on this machine's GPUs, whatever single jobs do; again after any interruption:
@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="pictures for mini.yaml: laid out as coco_mini, or any folder in COCO's format",
+        help="images for mini.yaml: laid out as coco_mini, or any folder in COCO's format",
     )
     parser.add_argument("--dag", type=Path, metavar="FILE", help="draw the jobs (.svg, .png), stop")
     parser.add_argument("--tables", action="store_true", help="only collect what is there")
@@ -58,9 +58,9 @@ def make_plan(path: Path):
     """The benchmark, its published rows and its plan."""
     from mmengine.logging import MMLogger
 
-    from slotcon_plugin.chain.benchmark_file import read_benchmark
-    from slotcon_plugin.chain.expand import Planner
-    from slotcon_plugin.chain.protocols import read_protocols
+    from slotcon_plugin.benchmark.planner import Planner
+    from slotcon_plugin.benchmark.protocols import read_protocols
+    from slotcon_plugin.benchmark.schema import read_benchmark
 
     MMLogger.get_instance("mmengine", log_level="WARNING")  # it names each variable of each config
     benchmark, protocols = read_benchmark(path), read_protocols(ROOT)
@@ -70,12 +70,12 @@ def make_plan(path: Path):
 
 def start(args: argparse.Namespace, options: list[str]) -> int:
     """Plan, run, collect. Returns Snakemake's exit status."""
-    from slotcon_plugin.chain import states
-    from slotcon_plugin.chain.clock import hold
-    from slotcon_plugin.engine.checkpoint import write_atomically
+    from slotcon_plugin.benchmark import job_states as states
+    from slotcon_plugin.benchmark.job_clock import hold
+    from slotcon_plugin.runtime.checkpoint_files import write_atomically
 
     if args.data:
-        from slotcon_plugin.chain.coco_folder import as_mini
+        from slotcon_plugin.benchmark.coco_folder import as_mini
 
         folder = as_mini(args.data.expanduser().absolute(), Path("work_dirs/benchmark/data"))
         os.environ["SLOTCON_DATA"] = str(folder.absolute())
@@ -84,7 +84,7 @@ def start(args: argparse.Namespace, options: list[str]) -> int:
     known = states.states_of(plan, work_dir)
     print(f"{benchmark.title}\n\n{states.describe_plan(plan, known, work_dir)}\n", flush=True)
     if args.dag:
-        from slotcon_plugin.chain.dag import draw_jobs
+        from slotcon_plugin.benchmark.dag import draw_jobs
 
         draw_jobs(plan, known).savefig(args.dag)
         print(f"written: {args.dag}")
@@ -109,7 +109,7 @@ def start(args: argparse.Namespace, options: list[str]) -> int:
 
 def snakemake(work_dir: Path, plan: Path, options: list[str], dry_run: bool) -> list[str]:
     """Snakemake's command line."""
-    from slotcon_plugin.chain.gpus import present_gpus
+    from slotcon_plugin.benchmark.gpus import present_gpus
 
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "tools/benchmark.smk")]
     command += ["--directory", str(work_dir), "--config", f"plan={plan}", *ALWAYS]
@@ -126,9 +126,9 @@ def snakemake(work_dir: Path, plan: Path, options: list[str], dry_run: bool) -> 
 
 def collect(benchmark, protocols, plan) -> int:
     """Write the tables and the report of the results that are there."""
-    from slotcon_plugin.chain.collect import build_table
-    from slotcon_plugin.chain.report import write_report
-    from slotcon_plugin.chain.tables import write_tables
+    from slotcon_plugin.benchmark.collect import build_table
+    from slotcon_plugin.benchmark.html_report import write_report
+    from slotcon_plugin.benchmark.result_tables import write_tables
 
     table = build_table(benchmark, protocols, plan)
     write_tables(table, benchmark.work_dir)
@@ -139,8 +139,8 @@ def collect(benchmark, protocols, plan) -> int:
 
 def work(argv: list[str]) -> None:
     """One job, as Snakemake starts it: `job PLAN NAME ATTEMPT`."""
-    from slotcon_plugin.chain.jobs import read_plan
-    from slotcon_plugin.chain.work import run_job
+    from slotcon_plugin.benchmark.jobs import read_plan
+    from slotcon_plugin.benchmark.run_job import run_job
 
     path, name, attempt = argv
     plan = read_plan(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -22,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", metavar="PATH", help="a folder of pictures, searched to any depth; or a glob"
+        "--data", metavar="PATH", help="a folder of images, searched to any depth; or a glob"
     )
     parser.add_argument(
         "--work-dir", default="work_dirs/demo", help="where results go (default: %(default)s)"
@@ -32,21 +32,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def demo_config(args: argparse.Namespace, source: str | list[str], pictures: int):
-    """The demo's config, fitted to the pictures and to this machine."""
-    from slotcon_plugin.engine.launch import fit_to_machine
-    from slotcon_plugin.engine.options import read_config
+def demo_config(args: argparse.Namespace, source: str | list[str], images: int):
+    """The demo's config, fitted to the images and to this machine."""
+    from slotcon_plugin.runtime.config_options import read_config
+    from slotcon_plugin.runtime.launch import fit_to_machine
 
     cfg = read_config(CONFIG)
     cfg.work_dir = args.work_dir
     cfg.randomness.seed = args.seed
     cfg.log_level = "WARNING"  # the bar stands in for the log lines
     cfg.train_dataloader.dataset.source = source
-    # An epoch is as many rounds over the pictures as make STEPS_AN_EPOCH batches, or one round.
+    # An epoch is as many rounds over the images as make STEPS_AN_EPOCH batches, or one round.
     wanted = STEPS_AN_EPOCH * cfg.train_dataloader.batch_size
-    rounds = max(1, -(-wanted // pictures))
+    rounds = max(1, -(-wanted // images))
     cfg.train_dataloader.sampler.rounds = rounds
-    steps_an_epoch = rounds * pictures // cfg.train_dataloader.batch_size
+    steps_an_epoch = rounds * images // cfg.train_dataloader.batch_size
     cfg.train_cfg.max_epochs = max(1, round(args.steps / steps_an_epoch))
     cfg.param_scheduler = dict(
         type="WarmupCosineLR", warmup=max(1, args.steps // 4), by_epoch=False
@@ -60,26 +60,26 @@ def run(args: argparse.Namespace) -> None:
     """Train and draw."""
     from mmengine.runner import Runner
 
-    from slotcon_plugin.data.decode import read_picture
-    from slotcon_plugin.data.samples import sample_photographs
-    from slotcon_plugin.data.sources import list_pictures
-    from slotcon_plugin.engine.scalars import read_curves
-    from slotcon_plugin.pictures.curves import draw_losses
-    from slotcon_plugin.pictures.groups import draw_groups, group_photographs
-    from slotcon_plugin.progress import ProgressBarHook
+    from slotcon_plugin.datasets.decode import read_image
+    from slotcon_plugin.datasets.sample_images import sample_photographs
+    from slotcon_plugin.datasets.sources import list_images
+    from slotcon_plugin.hooks.progress_bar_hook import ProgressBarHook
+    from slotcon_plugin.runtime.scalars import read_curves
+    from slotcon_plugin.visualization.curves import draw_losses
+    from slotcon_plugin.visualization.groups import draw_groups, group_photographs
 
     source = args.data or sample_photographs()
-    paths = list_pictures(source)
-    most = STEPS_AN_EPOCH * 16  # pictures an epoch can show; a larger folder is sampled
+    paths = list_images(source)
+    most = STEPS_AN_EPOCH * 16  # images an epoch can show; a larger folder is sampled
     if len(paths) > most:
-        print(f"[slotcon] {len(paths)} pictures found, {most} of them are used")
+        print(f"[slotcon] {len(paths)} images found, {most} of them are used")
         paths = sorted(random.Random(args.seed).sample(paths, most))
     work_dir = Path(args.work_dir)
-    print(f"[slotcon] {len(paths)} pictures; about {args.steps} steps; results in {work_dir}")
+    print(f"[slotcon] {len(paths)} images; about {args.steps} steps; results in {work_dir}")
 
     runner = Runner.from_cfg(demo_config(args, paths, len(paths)))
     runner.register_hook(ProgressBarHook())
-    shown = [read_picture(path) for path in paths if "motorcycle" not in path][:6]
+    shown = [read_image(path) for path in paths if "motorcycle" not in path][:6]
     before = group_photographs(runner.model, shown)
     started = time.monotonic()
     runner.train()

@@ -8,7 +8,7 @@ EXAMPLES = """
 example:
   python tools/draw_groups.py configs/pretrain/slotcon_r50_coco.py epoch_800.pth --out groups.png
 
-Without --pictures the first pictures of the config's training set are drawn.
+Without --images the first images of the config's training set are drawn.
 """
 
 
@@ -19,8 +19,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", help="the pretraining's config")
     parser.add_argument("checkpoint", help="a checkpoint of it")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the picture, .png")
-    parser.add_argument("--pictures", metavar="PATH", help="a folder, a glob or a list file")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the image, .png")
+    parser.add_argument("--images", metavar="PATH", help="a folder, a glob or a list file")
     parser.add_argument("--count", type=int, default=6, help="photographs (%(default)s)")
     parser.add_argument(
         "--cfg-options", nargs="+", metavar="KEY=VALUE", help="those of the training"
@@ -36,17 +36,17 @@ def draw(args: argparse.Namespace) -> None:
     from mmengine.registry import MODELS
 
     import slotcon_plugin  # noqa: F401  (registers the parts)
-    from slotcon_plugin.data.decode import read_picture
-    from slotcon_plugin.data.sources import list_pictures
-    from slotcon_plugin.engine.checkpoint import load_checkpoint_safely, write_atomically
-    from slotcon_plugin.engine.options import read_config
-    from slotcon_plugin.pictures.groups import draw_groups, group_photographs
-    from slotcon_plugin.transfer.evaluation import check_weights
+    from slotcon_plugin.datasets.decode import read_image
+    from slotcon_plugin.datasets.sources import list_images
+    from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely, write_atomically
+    from slotcon_plugin.runtime.config_options import read_config
+    from slotcon_plugin.transfer.test_setup import check_weights
+    from slotcon_plugin.visualization.groups import draw_groups, group_photographs
 
     cfg = read_config(args.config, args.cfg_options)
     dataset = cfg.train_dataloader.dataset
-    preset = None if args.pictures else dataset.get("preset")
-    paths = list_pictures(args.pictures or dataset.source, preset)[: args.count]
+    preset = None if args.images else dataset.get("preset")
+    paths = list_images(args.images or dataset.source, preset)[: args.count]
     checkpoint = load_checkpoint_safely(args.checkpoint)
     torch.manual_seed(checkpoint.get("meta", {}).get("seed") or 0)
     model = MODELS.build(cfg.model)
@@ -54,7 +54,7 @@ def draw(args: argparse.Namespace) -> None:
     check_weights(model, checkpoint, args.checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device)
-    photographs = [read_picture(path) for path in paths]
+    photographs = [read_image(path) for path in paths]
     rows = {"random weights": group_photographs(model, photographs)}
     model.load_state_dict(checkpoint["state_dict"])
     rows["after pretraining"] = group_photographs(model, photographs)

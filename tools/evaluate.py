@@ -2,9 +2,9 @@
 
   unsupervised   SlotCon's prototypes against classes: unsupervised semantic segmentation
   overcluster    k-means clusters of any encoder's features against classes
-  retrieval      label pixels by the most similar training pixels (dense nearest neighbours)
+  retrieval      label pixels by the most similar training pixels (dense nearest neighbors)
   probe          train one linear layer of every pixel on frozen features
-  knn            label whole pictures by the most similar training pictures
+  knn            label whole images by the most similar training images
 
 `tools/evaluate.py SUB-COMMAND --help` tells what each one takes. Results are printed as a table;
 --out writes all of them, class by class, as JSON.
@@ -26,16 +26,16 @@ networks (all but `unsupervised`; several of them are compared in one table):
 
 examples:
   the unsupervised protocol of COCO-Stuff 27, from COCO's panoptic annotations:
-    python tools/evaluate.py unsupervised epoch_800.pth --pictures coco/val2017 \\
+    python tools/evaluate.py unsupervised epoch_800.pth --images coco/val2017 \\
         --labels annotations/panoptic_val2017.json --labels-format panoptic
-  the same from COCO-Stuff's pixel maps, on a list of pictures, in 8 processes:
+  the same from COCO-Stuff's pixel maps, on a list of images, in 8 processes:
     torchrun --nproc-per-node 8 tools/evaluate.py unsupervised epoch_800.pth \\
-        --pictures coco/val2017 --labels stuffthingmaps/val2017 --list curated.txt
+        --images coco/val2017 --labels stuffthingmaps/val2017 --list curated.txt
   compare encoders on the same footing, a row each:
     python tools/evaluate.py overcluster random:resnet50 supervised:resnet50 epoch_800.pth \\
-        --clusters 27 100 500 --pictures coco/val2017 --labels stuffthingmaps/val2017
+        --clusters 27 100 500 --images coco/val2017 --labels stuffthingmaps/val2017
   retrieval on VOC:
-    python tools/evaluate.py retrieval epoch_800.pth --pictures VOC2012/JPEGImages \\
+    python tools/evaluate.py retrieval epoch_800.pth --images VOC2012/JPEGImages \\
         --labels VOC2012/SegmentationClass --labels-format voc \\
         --train-list VOC2012/ImageSets/Segmentation/train.txt \\
         --list VOC2012/ImageSets/Segmentation/val.txt
@@ -63,8 +63,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     one = commands.add_parser("overcluster", help="k-means clusters against classes")
     one.description = (
-        "Features of all pictures, of unit length, are clustered by k-means; each pixel goes to "
-        "the nearest centre; clusters are matched to classes. The same for every encoder, so that "
+        "Features of all images, of unit length, are clustered by k-means; each pixel goes to "
+        "the nearest center; clusters are matched to classes. The same for every encoder, so that "
         "encoders can be compared. Runs in several processes under torchrun."
     )
     _add_network(one)
@@ -72,11 +72,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_number(one, "--directions", positive, 200_000, "features that are clustered, at most")
     _add_matching(one)
     _add_pixels(one, "coco-stuff", 320)
-    _add_train(one, "to cluster", "the same pictures that are scored")
+    _add_train(one, "to cluster", "the same images that are scored")
 
-    one = commands.add_parser("retrieval", help="dense nearest neighbours")
+    one = commands.add_parser("retrieval", help="dense nearest neighbors")
     one.description = (
-        "Cells of training pictures are remembered with their labels; a cell of another picture "
+        "Cells of training images are remembered with their labels; a cell of another image "
         "gets the weighted labels of its nearest. Nothing is trained (Hummingbird, arXiv "
         "2306.01667)."
     )
@@ -84,7 +84,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_number(one, "--memory", positive, 100_000, "cells kept, at most")
     _add_search(one, 30, 0.02)
     _add_pixels(one, "voc", 512)
-    _add_train(one, "to remember", "all of --train-pictures")
+    _add_train(one, "to remember", "all of --train-images")
 
     one = commands.add_parser("probe", help="a linear layer of every pixel")
     one.description = (
@@ -95,15 +95,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_number(one, "--epochs", positive, 20, "of the training")
     _add_number(one, "--lr", positive_real, 0.1, "learning rate at the start")
     _add_pixels(one, "voc", 512)
-    _add_train(one, "to train on", "all of --train-pictures")
+    _add_train(one, "to train on", "all of --train-images")
 
-    one = commands.add_parser("knn", help="whole pictures, in a folder a class")
+    one = commands.add_parser("knn", help="whole images, in a folder a class")
     one.description = (
-        "Features, averaged over each picture, are compared; the nearest training pictures vote."
+        "Features, averaged over each image, are compared; the nearest training images vote."
     )
     _add_network(one)
     one.add_argument("--train", type=Path, required=True, help="folder with a folder a class")
-    one.add_argument("--pictures", type=Path, required=True, help="the same, to be classified")
+    one.add_argument("--images", type=Path, required=True, help="the same, to be classified")
     _add_number(one, "--size", positive, 224, "side of the square")
     _add_search(one, 20, 0.07)
     _add_common(one)
@@ -138,14 +138,14 @@ def _add_matching(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_search(parser: argparse.ArgumentParser, count: int, temperature: float) -> None:
-    _add_number(parser, "--neighbours", positive, count, "that vote")
+    _add_number(parser, "--neighbors", positive, count, "that vote")
     _add_number(parser, "--temperature", positive_real, temperature, "of the weights")
     parser.add_argument("--search", choices=("torch", "faiss"), default="torch", help="%(default)s")
 
 
 def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) -> None:
     parser.add_argument(
-        "--pictures", required=True, metavar="PATH", help="a folder, a glob or a list file"
+        "--images", required=True, metavar="PATH", help="a folder, a glob or a list file"
     )
     parser.add_argument(
         "--labels", required=True, metavar="PATH", help="a folder of PNG maps, or a panoptic JSON"
@@ -156,21 +156,21 @@ def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) 
         default=labels_format,
         help="default: %(default)s",
     )
-    parser.add_argument("--list", metavar="FILE", help="names of the pictures to score, one a line")
+    parser.add_argument("--list", metavar="FILE", help="names of the images to score, one a line")
     _add_number(parser, "--size", positive, size, "side of the square")
     _add_common(parser)
 
 
 def _add_train(parser: argparse.ArgumentParser, what: str, default: str) -> None:
     parser.add_argument(
-        "--train-list", metavar="FILE", help=f"names of the pictures {what}; default: {default}"
+        "--train-list", metavar="FILE", help=f"names of the images {what}; default: {default}"
     )
-    parser.add_argument("--train-pictures", metavar="PATH", help="default: --pictures")
+    parser.add_argument("--train-images", metavar="PATH", help="default: --images")
     parser.add_argument("--train-labels", metavar="PATH", help="default: --labels")
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    _add_number(parser, "--batch-size", positive, 16, "pictures at a time")
+    _add_number(parser, "--batch-size", positive, 16, "images at a time")
     _add_number(parser, "--workers", natural, 0, "processes that read")
     parser.add_argument("--device", help="default: a GPU where there is one")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the results as JSON")
@@ -191,31 +191,31 @@ def open_network(source: str, args: argparse.Namespace):
     return Projected(open_groups(source, args.part or "teacher"))
 
 
-def open_pictures(args: argparse.Namespace) -> tuple:
-    """The pictures to learn from, None if there are none, and those to score."""
-    from slotcon_plugin.data.labelled import LabelledPictures
+def open_images(args: argparse.Namespace) -> tuple:
+    """The images to learn from, None if there are none, and those to score."""
     from slotcon_plugin.errors import ConfigError
     from slotcon_plugin.evaluation.batches import check_apart
     from slotcon_plugin.evaluation.knn import ClassFolders
+    from slotcon_plugin.evaluation.labeled_images import LabeledImages
 
     if args.command == "knn":
         train = ClassFolders(args.train, size=args.size)
-        test = ClassFolders(args.pictures, train.classes, args.size)
-        check_apart(train, test, "Name another folder with --train or --pictures.")
+        test = ClassFolders(args.images, train.classes, args.size)
+        check_apart(train, test, "Name another folder with --train or --images.")
         return train, test
-    test = LabelledPictures(args.pictures, args.labels, args.labels_format, args.size, args.list)
+    test = LabeledImages(args.images, args.labels, args.labels_format, args.size, args.list)
     own = args.command != "unsupervised" and (
-        args.train_list or args.train_pictures or args.train_labels
+        args.train_list or args.train_images or args.train_labels
     )
     if not own:
         if args.command in ("retrieval", "probe"):
             raise ConfigError(
-                f"{args.command} learns from other pictures than it scores: name them with "
-                "--train-list, or with --train-pictures and --train-labels."
+                f"{args.command} learns from other images than it scores: name them with "
+                "--train-list, or with --train-images and --train-labels."
             )
         return None, test
-    pictures, labels = args.train_pictures or args.pictures, args.train_labels or args.labels
-    train = LabelledPictures(pictures, labels, args.labels_format, args.size, args.train_list)
+    images, labels = args.train_images or args.images, args.train_labels or args.labels
+    train = LabeledImages(images, labels, args.labels_format, args.size, args.train_list)
     if args.command != "overcluster":  # which does not see the labels
         check_apart(train, test, "Choose others with --list and --train-list.")
     return train, test
@@ -223,7 +223,8 @@ def open_pictures(args: argparse.Namespace) -> tuple:
 
 def score(network, train, test, reading, args: argparse.Namespace) -> dict:
     """What the sub-command finds of one network."""
-    from slotcon_plugin.evaluation import knn, probe, retrieval, segmentation
+    from slotcon_plugin.evaluation import knn, probe, retrieval
+    from slotcon_plugin.evaluation import unsupervised_segmentation as segmentation
     from slotcon_plugin.evaluation.faiss_memory import SEARCHES
 
     if args.command == "unsupervised":
@@ -234,24 +235,24 @@ def score(network, train, test, reading, args: argparse.Namespace) -> dict:
             network, test, args.clusters, args.matching, reading, train, args.directions, args.seed
         )
     if args.command == "retrieval":
-        choices = args.neighbours, args.temperature, args.memory, SEARCHES[args.search], args.seed
+        choices = args.neighbors, args.temperature, args.memory, SEARCHES[args.search], args.seed
         return retrieval.retrieve(network, train, test, reading, *choices)
     if args.command == "probe":
         return probe.probe(network, train, test, reading, args.epochs, args.lr, seed=args.seed)
-    choices = args.neighbours, args.temperature, SEARCHES[args.search]
+    choices = args.neighbors, args.temperature, SEARCHES[args.search]
     return knn.classify(network, train, test, reading, *choices)
 
 
 def evaluate(args: argparse.Namespace, device: str) -> None:
     """Run the sub-command, print and write what it found."""
     from slotcon_plugin.evaluation.batches import NoBar, Reading
-    from slotcon_plugin.evaluation.report import Run, show, write_results
+    from slotcon_plugin.evaluation.evaluation_report import Run, show, write_results
+    from slotcon_plugin.evaluation.progress import ProgressBar
     from slotcon_plugin.functional.collectives import rank
-    from slotcon_plugin.progress import ProgressBar
 
     reading = Reading(device, args.batch_size, args.workers, NoBar if args.quiet else ProgressBar)
     networks = [open_network(source, args) for source in args.network]
-    train, test = open_pictures(args)
+    train, test = open_images(args)
     runs = []
     for source, network in zip(args.network, networks, strict=True):
         results = score(network.to(device), train, test, reading, args)
@@ -267,9 +268,9 @@ def evaluate(args: argparse.Namespace, device: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
-    from slotcon_plugin.engine.launch import join_processes, leave_processes, processes
     from slotcon_plugin.errors import SlotConError
     from slotcon_plugin.evaluation.batches import default_device
+    from slotcon_plugin.runtime.launch import join_processes, leave_processes, processes
 
     try:
         number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")

@@ -56,9 +56,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def export_encoder(args: argparse.Namespace) -> tuple[bytes, str]:
     """An encoder for another library: the file's bytes and the report."""
-    from slotcon_plugin.weights import read_encoder
-    from slotcon_plugin.weights.export import check_target, export, usage
-    from slotcon_plugin.weights.report import report_encoder
+    from slotcon_plugin.checkpoints import read_encoder
+    from slotcon_plugin.checkpoints.conversion_report import report_encoder
+    from slotcon_plugin.checkpoints.export import check_target, export, usage
 
     check_target(args.to, args.out.suffix)
     encoder = read_encoder(args.checkpoint, args.part)
@@ -69,10 +69,10 @@ def export_encoder(args: argparse.Namespace) -> tuple[bytes, str]:
 
 def convert_checkpoint(args: argparse.Namespace) -> tuple[bytes, str]:
     """A full checkpoint in the other format: the file's bytes and the report."""
+    from slotcon_plugin.checkpoints.containers import pth_bytes, read_file
+    from slotcon_plugin.checkpoints.conversion_report import report_checkpoint
+    from slotcon_plugin.checkpoints.published import to_ours, to_published
     from slotcon_plugin.errors import CheckpointError
-    from slotcon_plugin.weights.containers import pth_bytes, read_file
-    from slotcon_plugin.weights.convert import to_ours, to_published
-    from slotcon_plugin.weights.report import report_checkpoint
 
     if args.out.suffix != ".pth":
         raise CheckpointError(
@@ -90,8 +90,8 @@ def convert_checkpoint(args: argparse.Namespace) -> tuple[bytes, str]:
 def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
-    from slotcon_plugin.engine.checkpoint import write_atomically
     from slotcon_plugin.errors import CheckpointError, SlotConError
+    from slotcon_plugin.runtime.checkpoint_files import write_atomically
 
     try:
         if args.out.exists() and args.checkpoint.exists() and args.out.samefile(args.checkpoint):

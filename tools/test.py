@@ -50,19 +50,19 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate; the metrics by name, as the log has them."""
     from mmengine.runner import Runner
 
-    from slotcon_plugin.engine import checkpoint
-    from slotcon_plugin.engine.launch import (
+    from slotcon_plugin.runtime import checkpoint_files as checkpoint
+    from slotcon_plugin.runtime.config_options import explain_build_error, read_config
+    from slotcon_plugin.runtime.launch import (
         fit_loggers,
         fit_to_processes,
         fit_workers,
         leave_processes,
         process_number,
     )
-    from slotcon_plugin.engine.options import explain_build_error, read_config
-    from slotcon_plugin.engine.scalars import note_pictures
-    from slotcon_plugin.transfer.evaluation import check_weights, keep_only_test
-    from slotcon_plugin.transfer.layout import check_layout
-    from slotcon_plugin.transfer.machine import fit_batch_norm
+    from slotcon_plugin.runtime.scalars import note_images
+    from slotcon_plugin.transfer.data_layout import check_layout
+    from slotcon_plugin.transfer.fit_transfer import fit_batch_norm
+    from slotcon_plugin.transfer.test_setup import check_weights, keep_only_test
 
     checkpoint.use_safe_loader()
     weights = checkpoint.load_checkpoint_safely(args.checkpoint)
@@ -85,7 +85,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
         check_weights(runner.model, weights, args.checkpoint)
         metrics = runner.test()
         if process_number(args.launcher) == 0:
-            note_pictures(cfg.work_dir, evaluated=len(runner.test_dataloader.dataset))
+            note_images(cfg.work_dir, evaluated=len(runner.test_dataloader.dataset))
     except (KeyError, TypeError, ValueError) as error:
         explained = explain_build_error(error)
         if explained is None:
@@ -98,9 +98,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
-    from slotcon_plugin.engine.checkpoint import write_atomically
-    from slotcon_plugin.engine.launch import process_number
     from slotcon_plugin.errors import SlotConError
+    from slotcon_plugin.runtime.checkpoint_files import write_atomically
+    from slotcon_plugin.runtime.launch import process_number
 
     try:
         metrics = evaluate(args)

@@ -13,7 +13,7 @@ EXAMPLES = """
 examples:
   one process, GPU or CPU:
     python tools/train.py configs/pretrain/slotcon_r18_demo.py \
-        --cfg-options train_dataloader.dataset.source=/my/pictures
+        --cfg-options train_dataloader.dataset.source=/my/images
   the paper's pretraining on 8 GPUs:
     tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
   see what would happen, without training:
@@ -28,7 +28,7 @@ examples:
   start from the weights of an earlier training, steps counted from 0:
     python tools/train.py CONFIG --cfg-options load_from=epoch_100.pth
 
-environment: COCO_ROOT, IMAGENET_ROOT, DATA_ROOT (where the pictures are), SLOTCON_WORK_DIR (where
+environment: COCO_ROOT, IMAGENET_ROOT, DATA_ROOT (where the images are), SLOTCON_WORK_DIR (where
 results go), CUDA_VISIBLE_DEVICES (an empty value trains on the CPU), VOC_ROOT, CITYSCAPES_ROOT,
 ADE_ROOT (data of the transfers), SLOTCON_BACKBONE (their backbone, as --backbone).
 """
@@ -99,9 +99,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def settle_config(args: argparse.Namespace, say):
     """The config with the command line in it, fitted to this machine."""
-    from slotcon_plugin.engine.launch import fit_to_machine, processes
-    from slotcon_plugin.engine.options import check_optimizer, read_config
-    from slotcon_plugin.transfer.machine import fit_transfer
+    from slotcon_plugin.runtime.config_options import check_optimizer, read_config
+    from slotcon_plugin.runtime.launch import fit_to_machine, processes
+    from slotcon_plugin.transfer.fit_transfer import fit_transfer
 
     cfg = read_config(args.config, args.cfg_options)
     check_optimizer(cfg)
@@ -125,7 +125,7 @@ def settle_config(args: argparse.Namespace, say):
 
 def settle_start(cfg, args: argparse.Namespace, say) -> None:
     """Choose and check the checkpoint that training starts from."""
-    from slotcon_plugin.engine import checkpoint
+    from slotcon_plugin.runtime import checkpoint_files as checkpoint
 
     checkpoint.use_safe_loader()
     wanted = args.resume
@@ -158,13 +158,13 @@ def train(args: argparse.Namespace) -> None:
     """Train, or print the plan."""
     from mmengine.runner import Runner
 
-    from slotcon_plugin.engine.launch import leave_processes, processes
-    from slotcon_plugin.engine.options import explain_build_error
-    from slotcon_plugin.engine.plan import check_enough_pictures, describe_plan
-    from slotcon_plugin.engine.scalars import note_pictures
-    from slotcon_plugin.transfer.layout import check_listed_files
-    from slotcon_plugin.transfer.machine import is_transfer, name_backbone
-    from slotcon_plugin.transfer.plan import describe_transfer
+    from slotcon_plugin.runtime.config_options import explain_build_error
+    from slotcon_plugin.runtime.launch import leave_processes, processes
+    from slotcon_plugin.runtime.scalars import note_images
+    from slotcon_plugin.runtime.training_plan import check_enough_images, describe_plan
+    from slotcon_plugin.transfer.data_layout import check_listed_files
+    from slotcon_plugin.transfer.fit_transfer import is_transfer, name_backbone
+    from slotcon_plugin.transfer.transfer_plan import describe_transfer
 
     rank, world_size = processes(args.launcher)
 
@@ -186,9 +186,9 @@ def train(args: argparse.Namespace) -> None:
         runner = Runner.from_cfg(cfg)
         if is_transfer(cfg):
             check_listed_files(runner.train_dataloader.dataset, cfg)
-        check_enough_pictures(runner.train_dataloader)
+        check_enough_images(runner.train_dataloader)
         if rank == 0:
-            note_pictures(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
+            note_images(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
         runner.train()
     except (KeyError, TypeError, ValueError) as error:
         explained = explain_build_error(error)
@@ -202,8 +202,8 @@ def train(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
-    from slotcon_plugin.engine.launch import process_number
     from slotcon_plugin.errors import DataError, SlotConError, TrainingStopped
+    from slotcon_plugin.runtime.launch import process_number
 
     try:
         train(args)

@@ -1,13 +1,13 @@
-"""detectron2's Mask R-CNN with ResNet-18 on six pictures, by MMEngine's Runner: does it learn?
+"""detectron2's Mask R-CNN with ResNet-18 on six images, by MMEngine's Runner: does it learn?
 
 Paper:    none; a check that a detector overfits, from a backbone that tools/train.py pretrained.
 Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py \
               configs/det/detectron2_mask_rcnn_r18_mini.py --backbone FILE
-Data:     as mask_rcnn_r18_mini.py, the same six pictures.
+Data:     as mask_rcnn_r18_mini.py, the same six images.
 Needs:    detectron2, found by mmdet's Detectron2Wrapper.
 Cost:     160 iterations of all six, long side 320; heads and FPN of half the width, 128 sampled
-          boxes a picture.
-Expected: on its own training pictures, measured: box AP 94.5, AP50 100; mask AP 82.1,
+          boxes an image.
+Expected: on its own training images, measured: box AP 94.5, AP50 100; mask AP 82.1,
           AP50 100 (docs/transfers.md).
 """
 
@@ -39,7 +39,7 @@ six = dict(
     data_root=data_root,
     ann_file="instances.json",
     data_prefix=dict(img="images/"),
-    indices=[0, 6, 8, 9, 10, 20],  # of the pictures that have objects
+    indices=[0, 6, 8, 9, 10, 20],  # of the images that have objects
 )
 total_batch_size = 6
 train_dataloader = dict(

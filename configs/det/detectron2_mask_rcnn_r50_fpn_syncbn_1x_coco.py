@@ -5,11 +5,11 @@ Command:  tools/dist_train.sh configs/det/detectron2_mask_rcnn_r50_fpn_syncbn_1x
               --backbone FILE
 Data:     COCO 2017 with annotations; COCO_ROOT.
 Needs:    detectron2 (its installation page says how), found by mmdet's Detectron2Wrapper.
-Cost:     90,000 iterations of 16 pictures: 1.44 million pictures.
+Cost:     90,000 iterations of 16 images: 1.44 million images.
 Expected: SlotCon, COCO, 800 epochs: 41.0 box AP, 37.0 mask AP (published, by detectron2's own
           trainer; not measured with this code yet).
 
-The model is detectron2's to the last layer; data pipeline, optimiser and schedule are those of
+The model is detectron2's to the last layer; data pipeline, optimizer and schedule are those of
 _base_/coco_1x.py. A model on a CPU needs detector.device='cpu': tools/train.py writes it.
 """
 
@@ -17,7 +17,7 @@ _base_ = ["_base_/coco_1x.py"]
 
 model = dict(
     type="Detectron2Wrapper",
-    bgr_to_rgb=True,  # pictures are read as BGR; mean and std below are RGB's
+    bgr_to_rgb=True,  # images are read as BGR; mean and std below are RGB's
     detector=dict(
         meta_architecture="GeneralizedRCNN",
         device="cuda",

@@ -1,15 +1,15 @@
-"""Mask R-CNN with ResNet-18 on six pictures: does the whole chain learn? Minutes on a CPU.
+"""Mask R-CNN with ResNet-18 on six images: does the whole chain learn? Minutes on a CPU.
 
 Paper:    none; a check that a detector overfits, from a backbone that tools/train.py pretrained.
 Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/det/mask_rcnn_r18_mini.py \
               --backbone FILE
 Data:     a folder with images/ and instances.json (COCO's format); SLOTCON_DATA names it. Six of
-          the first pictures of instances.json, in coco_mini landscapes with at most four objects,
+          the first images of instances.json, in coco_mini landscapes with at most four objects,
           are trained on and evaluated on.
 Cost:     160 iterations of all six, long side 320; heads and FPN of half the width, 128 sampled
-          boxes a picture. With all of them in every batch, batch norm sees the same in training
+          boxes an image. With all of them in every batch, batch norm sees the same in training
           and in evaluation.
-Expected: on its own training pictures, measured: box AP 96.4, AP50 100; mask AP 88.0, AP50 100
+Expected: on its own training images, measured: box AP 96.4, AP50 100; mask AP 88.0, AP50 100
           (docs/transfers.md).
 """
 
@@ -40,7 +40,7 @@ six = dict(
     data_root=data_root,
     ann_file="instances.json",
     data_prefix=dict(img="images/"),
-    indices=[0, 6, 8, 9, 10, 20],  # of the pictures that have objects
+    indices=[0, 6, 8, 9, 10, 20],  # of the images that have objects
 )
 total_batch_size = 6
 train_dataloader = dict(

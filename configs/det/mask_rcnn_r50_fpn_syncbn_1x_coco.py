@@ -3,14 +3,14 @@
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); He et al., "Mask R-CNN" (arXiv 1703.06870).
 Command:  tools/dist_train.sh configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py 8 --backbone FILE
 Data:     COCO 2017 with annotations; COCO_ROOT.
-Cost:     90,000 iterations of 16 pictures: 1.44 million pictures, 12.2 epochs of the 117,266 that
+Cost:     90,000 iterations of 16 images: 1.44 million images, 12.2 epochs of the 117,266 that
           have objects.
 Expected: SlotCon, COCO, 800 epochs: 41.0 box AP, 37.0 mask AP; random weights 32.8 and 29.9;
           supervised 39.7 and 35.9. Published numbers of detectron2's Mask R-CNN with this
           protocol, not measured with this code yet; how mmdet's differs: docs/transfers.md.
 
 What is not mmdet's usual Mask R-CNN:
-- synchronised batch norm in backbone, FPN, box head and mask head; nothing is frozen;
+- synchronized batch norm in backbone, FPN, box head and mask head; nothing is frozen;
 - a box head of 4 convolutions and 1 linear layer;
 - batch-norm statistics measured over 200 batches before each evaluation;
 - match_low_quality False in the second stage, as in detectron2.

@@ -1,21 +1,21 @@
-"""SlotCon, ResNet-18 at stride 16, small pictures: for one's own folder, a CPU, a first look.
+"""SlotCon, ResNet-18 at stride 16, small images: for one's own folder, a CPU, a first look.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); this recipe is ours.
-Command:  DATA_ROOT=/my/pictures python tools/train.py configs/pretrain/slotcon_r18_demo.py
+Command:  DATA_ROOT=/my/images python tools/train.py configs/pretrain/slotcon_r18_demo.py
           with 2 processes: tools/dist_train.sh configs/pretrain/slotcon_r18_demo.py 2
-Data:     any folder of pictures, searched to any depth. DATA_ROOT, or
+Data:     any folder of images, searched to any depth. DATA_ROOT, or
           --cfg-options train_dataloader.dataset.source=PATH, names it.
-Cost:     1.5 s a step on 2 CPU cores; 100 epochs of 1,000 pictures are 6,200 steps. Fewer than 16
-          pictures: +train_dataloader.sampler.rounds=N shows each N times an epoch.
-Expected: groups that follow the regions of the pictures; nothing to transfer.
+Cost:     1.5 s a step on 2 CPU cores; 100 epochs of 1,000 images are 6,200 steps. Fewer than 16
+          images: +train_dataloader.sampler.rounds=N shows each N times an epoch.
+Expected: groups that follow the regions of the images; nothing to transfer.
 
 What differs from the paper's recipe, and why:
 - three stages of ResNet-18: stride 16, so that a view of 128 pixels has 8 x 8 places to group;
-- 16 prototypes and narrow layers: a few dozen pictures hold few kinds of things;
-- crops of at least a fifth of the picture: with 0.08 of a small picture little is left to see;
+- 16 prototypes and narrow layers: a few dozen images hold few kinds of things;
+- crops of at least a fifth of the image: with 0.08 of a small image little is left to see;
 - teacher momentum 0.9: at 0.99 the teacher would lag behind by a hundred of a few hundred steps;
 - lr 3.0 for a batch of 16: 48 times the paper's rule, for a training of a few hundred steps on a
-  few dozen pictures. A longer one was not tried; the paper's rule would be lr=0.0625.
+  few dozen images. A longer one was not tried; the paper's rule would be lr=0.0625.
 """
 
 _base_ = ["_base_/slotcon_r50.py"]
@@ -33,8 +33,8 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=2,
     dataset=dict(
-        type="UnlabelledPictures",
-        source="{{$DATA_ROOT:data/pictures}}",
+        type="UnlabeledImages",
+        source="{{$DATA_ROOT:data/images}}",
         views=dict(type="TwoViews", size=128, scale=(0.2, 1.0)),
     ),
 )

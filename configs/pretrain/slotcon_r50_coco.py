@@ -4,10 +4,10 @@ Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
 Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
 Fastest:  python tools/train.py configs/pretrain/slotcon_r50_coco.py --amp bf16 --compile
           --cfg-options model.channels_last=True (one GPU; docs/speed.md).
-Data:     every picture of train2017 (118,287), no labels. COCO_ROOT, or
+Data:     every image of train2017 (118,287), no labels. COCO_ROOT, or
           --cfg-options train_dataloader.dataset.source=PATH, names the folder of train2017/.
-Cost:     8 GPUs x 64 pictures. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
-          94.6 million pictures seen (two views of each).
+Cost:     8 GPUs x 64 images. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
+          94.6 million images seen (two views of each).
           Hours and memory: not measured yet.
 Expected: Mask R-CNN R50-FPN 1x on COCO, teacher's encoder: 41.0 box AP, 37.0 mask AP; Cityscapes
           76.2, VOC 71.6, ADE20K 39.0 mIoU (paper's summary; AP also in its README). Published
@@ -17,7 +17,7 @@ Expected: Mask R-CNN R50-FPN 1x on COCO, teacher's encoder: 41.0 box AP, 37.0 ma
 _base_ = ["_base_/slotcon_r50.py"]
 
 train_dataloader = dict(
-    dataset=dict(type="UnlabelledPictures", source="{{$COCO_ROOT:data/coco}}", preset="coco")
+    dataset=dict(type="UnlabeledImages", source="{{$COCO_ROOT:data/coco}}", preset="coco")
 )
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=800)
 work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/slotcon_r50_coco}}"

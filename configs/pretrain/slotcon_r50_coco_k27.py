@@ -2,10 +2,10 @@
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
 Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_coco_k27.py 8
-Data:     every picture of train2017 (118,287), no labels. COCO_ROOT, or
+Data:     every image of train2017 (118,287), no labels. COCO_ROOT, or
           --cfg-options train_dataloader.dataset.source=PATH, names the folder of train2017/.
-Cost:     8 GPUs x 64 pictures. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
-          94.6 million pictures seen (two views of each).
+Cost:     8 GPUs x 64 images. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
+          94.6 million images seen (two views of each).
           Hours and memory: not measured yet.
 Expected: unsupervised COCO-Stuff 27: 18.26 mIoU, 42.36 pixel accuracy (paper's summary).
           tools/evaluate.py unsupervised. Published numbers, not measured with this code yet.
@@ -19,7 +19,7 @@ _base_ = ["_base_/slotcon_r50.py"]
 
 model = dict(head=dict(prototypes=dict(num_prototypes=27)))
 train_dataloader = dict(
-    dataset=dict(type="UnlabelledPictures", source="{{$COCO_ROOT:data/coco}}", preset="coco")
+    dataset=dict(type="UnlabeledImages", source="{{$COCO_ROOT:data/coco}}", preset="coco")
 )
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=800)
 work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/slotcon_r50_coco_k27}}"

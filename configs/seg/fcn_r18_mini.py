@@ -1,4 +1,4 @@
-"""FCN with ResNet-18 on eight pictures: does the whole chain learn? Minutes on a CPU.
+"""FCN with ResNet-18 on eight images: does the whole chain learn? Minutes on a CPU.
 
 Paper:    none; a check that FCN overfits, from a backbone that tools/train.py pretrained.
 Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/seg/fcn_r18_mini.py \
@@ -7,7 +7,7 @@ Data:     a folder with images/, voc21/ (label maps with VOC's classes) and trai
           SLOTCON_DATA names it. Eight of the first twenty names, in coco_mini those with large
           objects, are trained on and evaluated on.
 Cost:     160 iterations of 4 crops of 320 x 320.
-Expected: on its own training pictures, measured: mIoU 85.3 (docs/transfers.md).
+Expected: on its own training images, measured: mIoU 85.3 (docs/transfers.md).
 """
 
 _base_ = ["_base_/fcn.py"]

@@ -1,4 +1,4 @@
-"""FCN, ResNet-50, Cityscapes: the paper's transfer without the published normalisation quirk.
+"""FCN, ResNet-50, Cityscapes: the paper's transfer without the published normalization quirk.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288). This variant is ours.
 Command:  tools/dist_train.sh configs/seg/fcn_r50_cityscapes_corrected.py 8 --backbone FILE
@@ -6,7 +6,7 @@ Data:     as fcn_r50_cityscapes.py
 Cost:     as fcn_r50_cityscapes.py
 Expected: not known; 76.2 mIoU is published for the configuration with the quirk.
 
-Pixels of 0-255 are normalised as in pretraining; all else is fcn_r50_cityscapes.py.
+Pixels of 0-255 are normalized as in pretraining; all else is fcn_r50_cityscapes.py.
 """
 
 _base_ = ["fcn_r50_cityscapes.py"]

@@ -2,14 +2,14 @@
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); Long et al., FCN (arXiv 1411.4038).
 Command:  tools/dist_train.sh configs/seg/fcn_r50_voc12aug.py 8 --backbone FILE
-Data:     VOC 2012 train and SBD's additional pictures (10,582) to val (1,449); VOC_ROOT names the
+Data:     VOC 2012 train and SBD's additional images (10,582) to val (1,449); VOC_ROOT names the
           folder VOC2012.
 Cost:     30,000 iterations of 16 crops of 513 x 513: 480,000 crops, 45 epochs.
 Expected: SlotCon, COCO, 800 epochs: 71.6 mIoU. Published number, not measured with this code yet;
           the paper does not say of how many runs: report mean and spread over seeds.
 
 Quirk of the published config, kept: mean and std are those of pixels of 0-1, the pixels are 0-255.
-The backbone so sees pictures 255 times as bright as in pretraining; its batch norms take that up.
+The backbone so sees images 255 times as bright as in pretraining; its batch norms take that up.
 fcn_r50_voc12aug_corrected.py is the same without it.
 """
 
@@ -45,7 +45,7 @@ model = dict(
     ),
     decode_head=dict(num_classes=21),
 )
-labelled = dict(type="PascalVOCDataset", data_root=data_root, pipeline=train_pipeline)
+labeled = dict(type="PascalVOCDataset", data_root=data_root, pipeline=train_pipeline)
 train_dataloader = dict(
     batch_size=2,
     num_workers=4,
@@ -56,12 +56,12 @@ train_dataloader = dict(
         type="ConcatDataset",
         datasets=[
             dict(
-                **labelled,
+                **labeled,
                 data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClass"),
                 ann_file="ImageSets/Segmentation/train.txt",
             ),
             dict(
-                **labelled,
+                **labeled,
                 data_prefix=dict(img_path="JPEGImages", seg_map_path="SegmentationClassAug"),
                 ann_file="ImageSets/Segmentation/aug.txt",
             ),

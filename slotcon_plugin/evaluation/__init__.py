@@ -2,12 +2,12 @@
 
 ==============  ============================================================================
 `networks`      the frozen networks: an encoder from anywhere, or SlotCon's grouping
-`batches`       labelled pictures in batches, shared among processes, with progress
+`batches`       labeled images in batches, shared among processes, with progress
 `segmentation`  prototypes or k-means clusters against classes
-`memory`        nearest neighbours by plain torch; by faiss in `faiss_memory`
-`retrieval`     dense nearest-neighbour retrieval
+`memory`        nearest neighbors by plain torch; by faiss in `faiss_memory`
+`retrieval`     dense nearest-neighbor retrieval
 `probe`         a linear classifier of every pixel
-`knn`           nearest-neighbour classification of whole pictures
+`knn`           nearest-neighbor classification of whole images
 `report`        results as tables and as JSON
 ==============  ============================================================================
 """

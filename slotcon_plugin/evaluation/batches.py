@@ -1,4 +1,4 @@
-"""Pictures in batches: every process its own, each picture once, with progress."""
+"""Images in batches: every process its own, each image once, with progress."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ class Bar(Protocol):
 class NoBar:
     """Shows nothing. Takes what opens a bar: how many there are, a title, the unit's name."""
 
-    def __init__(self, total: int, title: str, unit: str = "picture"):
+    def __init__(self, total: int, title: str, unit: str = "image"):
         pass
 
     def __enter__(self):
@@ -41,7 +41,7 @@ class NoBar:
 
 
 class Reading(NamedTuple):
-    """How pictures are read and where they go."""
+    """How images are read and where they go."""
 
     device: str | torch.device = "cpu"  # where the network runs
     batch_size: int = 16
@@ -50,28 +50,28 @@ class Reading(NamedTuple):
 
 
 def check_enough(dataset: Dataset) -> None:
-    """Every process must have a picture.
+    """Every process must have an image.
 
     Raises:
-        ConfigError: there are fewer pictures than processes.
+        ConfigError: there are fewer images than processes.
     """
     if len(dataset) < world_size():
         raise ConfigError(
-            f"{world_size()} processes for {len(dataset)} pictures: start at most as many."
+            f"{world_size()} processes for {len(dataset)} images: start at most as many."
         )
 
 
 def check_apart(train: Dataset, test: Dataset, advice: str) -> None:
     """What is scored must not have been learned from.
 
-    Folders that are links are followed, links to single pictures are not: ImageNet has a million.
+    Folders that are links are followed, links to single images are not: ImageNet has a million.
 
     Args:
-        train, test: data sets whose `items` begin with the picture's path.
+        train, test: data sets whose `items` begin with the image's path.
         advice: what to do about it.
 
     Raises:
-        ConfigError: they share pictures.
+        ConfigError: they share images.
     """
     real = cache(os.path.realpath)
     learned, scored = (
@@ -81,7 +81,7 @@ def check_apart(train: Dataset, test: Dataset, advice: str) -> None:
     shared = learned & scored
     if shared:
         raise ConfigError(
-            f"{len(shared)} of the {len(scored)} pictures that are scored would be learned from "
+            f"{len(shared)} of the {len(scored)} images that are scored would be learned from "
             f"too (first: {min(shared)}), and each would find itself. {advice}"
         )
 
@@ -92,10 +92,10 @@ def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str
     Args:
         dataset: gives dicts of tensors of one size.
         reading: batches and where they go.
-        title: what the bar says, in front of pictures done and time left.
+        title: what the bar says, in front of images done and time left.
 
     Raises:
-        ConfigError: there are fewer pictures than processes.
+        ConfigError: there are fewer images than processes.
     """
     check_enough(dataset)
     mine = Subset(dataset, range(rank(), len(dataset), world_size()))
@@ -103,7 +103,7 @@ def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str
     loader = DataLoader(
         mine, reading.batch_size, num_workers=reading.workers, generator=torch.Generator()
     )
-    with reading.bar(len(mine), title, "picture") as bar:
+    with reading.bar(len(mine), title, "image") as bar:
         for batch in loader:
             yield {name: value.to(reading.device) for name, value in batch.items()}
             bar.update(len(batch["inputs"]))
@@ -115,7 +115,7 @@ def encode(
     """Features and labels of this process's share, in main memory that is allocated once.
 
     Args:
-        features: from uint8 pictures (b, 3, h, w) to (b, ...).
+        features: from uint8 images (b, 3, h, w) to (b, ...).
         dataset, reading, title: as of `batches`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Nearest-neighbour classification of whole pictures, in folders by class as ImageNet is."""
+"""Nearest-neighbor classification of whole images, in folders by class as ImageNet is."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,20 +8,20 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..data.decode import UnreadablePicture, read_picture
-from ..data.labelled import centre_square, to_tensor
-from ..data.sources import list_pictures
+from ..datasets.decode import UnreadableImage, read_image
+from ..datasets.sources import list_images
 from ..errors import ConfigError, DataError
 from ..functional.collectives import world_size
-from ..functional.neighbours import weighted_vote
+from ..functional.neighbors import weighted_vote
 from .batches import Reading, encode
-from .memory import Neighbours, TorchNeighbours
+from .feature_memory import Neighbors, TorchNeighbors
+from .labeled_images import center_square, to_tensor
 
-QUERIES = 1024  # pictures that are looked up at a time; bounds the votes: a number for each class
+QUERIES = 1024  # images that are looked up at a time; bounds the votes: a number for each class
 
 
 class ClassFolders(Dataset):
-    """A folder with one folder of pictures for each class.
+    """A folder with one folder of images for each class.
 
     Args:
         root: the folder.
@@ -43,9 +43,9 @@ class ClassFolders(Dataset):
                 else f"{root} has no folders. Expected one for each class."
             )
         number = {name: i for i, name in enumerate(self.classes)}
-        self.items = [(path, number[name]) for name in found for path in list_pictures(root / name)]
+        self.items = [(path, number[name]) for name in found for path in list_images(root / name)]
         self.source = dict(folder=str(root))
-        self.selection = f"the {len(self.items)} pictures of {root}"
+        self.selection = f"the {len(self.items)} images of {root}"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -53,11 +53,11 @@ class ClassFolders(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         path, label = self.items[index]
         try:
-            picture = read_picture(path)
-        except UnreadablePicture as error:
+            image = read_image(path)
+        except UnreadableImage as error:
             raise DataError(f"{error}. A score without it would be another score.") from error
         short = round(self.size * 256 / 224)
-        square = centre_square(picture, self.size, Image.Resampling.BILINEAR, short)
+        square = center_square(image, self.size, Image.Resampling.BILINEAR, short)
         return dict(inputs=to_tensor(square), labels=label)
 
 
@@ -68,26 +68,26 @@ def classify(
     reading: Reading,
     count: int = 20,
     temperature: float = 0.07,
-    search: Callable[[Tensor], Neighbours] = TorchNeighbours,
+    search: Callable[[Tensor], Neighbors] = TorchNeighbors,
 ) -> dict:
-    """Label each test picture by the most similar training pictures.
+    """Label each test image by the most similar training images.
 
-    Features are averaged over the places of the map. Neighbours vote with the weight
-    `exp(cosine / τ)` (Wu et al., CVPR 2018; 20 neighbours and τ = 0.07 as in DINO).
+    Features are averaged over the places of the map. Neighbors vote with the weight
+    `exp(cosine / τ)` (Wu et al., CVPR 2018; 20 neighbors and τ = 0.07 as in DINO).
 
     Args:
-        features: from uint8 pictures to (b, c, h, w).
-        train, test: the pictures; `test` has `train`'s classes.
+        features: from uint8 images to (b, c, h, w).
+        train, test: the images; `test` has `train`'s classes.
         reading: batches and where they go.
-        count: neighbours.
+        count: neighbors.
         temperature: τ.
         search: opens a memory.
     """
     if world_size() > 1:
         raise ConfigError("knn runs in one process; start it without torchrun.")
 
-    def directions(pictures_b3hw: Tensor) -> Tensor:
-        return F.normalize(features(pictures_b3hw).mean(dim=(2, 3)), dim=1)
+    def directions(images_b3hw: Tensor) -> Tensor:
+        return F.normalize(features(images_b3hw).mean(dim=(2, 3)), dim=1)
 
     # On the CPU: ImageNet's features are larger than some GPUs' memory.
     memory_nd, labels_n = encode(directions, train, reading, "remembering")
@@ -104,7 +104,7 @@ def classify(
         top1 += int(hits[:, 0].sum())
         top5 += int(hits.sum())
     return dict(
-        neighbours=count,
+        neighbors=count,
         temperature=temperature,
         memory=len(memory_nd),
         classes=len(train.classes),

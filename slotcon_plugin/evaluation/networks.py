@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..data.photometric import normalise, to_unit_range
+from ..checkpoints import fill, read_encoder
+from ..checkpoints.containers import read_file
+from ..checkpoints.encoder import locate
+from ..checkpoints.metadata import pixels_of
+from ..checkpoints.name_tables import PUBLISHED
+from ..checkpoints.renaming import rename, reverse
+from ..checkpoints.supervised import supervised_file
+from ..datasets.photometric import normalize, to_unit_range
 from ..errors import CheckpointError, ConfigError
 from ..functional.grouping import prototype_scores, unit_directions
 from ..models.backbones import TorchvisionResNet
 from ..models.mlp import PixelProjector
-from ..weights import fill, read_encoder
-from ..weights.containers import read_file
-from ..weights.encoder import locate
-from ..weights.recipe import pixels_of
-from ..weights.rules import rename, reverse
-from ..weights.supervised import supervised_file
-from ..weights.tables import PUBLISHED
 
 # Where student and teacher keep the parts of their grouping, in our names.
 GROUPING = {
@@ -27,7 +27,7 @@ GROUPING = {
 
 
 class DenseFeatures(nn.Module):
-    """An encoder in evaluation mode: 8-bit pictures in, one of its feature maps out.
+    """An encoder in evaluation mode: 8-bit images in, one of its feature maps out.
 
     Args:
         encoder: gives its maps in a tuple, the last one is taken.
@@ -43,10 +43,10 @@ class DenseFeatures(nn.Module):
         self.origin = origin
 
     @torch.no_grad()
-    def forward(self, pictures_b3hw: Tensor) -> Tensor:
-        """Features (b, c, h, w) of uint8 RGB pictures, not normalised."""
-        pixels = to_unit_range(pictures_b3hw.to(self.mean_c.device))
-        return self.encoder(normalise(pixels, self.mean_c, self.std_c))[-1]
+    def forward(self, images_b3hw: Tensor) -> Tensor:
+        """Features (b, c, h, w) of uint8 RGB images, not normalized."""
+        pixels = to_unit_range(images_b3hw.to(self.mean_c.device))
+        return self.encoder(normalize(pixels, self.mean_c, self.std_c))[-1]
 
 
 class PixelGroups(nn.Module):
@@ -60,13 +60,13 @@ class PixelGroups(nn.Module):
         self.origin = features.origin
 
     @torch.no_grad()
-    def project(self, pictures_b3hw: Tensor) -> Tensor:
-        """Projected features (b, d, h, w) of uint8 RGB pictures."""
-        return self.projector(self.features(pictures_b3hw))
+    def project(self, images_b3hw: Tensor) -> Tensor:
+        """Projected features (b, d, h, w) of uint8 RGB images."""
+        return self.projector(self.features(images_b3hw))
 
-    def forward(self, pictures_b3hw: Tensor) -> Tensor:
-        """Cosine scores (b, k, h, w) of uint8 RGB pictures."""
-        return prototype_scores(unit_directions(self.project(pictures_b3hw)), self.prototypes_kd)
+    def forward(self, images_b3hw: Tensor) -> Tensor:
+        """Cosine scores (b, k, h, w) of uint8 RGB images."""
+        return prototype_scores(unit_directions(self.project(images_b3hw)), self.prototypes_kd)
 
 
 class Projected(nn.Module):
@@ -77,9 +77,9 @@ class Projected(nn.Module):
         self.groups = groups
         self.origin = f"{groups.origin}, projected"
 
-    def forward(self, pictures_b3hw: Tensor) -> Tensor:
-        """Features (b, d, h, w) of uint8 RGB pictures, not normalised."""
-        return self.groups.project(pictures_b3hw)
+    def forward(self, images_b3hw: Tensor) -> Tensor:
+        """Features (b, d, h, w) of uint8 RGB images, not normalized."""
+        return self.groups.project(images_b3hw)
 
 
 def open_encoder(

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import ConfigError
 from ..functional.collectives import world_size
 from ..functional.dense import upsampled_argmax
-from ..functional.matching import IGNORED, confusion_counts, segmentation_scores
 from .batches import Reading, batches, encode
-from .segmentation import describe
+from .matching import IGNORED, confusion_counts, segmentation_scores
+from .unsupervised_segmentation import describe
 
 CACHE = 4 * 2**30  # bytes of features and labels that are kept instead of computed in every epoch
 
@@ -34,8 +34,8 @@ def probe(
     and a cosine to zero, no decay, no augmentation. Our recipe: probes of the literature differ.
 
     Args:
-        features: from uint8 pictures to (b, c, h, w).
-        train, test: `LabelledPictures` of the same classes.
+        features: from uint8 images to (b, c, h, w).
+        train, test: `LabeledImages` of the same classes.
         reading: batches and where they go.
         epochs, lr: of the training.
         cache: bytes; features of a data set that fits are computed once.
@@ -89,7 +89,7 @@ def _epochs(
     one = features(first["inputs"][None].to(reading.device))
     if len(dataset) * (2 * one.numel() + first["labels"].numel()) <= cache:
         maps_nchw, labels_nyx = encode(
-            lambda pictures: features(pictures).half(), dataset, reading, "encoding"
+            lambda images: features(images).half(), dataset, reading, "encoding"
         )
         with reading.bar(epochs, "training", "epoch") as bar:
             for _ in range(epochs):

@@ -1,8 +1,8 @@
-"""Dense nearest-neighbour retrieval: a pixel is labelled by the most similar training pixels.
+"""Dense nearest-neighbor retrieval: a pixel is labeled by the most similar training pixels.
 
 Balažević et al., "Towards In-Context Scene Understanding" (NeurIPS 2023, arXiv 2306.01667):
-nothing is trained; features of training pictures and the labels below them are remembered. Unlike
-there, pictures are centre squares without augmentation, and the memory takes one pass over them.
+nothing is trained; features of training images and the labels below them are remembered. Unlike
+there, images are center squares without augmentation, and the memory takes one pass over them.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from torch.utils.data import Dataset
 from ..functional.collectives import gather_in_order, rank, sum_over_processes, world_size
 from ..functional.dense import label_shares, upsampled_argmax
 from ..functional.grouping import unit_directions
-from ..functional.matching import confusion_counts, segmentation_scores
-from ..functional.neighbours import weighted_vote
+from ..functional.neighbors import weighted_vote
 from .batches import Reading, batches
-from .memory import Neighbours, TorchNeighbours
-from .segmentation import describe
+from .feature_memory import Neighbors, TorchNeighbors
+from .matching import confusion_counts, segmentation_scores
+from .unsupervised_segmentation import describe
 
 QUERIES = 2048  # cells that are looked up at a time
 
@@ -26,25 +26,25 @@ QUERIES = 2048  # cells that are looked up at a time
 def remember(
     features: Callable[[Tensor], Tensor], dataset: Dataset, reading: Reading, most: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Directions of training pictures' cells, and the shares of the classes below them.
+    """Directions of training images' cells, and the shares of the classes below them.
 
-    Each picture gives equally many cells. As in the paper's appendix, cells of classes that are
-    rare in their picture are preferred: those with the smallest product of a uniform number and the
-    summed frequencies of their classes. Cells without labelled pixels are left out.
+    Each image gives equally many cells. As in the paper's appendix, cells of classes that are
+    rare in their image are preferred: those with the smallest product of a uniform number and the
+    summed frequencies of their classes. Cells without labeled pixels are left out.
 
     Args:
-        features: from uint8 pictures to (b, d, h, w).
-        dataset: a `LabelledPictures`.
+        features: from uint8 images to (b, d, h, w).
+        dataset: a `LabeledImages`.
         reading: batches and where they go.
         most: cells of the memory.
         seed: of the choice.
 
     Returns:
         (n, d) of unit length and (n, l), float32; n is at most `most`. Of all processes, the same
-        on each, in the order of the pictures.
+        on each, in the order of the images.
     """
     each = max(most // len(dataset), 1)
-    kept, order, picture = [], [], rank()
+    kept, order, image = [], [], rank()
     for batch in batches(dataset, reading, "remembering"):
         directions_bdhw = unit_directions(features(batch["inputs"]))
         shares_bhwl = label_shares(
@@ -55,21 +55,21 @@ def remember(
         ):
             present_pl = (shares_pl > 0).float()
             frequency_p = present_pl @ present_pl.sum(dim=0)
-            # Seeded for each picture: the same cells for any number of processes.
-            generator = torch.Generator().manual_seed(seed * len(dataset) + picture)
+            # Seeded for each image: the same cells for any number of processes.
+            generator = torch.Generator().manual_seed(seed * len(dataset) + image)
             draws_p = torch.rand(len(frequency_p), generator=generator).to(frequency_p)
             order_p = torch.where(frequency_p > 0, frequency_p * draws_p, torch.inf).argsort()
             chosen = order_p[: min(each, int((frequency_p > 0).sum()))]
             kept.append(torch.cat([shares_pl[chosen], directions_dp[:, chosen].T], dim=1))
-            order.append(torch.full_like(chosen, picture))
-            picture += world_size()
+            order.append(torch.full_like(chosen, image))
+            image += world_size()
     rows = gather_in_order(torch.cat(kept), torch.cat(order))[:most]
     answers_nl, directions_nd = rows.tensor_split([len(dataset.classes)], dim=1)
     return directions_nd.contiguous(), answers_nl
 
 
 def look_up(
-    directions_bdhw: Tensor, memory: Neighbours, answers_nl: Tensor, count: int, temperature: float
+    directions_bdhw: Tensor, memory: Neighbors, answers_nl: Tensor, count: int, temperature: float
 ) -> Tensor:
     """Shares of the classes (b, l, h, w) of each cell, by its nearest in the memory."""
     b, _, h, w = directions_bdhw.shape
@@ -88,17 +88,17 @@ def retrieve(
     count: int = 30,
     temperature: float = 0.02,
     most: int = 100_000,
-    search: Callable[[Tensor], Neighbours] = TorchNeighbours,
+    search: Callable[[Tensor], Neighbors] = TorchNeighbors,
     seed: int = 0,
 ) -> dict:
     """Remember one data set and segment another.
 
     Args:
-        features: from uint8 pictures to (b, d, h, w).
-        train, test: `LabelledPictures` of the same classes.
+        features: from uint8 images to (b, d, h, w).
+        train, test: `LabeledImages` of the same classes.
         reading: batches and where they go; the network is there.
-        count: neighbours of a cell.
-        temperature: τ of the neighbours' weights.
+        count: neighbors of a cell.
+        temperature: τ of the neighbors' weights.
         most: cells of the memory, which bounds its size: d + l floats a cell.
         search: opens a memory.
         seed: of the cells that are remembered.
@@ -115,4 +115,4 @@ def retrieve(
         predicted_byx = upsampled_argmax(shares_blhw, *labels_byx.shape[1:])
         counts += confusion_counts(predicted_byx, labels_byx, classes, classes)
     scores = describe(segmentation_scores(sum_over_processes(counts).cpu()), test.classes)
-    return dict(memory=len(directions_nd), neighbours=count, temperature=temperature, **scores)
+    return dict(memory=len(directions_nd), neighbors=count, temperature=temperature, **scores)

@@ -19,7 +19,7 @@ from .shapes import check_shapes
 
 
 class ViewGeometry(NamedTuple):
-    """Where the two views of each picture lie relative to each other."""
+    """Where the two views of each image lie relative to each other."""
 
     boxes: Tensor  # (v, b, 4) x1, y1, x2, y2 of the common region: fractions of the view as flipped
     flips: Tensor  # (v, b) bool: whether the view was flipped left to right
@@ -33,7 +33,7 @@ class Alignment(NamedTuple):
 
 
 def interpolate_axis(start_b: Tensor, stop_b: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Resample an axis on an interval, bilinearly at the centres of its bins.
+    """Resample an axis on an interval, bilinearly at the centers of its bins.
 
     Args:
         start_b, stop_b: (b,) fractions of the axis, 0-1. An interval with stop <= start is empty:
@@ -42,14 +42,14 @@ def interpolate_axis(start_b: Tensor, stop_b: Tensor, size: int) -> tuple[Tensor
 
     Returns:
         For each bin its two pixels, (b, size, 2) int64, and their weights, (b, size, 2). Equal to
-        `torchvision.ops.roi_align` with `aligned=True`: a pixel's centre lies half a pixel in, and
-        a bin centre beyond the outermost pixel centres takes their value.
+        `torchvision.ops.roi_align` with `aligned=True`: a pixel's center lies half a pixel in, and
+        a bin center beyond the outermost pixel centers takes their value.
     """
     grid = torch.arange(size, device=start_b.device, dtype=start_b.dtype)
     step_b1 = (stop_b - start_b)[:, None]  # a bin's width, in pixels: as many bins as pixels
-    centre_bi = (size * start_b[:, None] - 0.5 + (grid + 0.5) * step_b1).clamp(0, size - 1)
-    low_bi = centre_bi.floor().nan_to_num(0)  # a box that is not a number stays so in its weights
-    share_bi = centre_bi - low_bi
+    center_bi = (size * start_b[:, None] - 0.5 + (grid + 0.5) * step_b1).clamp(0, size - 1)
+    low_bi = center_bi.floor().nan_to_num(0)  # a box that is not a number stays so in its weights
+    share_bi = center_bi - low_bi
     index_bi2 = torch.stack([low_bi, (low_bi + 1).clamp(max=size - 1)], dim=2).long()
     weight_bi2 = torch.stack([1 - share_bi, share_bi], dim=2)
     return index_bi2, weight_bi2 * (step_b1 > 0)[:, :, None]
@@ -57,7 +57,7 @@ def interpolate_axis(start_b: Tensor, stop_b: Tensor, size: int) -> tuple[Tensor
 
 @full_precision
 def align(boxes_b4: Tensor, flips_b: Tensor, height: int, width: int) -> Alignment:
-    """How each picture's common region fills the whole grid, with its flip undone.
+    """How each image's common region fills the whole grid, with its flip undone.
 
     Args:
         boxes_b4: (b, 4) x1, y1, x2, y2 of the common region, fractions of a view after its flip,
@@ -66,7 +66,7 @@ def align(boxes_b4: Tensor, flips_b: Tensor, height: int, width: int) -> Alignme
         height, width: pixels of the view's maps, and of the grid; p is their product.
 
     Returns:
-        The alignment. An empty box has weights of 0, as RoIAlign gives zeros: scores that favour no
+        The alignment. An empty box has weights of 0, as RoIAlign gives zeros: scores that favor no
         prototype.
     """
     check_shapes(boxes_b4=boxes_b4, flips_b=flips_b)
@@ -108,6 +108,6 @@ def resample_back(gradient_bpk: Tensor, index_bp4: Tensor, weight_bp4: Tensor) -
 
 
 def _in_batch(index_bp4: Tensor) -> Tensor:
-    """Pixels of each picture as pixels of the batch."""
+    """Pixels of each image as pixels of the batch."""
     b, p, _ = index_bp4.shape
     return index_bp4 + p * torch.arange(b, device=index_bp4.device)[:, None, None]

@@ -1,4 +1,4 @@
-"""A batch of large maps, pixel by pixel, a few pictures at a time."""
+"""A batch of large maps, pixel by pixel, a few images at a time."""
 
 import torch
 from torch import Tensor
@@ -19,10 +19,10 @@ def empty_maps(like_bkhw: Tensor) -> tuple[Tensor, Tensor]:
     return maps_bkhw, pixel_rows(maps_bkhw)
 
 
-def picture_chunks(maps: Tensor) -> list[slice]:
-    """Slices of the pictures that cover a batch of maps (b, ...), each at least one picture."""
+def image_chunks(maps: Tensor) -> list[slice]:
+    """Slices of the images that cover a batch of maps (b, ...), each at least one image."""
     limit = CPU_CHUNK if maps.device.type == "cpu" else DEVICE_CHUNK
-    pictures = len(maps)
+    images = len(maps)
     bytes_each = maps[:1].numel() * maps.element_size()
     step = max(limit // max(bytes_each, 1), 1)
-    return [slice(start, start + step) for start in range(0, pictures, step)]
+    return [slice(start, start + step) for start in range(0, images, step)]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Number of processes: 1 when torch.distributed is not initialised."""
+    """Number of processes: 1 when torch.distributed is not initialized."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -82,7 +82,7 @@ def gather_in_order(rows_nd: Tensor, order_n: Tensor) -> Tensor:
 
     Args:
         rows_nd: (n, d) this process's rows; n may differ and may be 0.
-        order_n: (n,) int64, on the same device: where each row belongs, such as its picture's
+        order_n: (n,) int64, on the same device: where each row belongs, such as its image's
             number. Rows of one number lie on one process and keep their order.
     """
     counts = share_counts(torch.tensor([len(rows_nd)], device=rows_nd.device))

@@ -1,7 +1,7 @@
-"""Geometry of the two random resized crops of one picture, and of the region that they share.
+"""Geometry of the two random resized crops of one image, and of the region that they share.
 
-Numbers only: which pixels a crop takes and where the common region lies in each view. Reading and
-resizing pixels is `slotcon_plugin.data`'s work. All randomness comes from the generator passed in.
+Numbers only: which pixels a crop takes and where the common region lies in each view.
+`slotcon_plugin.datasets` reads and resizes pixels. Randomness comes from the generator passed in.
 
 Source: SlotCon (arXiv 2205.15288) and its published implementation; the single crop is drawn as
 torchvision's RandomResizedCrop draws it.
@@ -16,7 +16,7 @@ TRIES = 10
 
 
 class Crop(NamedTuple):
-    """A rectangle of whole pixels of a picture: columns [left, left + width), rows alike."""
+    """A rectangle of whole pixels of an image: columns [left, left + width), rows alike."""
 
     left: int
     top: int
@@ -25,7 +25,7 @@ class Crop(NamedTuple):
 
     @property
     def ltrb(self) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom in pixels of the picture; right and bottom are exclusive."""
+        """Left, top, right, bottom in pixels of the image; right and bottom are exclusive."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
 
@@ -36,11 +36,11 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Crop:
-    """Draw one crop of a picture of `width` x `height` pixels.
+    """Draw one crop of an image of `width` x `height` pixels.
 
-    Up to ten times an area (uniform, `scale` as fractions of the picture's area) and an aspect
+    Up to ten times an area (uniform, `scale` as fractions of the image's area) and an aspect
     ratio width / height (log-uniform in `ratio`) are drawn; the first pair that fits is placed
-    uniformly. If none fits, the largest centred crop whose aspect ratio lies in `ratio`.
+    uniformly. If none fits, the largest centered crop whose aspect ratio lies in `ratio`.
 
     Raises:
         ValueError: a size below 1, or a range that is not 0 < low <= high (scale: <= 1).
@@ -50,7 +50,7 @@ def random_resized_crop(
         crop, _ = _draw_once(rng, width, height, scale, ratio)
         if crop is not None:
             return crop
-    return _centre_crop(width, height, ratio)
+    return _center_crop(width, height, ratio)
 
 
 def overlapping_crop(
@@ -64,7 +64,7 @@ def overlapping_crop(
 ) -> Crop:
     """Draw a second crop that shares pixels with `first`.
 
-    Drawn up to ten times, until it fits the picture and its intersection with `first` is at least
+    Drawn up to ten times, until it fits the image and its intersection with `first` is at least
     `min_overlap` of its own drawn area (the target, before rounding to whole pixels). If no try
     succeeds, it is drawn without the condition, so the two crops may then be apart.
 
@@ -82,7 +82,7 @@ def overlapping_crop(
 
 
 def overlap_area(a: Crop, b: Crop) -> int:
-    """Number of pixels that two crops of the same picture share."""
+    """Number of pixels that two crops of the same image share."""
     across = min(a.left + a.width, b.left + b.width) - max(a.left, b.left)
     down = min(a.top + a.height, b.top + b.height) - max(a.top, b.top)
     return max(across, 0) * max(down, 0)
@@ -92,7 +92,7 @@ def common_region(crops: tuple[Crop, Crop], flips: tuple[bool, bool]) -> np.ndar
     """Where the two crops' intersection lies in each view.
 
     Args:
-        crops: the two crops of one picture.
+        crops: the two crops of one image.
         flips: whether each view is mirrored left to right after it is cut.
 
     Returns:
@@ -125,7 +125,7 @@ def _draw_once(rng, width, height, scale, ratio) -> tuple[Crop | None, float]:
     return Crop(left, top, w, h), target_area
 
 
-def _centre_crop(width, height, ratio) -> Crop:
+def _center_crop(width, height, ratio) -> Crop:
     w, h = width, height
     if width / height < ratio[0]:
         h = max(round(width / ratio[0]), 1)
@@ -136,7 +136,7 @@ def _centre_crop(width, height, ratio) -> Crop:
 
 def _check_request(width, height, scale, ratio):
     if width < 1 or height < 1:
-        raise ValueError(f"a picture has at least one pixel, got width {width}, height {height}")
+        raise ValueError(f"an image has at least one pixel, got width {width}, height {height}")
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale is (low, high), shares of the area in (0, 1], not {scale!r}")
     if not 0 < ratio[0] <= ratio[1]:

@@ -40,7 +40,7 @@ def upsampled_best(
 
 
 def label_shares(labels_byx: Tensor, height: int, width: int, num_classes: int) -> Tensor:
-    """Share of each class among the labelled pixels of each cell of a coarse grid.
+    """Share of each class among the labeled pixels of each cell of a coarse grid.
 
     Args:
         labels_byx: (b, y, x) integers in [0, num_classes); everything else is ignored. Sides are
@@ -49,16 +49,16 @@ def label_shares(labels_byx: Tensor, height: int, width: int, num_classes: int) 
         num_classes: l.
 
     Returns:
-        (b, height, width, l) float32; sums to 1, or is all 0 in a cell without labelled pixels.
+        (b, height, width, l) float32; sums to 1, or is all 0 in a cell without labeled pixels.
     """
     check_shapes(labels_byx=labels_byx)
     b, y, x = labels_byx.shape
     row_y = torch.arange(y, device=labels_byx.device) * height // y
     column_x = torch.arange(x, device=labels_byx.device) * width // x
     cell_yx = row_y[:, None] * width + column_x
-    picture_b = torch.arange(b, device=labels_byx.device)[:, None, None]
+    image_b = torch.arange(b, device=labels_byx.device)[:, None, None]
     counted = (labels_byx >= 0) & (labels_byx < num_classes)
-    bins = ((picture_b * height * width + cell_yx) * num_classes + labels_byx.long())[counted]
+    bins = ((image_b * height * width + cell_yx) * num_classes + labels_byx.long())[counted]
     counts = torch.bincount(bins, minlength=b * height * width * num_classes)
     counts = counts.view(b, height, width, num_classes).float()
     return counts / counts.sum(dim=3, keepdim=True).clamp(min=1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .chunks import picture_chunks, pixel_rows
+from .chunks import image_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -14,7 +14,7 @@ def assignment_entropy(scores_bkhw: Tensor, temperature: float) -> Tensor:
     check_shapes(scores_bkhw=scores_bkhw)
     scores_bpk = pixel_rows(scores_bkhw)
     total = scores_bkhw.new_zeros(())
-    for chunk in picture_chunks(scores_bpk):
+    for chunk in image_chunks(scores_bpk):
         logits = scores_bpk[chunk] / temperature
         assignment = logits.softmax(dim=2)
         # -Σ a log a = log Σ exp(l) - Σ a l; the largest pair of logit and assignment tells the log.

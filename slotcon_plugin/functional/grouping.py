@@ -1,4 +1,4 @@
-"""Semantic grouping: which prototype a pixel belongs to, and what a prototype gathers in a picture.
+"""Semantic grouping: which prototype a pixel belongs to, and what a prototype gathers in an image.
 
 Wen et al., NeurIPS 2022 (arXiv 2205.15288), section 3.1.
 """
@@ -8,24 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .chunks import empty_maps, picture_chunks, pixel_rows
+from .chunks import empty_maps, image_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
-ATTENTION_FLOOR = 1e-6  # added to every attention weight before it is normalised over the pixels
+ATTENTION_FLOOR = 1e-6  # added to every attention weight before it is normalized over the pixels
 
 
 class ActiveSlots(NamedTuple):
-    """The prototypes that win a pixel of a picture: at most m = h · w, however large k is."""
+    """The prototypes that win a pixel of an image: at most m = h · w, however large k is."""
 
-    index: Tensor  # (b, m) int64, the winner of each pixel, ascending in each picture, with repeats
+    index: Tensor  # (b, m) int64, the winner of each pixel, ascending in each image, with repeats
     valid: Tensor  # (b, m) bool, true at the first occurrence only
 
 
 class Grouping(NamedTuple):
     """One view, grouped."""
 
-    features: Tensor  # (b, d, h, w) projected pixels, not normalised
+    features: Tensor  # (b, d, h, w) projected pixels, not normalized
     directions: Tensor  # (b, d, h, w) the same pixels with unit length
     scores: Tensor  # (b, k, h, w) cosine of pixel and prototype, in [-1, 1], before any temperature
     temperature: float  # τ of the attention that pools this view's slots
@@ -80,7 +80,7 @@ class _UnitLength(torch.autograd.Function):
 
 
 def active_slots(scores_bkhw: Tensor) -> ActiveSlots:
-    """Find the prototypes that are the arg-max of at least one pixel of each picture.
+    """Find the prototypes that are the arg-max of at least one pixel of each image.
 
     All shapes are fixed by the input's, so that nothing waits for the device.
     """
@@ -110,16 +110,16 @@ def slot_mask(active: ActiveSlots, num_prototypes: int) -> Tensor:
 def pool_slots(
     features_bdhw: Tensor, scores_bkhw: Tensor, index_bm: Tensor, temperature: float
 ) -> Tensor:
-    """Pool the chosen slots of each picture by attention.
+    """Pool the chosen slots of each image by attention.
 
     Attention is a softmax over *prototypes* at each pixel, `exp(s / τ - logsumexp_k(s / τ)) +
-    1e-6`, normalised over the pixels. It is formed for the chosen pairs alone, m of k (METHOD fact
+    1e-6`, normalized over the pixels. It is formed for the chosen pairs alone, m of k (METHOD fact
     c); the floor keeps a slot defined that wins nothing.
 
     Args:
-        features_bdhw: (b, d, h, w) projected pixels, not normalised.
+        features_bdhw: (b, d, h, w) projected pixels, not normalized.
         scores_bkhw: (b, k, h, w) cosine scores of the same pixels.
-        index_bm: (b, m) int64, the prototypes to pool in each picture, in [0, k).
+        index_bm: (b, m) int64, the prototypes to pool in each image, in [0, k).
         temperature: τ, positive.
 
     Returns:
@@ -136,32 +136,32 @@ class _ChosenLogAttention(torch.autograd.Function):
     """`s / τ - logsumexp_k(s / τ)` of scores (b, k, h, w) for chosen prototypes (b, m): (b, p, m).
 
     For the backward pass only the scores are kept, which live anyway; the softmax over all k is
-    there for a few pictures at a time.
+    there for a few images at a time.
     """
 
     @staticmethod
     def forward(ctx, scores_bkhw, index_bm, temperature):
         scores_bpk = pixel_rows(scores_bkhw)
-        normaliser_bp1 = scores_bpk.new_empty((*scores_bpk.shape[:2], 1))
-        for chunk in picture_chunks(scores_bpk):
+        normalizer_bp1 = scores_bpk.new_empty((*scores_bpk.shape[:2], 1))
+        for chunk in image_chunks(scores_bpk):
             largest = scores_bpk[chunk].amax(dim=2, keepdim=True).div_(temperature)
             odds = torch.add(-largest, scores_bpk[chunk], alpha=1 / temperature).exp_()
-            normaliser_bp1[chunk] = odds.sum(dim=2, keepdim=True).log_().add_(largest)
+            normalizer_bp1[chunk] = odds.sum(dim=2, keepdim=True).log_().add_(largest)
         chosen_bpm = scores_bpk.gather(2, _at_every_pixel(index_bm, scores_bpk))
-        ctx.save_for_backward(scores_bkhw, index_bm, normaliser_bp1)
+        ctx.save_for_backward(scores_bkhw, index_bm, normalizer_bp1)
         ctx.temperature = temperature
-        return chosen_bpm.div_(temperature).sub_(normaliser_bp1)
+        return chosen_bpm.div_(temperature).sub_(normalizer_bp1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream_bpm):
-        scores_bkhw, index_bm, normaliser_bp1 = ctx.saved_tensors
+        scores_bkhw, index_bm, normalizer_bp1 = ctx.saved_tensors
         scores_bpk = pixel_rows(scores_bkhw)
         gradient_bkhw, gradient_bpk = empty_maps(scores_bkhw)
         scale = 1 / ctx.temperature
-        for chunk in picture_chunks(scores_bpk):
+        for chunk in image_chunks(scores_bpk):
             upstream, part = upstream_bpm[chunk] * scale, gradient_bpk[chunk]
-            torch.add(-normaliser_bp1[chunk], scores_bpk[chunk], alpha=scale, out=part)
+            torch.add(-normalizer_bp1[chunk], scores_bpk[chunk], alpha=scale, out=part)
             part.exp_().mul_(-upstream.sum(dim=2, keepdim=True))
             part.scatter_add_(2, _at_every_pixel(index_bm[chunk], part), upstream)
         return gradient_bkhw, None, None

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .alignment import Alignment, resample, resample_back
-from .chunks import empty_maps, picture_chunks, pixel_rows
+from .chunks import empty_maps, image_chunks, pixel_rows
 from .precision import full_precision
 from .shapes import check_shapes
 
@@ -20,7 +20,7 @@ def grouping_loss(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """Cross-entropy between the teacher's centred, sharpened assignment and the student's, where
+    """Cross-entropy between the teacher's centered, sharpened assignment and the student's, where
     the two views show the same place.
 
     Args:
@@ -32,7 +32,7 @@ def grouping_loss(
         student_temperature, teacher_temperature: positive; the teacher's is the lower one.
 
     Returns:
-        Scalar: mean over pictures and pixels, in nats, at least 0.
+        Scalar: mean over images and pixels, in nats, at least 0.
     """
     check_shapes(
         student_scores_bkhw=student_scores_bkhw,
@@ -58,10 +58,10 @@ def grouping_loss(
 
 
 class _GroupingLoss(torch.autograd.Function):
-    """The loss, of alignments A that give logits and of a centre among logits. The gradient is
+    """The loss, of alignments A that give logits and of a center among logits. The gradient is
     known as soon as both assignments are: `A_sᵀ (a_s - a_t) / (b · p)`. Without the divisor it is
     all that is kept for the backward pass, one map of the scores' size; the aligned maps and what
-    is made of them are there for a few pictures at a time.
+    is made of them are there for a few images at a time.
     """
 
     @staticmethod
@@ -71,7 +71,7 @@ class _GroupingLoss(torch.autograd.Function):
         gradient_bkhw, gradient_bpk = empty_maps(student_bkhw) if trained else (None, None)
         ctx.pixels = student_bpk.shape[0] * student_bpk.shape[1]
         total = student_bpk.new_zeros(())
-        for chunk in picture_chunks(student_bpk):
+        for chunk in image_chunks(student_bpk):
             student_places, teacher_places = (
                 [part[chunk] for part in alignment]
                 for alignment in (student_alignment, teacher_alignment)
@@ -98,13 +98,13 @@ class _GroupingLoss(torch.autograd.Function):
 def slot_loss(
     predictions_qd: Tensor, keys_nd: Tensor, target_q: Tensor, temperature: float
 ) -> Tensor:
-    """Contrast each predicted slot with the teacher's slots of all pictures: `2 τ ·
+    """Contrast each predicted slot with the teacher's slots of all images: `2 τ ·
     cross_entropy(cosines / τ)`.
 
     Args:
         predictions_qd: (q, d) predicted slots of the student, of any length.
         keys_nd: (n, d) teacher slots, of any length.
-        target_q: (q,) int64, the row of `keys_nd` that holds the same slot of the same picture.
+        target_q: (q,) int64, the row of `keys_nd` that holds the same slot of the same image.
         temperature: τ, positive.
 
     Returns:
@@ -117,6 +117,6 @@ def slot_loss(
 
 
 def moved_center(center_1k: Tensor, mean_1k: Tensor, momentum: float) -> Tensor:
-    """Move the centre towards a batch's mean scores; momentum 0.9 keeps 90 %. Returns (1, k)."""
+    """Move the center towards a batch's mean scores; momentum 0.9 keeps 90 %. Returns (1, k)."""
     check_shapes(center_1k=center_1k, mean_1k=mean_1k)
     return torch.lerp(mean_1k.to(center_1k.dtype), center_1k, momentum)

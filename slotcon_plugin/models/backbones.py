@@ -33,7 +33,7 @@ class TorchvisionResNet(nn.Module):
             setattr(self, name, getattr(net, name))
 
     def forward(self, images_b3hw: Tensor) -> tuple[Tensor]:
-        """Encode normalised pictures. Returns the last map in a tuple: (b, c, h / s, w / s)."""
+        """Encode normalized images. Returns the last map in a tuple: (b, c, h / s, w / s)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images_b3hw))))
         for name in self.stages:
             x = getattr(self, name)(x)

@@ -12,7 +12,7 @@ class PrototypeHead(BaseModule):
             number of prototypes from `prototypes`. A part of one's own takes and gives what
             `Prototypes`, `GroupingLoss` and `SlotLoss` take and give.
         group_loss_weight: λ_g in [0, 1]; the slot loss weighs 1 - λ_g.
-        init_cfg: MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The two losses as modules: they hold state (a centre, temperatures) and call `functional`."""
+"""The two losses as modules: they hold state (a center, temperatures) and call `functional`."""
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,12 @@ DIRECTIONS = ((0, 1), (1, 0))  # (the student's view, the teacher's view)
 
 
 class GroupingLoss(nn.Module):
-    """Both views should be grouped alike. Holds the centre of the teacher's scores.
+    """Both views should be grouped alike. Holds the center of the teacher's scores.
 
     Args:
         num_prototypes: k.
         student_temperature, teacher_temperature: softmax temperatures of the two assignments.
-        center_momentum: the share of the centre that a step keeps.
+        center_momentum: the share of the center that a step keeps.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class GroupingLoss(nn.Module):
 
     @torch.no_grad()
     def move_center(self, teacher_scores: list[Tensor]) -> None:
-        """Move the centre towards the mean of *unaligned* scores, (b, k, h, w) of each view.
+        """Move the center towards the mean of *unaligned* scores, (b, k, h, w) of each view.
 
-        The mean runs over views, pictures, pixels and processes.
+        The mean runs over views, images, pixels and processes.
         """
         means_vk = torch.stack([scores_bkhw.mean(dim=(0, 2, 3)) for scores_bkhw in teacher_scores])
         mean_1k = mean_over_processes(means_vk.mean(dim=0, keepdim=True))
@@ -86,7 +86,7 @@ class GroupingLoss(nn.Module):
 
 
 class SlotLoss(nn.Module):
-    """A slot should be recognised in the other view, among the slots of all pictures and processes.
+    """A slot should be recognized in the other view, among the slots of all images and processes.
 
     Only active slots are pooled, predicted and exchanged; the host waits for the device once, for
     their number.
@@ -123,7 +123,7 @@ class SlotLoss(nn.Module):
             for s, t in DIRECTIONS
         ]
         is_key = [teacher_active[t].valid for _, t in DIRECTIONS]
-        # Of each process: queries and keys of both directions, and the most queries of a picture.
+        # Of each process: queries and keys of both directions, and the most queries of an image.
         most = [mask.sum(dim=1).max() for mask in is_query]
         totals = [mask.sum() for mask in (*is_query, *is_key)]
         counts = share_counts(torch.stack([*totals, *most]))
@@ -140,7 +140,7 @@ class SlotLoss(nn.Module):
             rows = _true_positions(mask_bm, queries_per_rank[rank()])
             slots_qd = _pool(student[s], index_bm).flatten(0, 1)[rows]
             device = slots_qd.device.type
-            # Synchronised batch norm sends an empty process's zeros in the input's precision, the
+            # Synchronized batch norm sends an empty process's zeros in the input's precision, the
             # others' statistics in float32: the two must agree.
             mixed = len(rows) > 0 and torch.is_autocast_enabled(device)
             with torch.autocast(device, enabled=mixed):
@@ -175,7 +175,7 @@ def _gather_keys(
 
 
 def _queries_first(index_bm: Tensor, is_query_bm: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Each picture's slots in order with its queries first, as many as the picture with most has:
+    """Each image's slots in order with its queries first, as many as the image with most has:
     index and mask, (b, most) each.
     """
     order_bm = is_query_bm.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
@@ -196,15 +196,15 @@ def _key_rows(active: ActiveSlots, num_prototypes: int) -> Tensor:
 
 
 def _enough_rows(predictor: nn.Module, rows_per_rank: list[int]) -> bool:
-    """Whether the predictor's batch norms get a batch: two rows here, or anywhere if synchronised.
+    """Whether the predictor's batch norms get a batch: two rows here, or anywhere if synchronized.
 
-    A process without queries still takes part in synchronised batch norm, with zero rows; all
+    A process without queries still takes part in synchronized batch norm, with zero rows; all
     processes decide alike.
     """
     norms = [m for m in predictor.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     needed = 2 if any(norm.training for norm in norms) else 1
-    synchronised = any(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
-    return (sum(rows_per_rank) if synchronised else rows_per_rank[rank()]) >= needed
+    synchronized = any(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
+    return (sum(rows_per_rank) if synchronized else rows_per_rank[rank()]) >= needed
 
 
 def _zero_for(predictor: nn.Module, like: Tensor) -> Tensor:

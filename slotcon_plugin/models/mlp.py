@@ -43,7 +43,7 @@ class PixelProjector(nn.Module):
         )
 
     def forward(self, maps_bchw: tuple[Tensor, ...] | Tensor) -> Tensor:
-        """Project the last of the backbone's feature maps. Returns (b, d, h, w), not normalised."""
+        """Project the last of the backbone's feature maps. Returns (b, d, h, w), not normalized."""
         return self.mlp(maps_bchw if isinstance(maps_bchw, Tensor) else maps_bchw[-1])
 
 

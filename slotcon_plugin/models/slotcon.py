@@ -27,7 +27,7 @@ class SlotCon(BaseModel):
         channels_last: keep the encoders' weights with channels innermost, as tensor cores like
             them; their maps follow.
         data_preprocessor: config of the device part of the data pipeline.
-        init_cfg: MMEngine's initialisation config.
+        init_cfg: MMEngine's initialization config.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class SlotCon(BaseModel):
         return len(self.head.prototypes.weight)
 
     def init_weights(self) -> None:
-        """Initialise the student, then start the teacher equal to it."""
+        """Initialize the student, then start the teacher equal to it."""
         super().init_weights()
         self.teacher.start_equal(*self.student)
 
     def update_teacher(self, step: int, total_steps: int) -> float:
-        """Move the teacher; once per optimisation step, before its first forward pass.
+        """Move the teacher; once per optimization step, before its first forward pass.
 
         Args:
-            step: k, optimisation steps taken so far.
-            total_steps: K, optimisation steps of the whole training.
+            step: k, optimization steps taken so far.
+            total_steps: K, optimization steps of the whole training.
 
         Returns:
             The momentum that was used.
@@ -94,11 +94,11 @@ class SlotCon(BaseModel):
         """Run the model the MMEngine way.
 
         Args:
-            inputs: for 'loss', the two views, (b, 3, h, w) each; else pictures (b, 3, h, w).
-                Normalised.
+            inputs: for 'loss', the two views, (b, 3, h, w) each; else images (b, 3, h, w).
+                Normalized.
             data_samples: for 'loss', where the two views lie; not used otherwise.
             mode: 'loss' gives a dict of the two weighted losses and of diagnostics; 'tensor' the
-                teacher's last encoder map (b, c, h, w); 'predict' one BaseDataElement a picture,
+                teacher's last encoder map (b, c, h, w); 'predict' one BaseDataElement an image,
                 with the teacher's `scores` (k, h, w), `assignment` (h, w) and `slots` (k, d).
 
         Raises:
@@ -133,11 +133,11 @@ class SlotCon(BaseModel):
             student_scores, teacher_scores, _alignments(geometry, like=student_scores[0])
         )
 
-        # 4. The centre follows.
+        # 4. The center follows.
         if self.training:
             head.group_loss.move_center(teacher_scores)
 
-        # 5. A slot is recognised in the other view.
+        # 5. A slot is recognized in the other view.
         loss_slot = head.slot_loss(student_views, teacher_views, head.predictor)
 
         # 6. Total: MMEngine adds up what has "loss" in its name.
@@ -156,7 +156,7 @@ class SlotCon(BaseModel):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> list[BaseDataElement]:
-        """The teacher's grouping of whole pictures, one element a picture; see `forward`."""
+        """The teacher's grouping of whole images, one element an image; see `forward`."""
         view = self.teacher(images)
         every_k = torch.arange(self.num_prototypes, device=images.device).expand(len(images), -1)
         slots_bkd = pool_slots(view.features, view.scores, every_k, view.temperature)

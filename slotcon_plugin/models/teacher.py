@@ -29,7 +29,7 @@ class Teacher(nn.Module):
         return self.prototypes(self.neck(self.backbone(images_b3hw)))
 
     def start_equal(self, *student: nn.Module) -> None:
-        """Take over the student's weights and buffers, once, after the student was initialised."""
+        """Take over the student's weights and buffers, once, after the student was initialized."""
         for mine, theirs in zip(self.children(), student, strict=True):
             mine.load_state_dict(theirs.state_dict())
 

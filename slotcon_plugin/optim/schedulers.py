@@ -10,11 +10,11 @@ class WarmupCosineLR(_ParamScheduler):
 
     In a config, in epochs: `dict(type='WarmupCosineLR', warmup=5, by_epoch=True,
     convert_to_iter_based=True)`; in iterations: `dict(type='WarmupCosineLR', warmup=1000,
-    by_epoch=False)`. The peak is the optimiser's `lr`; the end is the training's unless `end` is
+    by_epoch=False)`. The peak is the optimizer's `lr`; the end is the training's unless `end` is
     given.
 
     Args:
-        optimizer: optimiser or optimiser wrapper.
+        optimizer: optimizer or optimizer wrapper.
         warmup: length of the warm-up, in iterations (in epochs where the config says so).
         final: learning rate at the end.
         start_divisor: the first step has peak / start_divisor.

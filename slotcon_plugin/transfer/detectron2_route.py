@@ -13,11 +13,11 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from torch import nn
 
-from ..engine.checkpoint import write_atomically
+from ..checkpoints.export import export
 from ..errors import CheckpointError, ConfigError, DataError
-from ..weights.export import export
-from .backbone import RANDOM, check_source, fill_module, read_source
-from .layout import LAYOUTS
+from ..runtime.checkpoint_files import write_atomically
+from .data_layout import LAYOUTS
+from .fill_backbone import RANDOM, check_source, fill_module, read_source
 
 MINI = {"slotcon_mini_train": "train2017", "slotcon_mini_val": "val2017"}  # name -> coco_split
 
@@ -99,14 +99,14 @@ def register_data(cfg: CfgNode) -> None:
         split = name.removeprefix("coco_2017_")
         if split not in ("train", "val"):
             continue  # the user's own, registered elsewhere
-        pictures, labels = root / f"{split}2017", root / f"annotations/instances_{split}2017.json"
-        _require([pictures, labels], "coco")
+        images, labels = root / f"{split}2017", root / f"annotations/instances_{split}2017.json"
+        _require([images, labels], "coco")
         if name in DatasetCatalog.list():
             known = MetadataCatalog.get(name)
             classes = {key: known.get(key) for key in ("thing_classes", "thing_colors")}
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
-            register_coco_instances(name, classes, str(labels), str(pictures))
+            register_coco_instances(name, classes, str(labels), str(images))
 
 
 def _require(paths: list[Path], layout: str) -> None:
@@ -120,7 +120,7 @@ def _require(paths: list[Path], layout: str) -> None:
 
 
 def _mini(root: Path, split: str, name: str) -> list[dict]:
-    """The pictures of one split of the small folder, in detectron2's format."""
+    """The images of one split of the small folder, in detectron2's format."""
     everything = load_coco_json(str(root / "instances.json"), str(root / "images"), name)
     listed = json.loads((root / "instances.json").read_text(encoding="utf-8"))["images"]
     wanted = {image["id"] for image in listed if image["coco_split"] == split}

@@ -1,7 +1,7 @@
 """What the COCO transfers share: data, 1x schedule, evaluation, logging. No model.
 
 Protocol of the paper (Wen et al., NeurIPS 2022, arXiv 2205.15288): detectron2's 1x schedule, 90,000
-iterations of 16 pictures, train2017 to val2017.
+iterations of 16 images, train2017 to val2017.
 
 The numbers that look odd:
 - batch_size 2: for 8 GPUs; tools/train.py divides total_batch_size among any number of processes.

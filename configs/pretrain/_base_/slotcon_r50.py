@@ -1,12 +1,12 @@
-"""What all of the paper's pretrainings share: model, optimiser, schedule, logging.
+"""What all of the paper's pretrainings share: model, optimizer, schedule, logging.
 
 Wen et al., "Self-Supervised Visual Representation Learning with Semantic Grouping", NeurIPS 2022
-(arXiv 2205.15288). A config that builds on this one adds the pictures, the number of epochs and, on
+(arXiv 2205.15288). A config that builds on this one adds the images, the number of epochs and, on
 ImageNet, the number of prototypes.
 
 The numbers that look odd:
 - lr 2.0 = 1.0 x 512 / 256 for a global batch of 512 = 8 processes x 64. Another batch rescales it
-  (auto_scale_lr): one GPU with 64 pictures trains with 0.25.
+  (auto_scale_lr): one GPU with 64 images trains with 0.25.
 - interval 50 of LoggerHook: OutputsWindowHook averages over the same 50, so window_size is 1 here,
   except for the times, which are averaged by the log processor.
 - max_keep_ckpts 3: MMEngine removes the oldest before it writes the newest.
@@ -44,7 +44,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
-    sampler=dict(type="PictureSampler", shuffle=True),
+    sampler=dict(type="ImageSampler", shuffle=True),
     collate_fn=dict(type="default_collate"),
 )
 
@@ -72,7 +72,7 @@ custom_hooks = [
     dict(type="OutputsWindowHook"),
     dict(type="TeacherHook"),
     dict(type="DiagnosticsHook"),
-    dict(type="PictureReportHook", max_unreadable=0.01),
+    dict(type="ImageReportHook", max_unreadable=0.01),
     dict(type="ResumeHook"),
 ]
 log_processor = dict(

@@ -1,7 +1,7 @@
 """What the segmentation transfers share: FCN on ResNet-50, schedule's frame, logging; no data.
 
 Protocol of the paper (Wen et al., NeurIPS 2022, arXiv 2205.15288), written for mmseg 1.x: a total
-batch of 16, synchronised batch norm everywhere. The backbone and head here are those of VOC and
+batch of 16, synchronized batch norm everywhere. The backbone and head here are those of VOC and
 Cityscapes (stride 16, dilation 6); ADE20K's config replaces them.
 
 The numbers that look odd:

@@ -1,0 +1,277 @@
+"""Compare the plugin with golden records of the published implementation.
+
+    python benchmarks/parity.py tests/golden/patch_1proc.json [more records …]
+
+The model, the optimizer, both schedules and the teacher's update are the ones that training uses,
+built from the registry. Each record is replayed in float64 on the CPU with the weights and inputs
+of `golden/recipe.py`. The largest relative errors are printed; the exit code is 1 if one is above
+1e-6.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.extend((str(ROOT), str(ROOT / "tests" / "golden")))  # the package; the recipe
+
+import recipe  # noqa: E402
+from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS  # noqa: E402
+
+import slotcon_plugin  # noqa: E402, F401
+from slotcon_plugin.checkpoints.name_tables import published_name  # noqa: E402
+from slotcon_plugin.functional.alignment import ViewGeometry  # noqa: E402
+from slotcon_plugin.functional.grouping import active_slots, slot_mask  # noqa: E402
+from slotcon_plugin.models.losses import DIRECTIONS  # noqa: E402
+
+TOLERANCE = 1e-6
+ZERO = 1e-9  # what both sides hold to be zero up to rounding, relative to the figures around it
+SMALL = 0.01  # a figure smaller than this, relative to the figures around it, is held to this
+
+
+class PatchEncoder(nn.Module):
+    """The records' smallest encoder: one strided convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 512, 8, stride=8, bias=False)
+        self.bn1 = nn.BatchNorm2d(512)
+
+    def forward(self, images):
+        return (self.bn1(self.conv1(images)).relu(),)
+
+
+MODELS.register_module(module=PatchEncoder, name="ParityPatchEncoder", force=True)
+
+
+def build_model(config: dict) -> nn.Module:
+    """SlotCon with the record's hyper-parameters and `recipe.weight`'s weights, in float64."""
+    if config["encoder"] == "patch":
+        backbone, channels = dict(type="ParityPatchEncoder"), 512
+    else:
+        depth = int(config["encoder"].removeprefix("resnet"))
+        backbone = dict(type="TorchvisionResNet", depth=depth)
+        channels = 512 if depth < 50 else 2048
+    hidden, out = config["dim_hidden"], config["dim_out"]
+    model = MODELS.build(
+        dict(
+            type="SlotCon",
+            backbone=backbone,
+            neck=dict(
+                type="PixelProjector",
+                in_channels=channels,
+                hidden_channels=hidden,
+                out_channels=out,
+            ),
+            head=dict(
+                type="PrototypeHead",
+                prototypes=dict(
+                    type="Prototypes",
+                    num_prototypes=config["num_prototypes"],
+                    channels=out,
+                    temperature=config["teacher_temp"],
+                ),
+                group_loss=dict(
+                    type="GroupingLoss",
+                    student_temperature=config["student_temp"],
+                    teacher_temperature=config["teacher_temp"],
+                    center_momentum=config["center_momentum"],
+                ),
+                slot_loss=dict(type="SlotLoss"),
+                predictor=dict(type="SlotPredictor", channels=out, hidden_channels=hidden),
+                group_loss_weight=config["group_loss_weight"],
+            ),
+            teacher_momentum=config["teacher_momentum"],
+        )
+    ).double()
+    state = model.state_dict()
+    for name, value in state.items():
+        if theirs := published_name(name):
+            weight = recipe.weight(theirs, tuple(value.shape), config["seed"])
+            state[name] = torch.as_tensor(weight, dtype=value.dtype)
+    model.load_state_dict(state)
+    return model.train()
+
+
+def summaries(tensors: dict, seed: int) -> dict:
+    """`recipe.summary` of floating-point tensors, under their published names if they have one."""
+    named = {published_name(n): value for n, value in tensors.items() if value.is_floating_point()}
+    return {
+        name: recipe.summary(name, value.numpy(), seed) for name, value in named.items() if name
+    }
+
+
+def replay(config: dict, rank: int, processes: int) -> dict:
+    """Train as the record did; return what it holds, of this rank."""
+    seed, iters = config["seed"], config["iters_per_epoch"]
+    model = build_model(config)
+    watched = {}
+    model.head.group_loss.register_forward_hook(
+        lambda module, args, out: watched.update(group=out.tolist())
+    )
+    model.head.slot_loss.register_forward_hook(
+        lambda module, args, out: watched.update(slot=out.tolist(), active=count_active(*args[:2]))
+    )
+    optimizer = OPTIMIZERS.build(
+        dict(type="SlotConLARS", lr=config["lr"], weight_decay=config["weight_decay"]),
+        default_args=dict(params=[p for p in model.parameters() if p.requires_grad]),
+    )
+    scheduler = PARAM_SCHEDULERS.build(
+        dict(
+            type="WarmupCosineLR",
+            warmup=config["warmup_epoch"],
+            end=config["epochs"],
+            by_epoch=True,
+            convert_to_iter_based=True,
+        ),
+        default_args=dict(optimizer=optimizer, epoch_length=iters),
+    )
+    parallel = nn.parallel.DistributedDataParallel
+    run = parallel(model, broadcast_buffers=False) if processes > 1 else model
+    result = dict(initial=summaries(model.state_dict(), seed), steps=[])
+    for step in range(config["steps"]):
+        crops, coords, flags = recipe.batch(seed, step, rank, config["batch"], config["size"])
+        geometry = ViewGeometry(torch.tensor(np.stack(coords)), torch.tensor(np.stack(flags)))
+        momentum = model.update_teacher(step, config["epochs"] * iters)
+        losses = run([torch.as_tensor(c) for c in crops], geometry, mode="loss")
+        loss = losses["loss_group"] + losses["loss_slot"]
+        optimizer.zero_grad()
+        loss.backward()
+        center = model.head.group_loss.center
+        entry = dict(
+            lr=optimizer.param_groups[0]["lr"],
+            teacher_momentum=momentum,
+            loss=loss.item(),
+            loss_group=watched["group"],
+            loss_slot=watched["slot"],
+            active_slots=watched["active"],
+            center=center.flatten()[:8].tolist(),
+            center_norm=center.norm().item(),
+        )
+        if step == 0:
+            grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+            entry["grads"] = summaries(grads, seed)
+        result["steps"].append(entry)
+        optimizer.step()
+        scheduler.step()
+    result["final"] = summaries(model.state_dict(), seed)
+    return result
+
+
+def count_active(student, teacher) -> list[list[int]]:
+    """For each direction: slots active in the student's view, in the teacher's, in both."""
+    counts = []
+    for s, t in DIRECTIONS:
+        seen, known = (
+            slot_mask(active_slots(view.scores), view.scores.shape[1])
+            for view in (student[s], teacher[t])
+        )
+        counts.append([int(seen.sum()), int(known.sum()), int((seen & known).sum())])
+    return counts
+
+
+def _worker(rank: int, processes: int, config: dict, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=processes)
+    Path(folder, f"{rank}.json").write_text(json.dumps(replay(config, rank, processes)))
+    dist.destroy_process_group()
+
+
+def replay_all(record: dict) -> list[dict]:
+    """Replay on as many processes as the record had; one result per rank."""
+    processes = record["world_size"]
+    if processes == 1:
+        return [replay(record["config"], 0, 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (processes, record["config"], folder)
+        torch.multiprocessing.spawn(_worker, arguments, nprocs=processes)
+        return [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(processes)]
+
+
+def relative_error(ours, theirs, scale: float | None = None) -> float:
+    """Largest difference, each relative to its own expected figure.
+
+    A figure smaller than SMALL times `scale` (the largest expected figure if not given) is held to
+    that instead. What is not a number is infinitely wrong.
+    """
+    ours, theirs = (np.atleast_1d(np.asarray(figures, float)) for figures in (ours, theirs))
+    if ours.shape != theirs.shape:
+        return float("inf")
+    scale = np.abs(theirs).max() if scale is None else scale
+    if not all(np.isfinite(figures).all() for figures in (ours, theirs, scale)):
+        return float("inf")
+    sizes = np.maximum(np.abs(theirs), max(SMALL * scale, 1e-30))
+    return float((np.abs(ours - theirs) / sizes).max())
+
+
+def summary_error(ours: dict, theirs: dict) -> float:
+    """Largest error over named summaries; small figures are held to their tensor's norm.
+
+    Tensors that are zero up to rounding are held to the largest norm of all.
+    """
+    if set(ours) != set(theirs):
+        raise SystemExit(f"Names differ from the record's: {sorted(set(ours) ^ set(theirs))}")
+    largest = max(norm for norm, *_ in theirs.values())
+    floor = ZERO * largest
+    scales = {name: norm if norm > floor else largest for name, (norm, *_) in theirs.items()}
+    return max(relative_error(ours[name], theirs[name], scales[name]) for name in theirs)
+
+
+def errors(record: dict, results: list[dict]) -> dict[str, float]:
+    """Largest relative error of each kind of figure in a record."""
+    worst: dict[str, float] = defaultdict(float)
+
+    def note(kind: str, error: float) -> None:
+        worst[kind] = max(worst[kind], error)
+
+    ours = results[0]
+    for mine, step in zip(ours["steps"], record["steps"], strict=True):
+        note("learning rate", relative_error(mine["lr"], step["lr"]))
+        note("teacher momentum", relative_error(mine["teacher_momentum"], step["teacher_momentum"]))
+        note("center", relative_error(mine["center"], step["center"], scale=step["center_norm"]))
+        note("center", relative_error(mine["center_norm"], step["center_norm"]))
+        pairs = [(mine, step)]
+        if "per_rank" in step:
+            per_rank = [result["steps"][step["step"]] for result in results]
+            pairs += zip(per_rank, step["per_rank"], strict=True)
+        for here, there in pairs:
+            for name in ("loss", "loss_group", "loss_slot"):
+                note("losses", relative_error(here[name], there[name]))
+            note("active slots", relative_error(here["active_slots"], there["active_slots"]))
+    note("gradients", summary_error(ours["steps"][0]["grads"], record["steps"][0]["grads"]))
+    note("initial weights", summary_error(ours["initial"], record["initial"]))
+    note("final weights", summary_error(ours["final"], record["final"]))
+    return dict(worst)
+
+
+def main() -> int:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD.json")
+    failed = False
+    for path in parser.parse_args().records:
+        record = json.loads(path.read_text())
+        worst = errors(record, replay_all(record))
+        config = record["config"]
+        print(
+            f"{path}: {config['encoder']}, K = {config['num_prototypes']}, "
+            f"{config['steps']} steps, {record['world_size']} process(es)"
+        )
+        for kind, error in worst.items():
+            print(f"  {kind:<18} {error:.1e}{'' if error <= TOLERANCE else '   above 1e-6'}")
+        failed |= max(worst.values()) > TOLERANCE
+    return int(failed)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    sys.exit(main())

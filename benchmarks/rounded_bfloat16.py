@@ -1,0 +1,47 @@
+"""tools/train.py with bfloat16 as a tensor core computes it, on a processor without bfloat16.
+
+    python benchmarks/rounded_bfloat16.py configs/pretrain/slotcon_r18_demo.py --amp bf16 ...
+
+A tensor core multiplies bfloat16 numbers exactly, adds in float32 and rounds the sum. So do these
+products: widen, multiply in float32, round. torch's own take a hundred times as long on such a
+processor.
+"""
+
+import runpy
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+aten = torch.ops.aten
+PRODUCTS = (
+    *(aten.convolution.default, aten.convolution_backward.default),
+    *(aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default),
+)
+
+
+class RoundedProducts(TorchDispatchMode):
+    """Products of bfloat16 tensors in float32, rounded to bfloat16."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        half = torch.bfloat16
+        halved = any(isinstance(a, torch.Tensor) and a.dtype == half for a in args)
+        if function not in PRODUCTS or not halved:
+            return function(*args, **(kwargs or {}))
+        wide = tree_map_only(torch.Tensor, torch.Tensor.float, (args, kwargs or {}))
+        result = function(*wide[0], **wide[1])
+        return tree_map_only(torch.Tensor, lambda t: t.to(half), result)
+
+
+def main(argv: list[str]) -> None:
+    """Run tools/train.py with these arguments."""
+    train = Path(__file__).resolve().parents[1] / "tools" / "train.py"
+    sys.argv = [str(train), *argv]
+    with RoundedProducts():
+        runpy.run_path(str(train), run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

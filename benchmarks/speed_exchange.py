@@ -1,0 +1,72 @@
+"""What two real gloo processes send in a step, ours and plainly."""
+
+import json
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from benchmarks import plain_exchange
+from benchmarks.speed_step import SlotsThemselves, Step
+from benchmarks.traffic import CountTraffic
+from slotcon_plugin import reference as plain
+
+
+def exchange(
+    num_prototypes: list[int], batch: int, size: int = 7, processes: int = 2
+) -> dict[int, dict]:
+    """For each number of prototypes, what process 0 sent and computed; `batch` on each process.
+
+    Returns:
+        {k: {"ours": bytes, "plain": bytes, "loss_ours": [..], "loss_plain": [..], "center_error":
+        float}}; losses of the two directions.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (folder, processes, num_prototypes, batch, size)
+        torch.multiprocessing.spawn(_worker, arguments, nprocs=processes)
+        found = json.loads(Path(folder, "0.json").read_text(encoding="utf-8"))
+    return {int(k): result for k, result in found.items()}
+
+
+def _worker(
+    rank: int, folder: str, processes: int, num_prototypes: list[int], batch: int, size: int
+) -> None:
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group(
+        "gloo",
+        f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=processes,
+        timeout=timedelta(seconds=120),
+    )
+    results = {k: _one_step(Step(k, batch, size=size, seed=rank)) for k in num_prototypes}
+    Path(folder, f"{rank}.json").write_text(json.dumps(results), encoding="utf-8")
+    dist.destroy_process_group()
+
+
+@torch.no_grad()
+def _one_step(step: Step) -> dict:
+    """Losses, center and what is logged: all that a step sends but the networks' gradients."""
+    # The seed differs, so that processes have other images; the weights are rank 0's.
+    weights = (step.model.head.prototypes.weight, step.model.teacher.prototypes.weight)
+    for weight in weights:
+        dist.broadcast(weight.data, 0)
+    with CountTraffic() as ours:
+        result = step.model.loss(step.views, step.geometry)
+    center = torch.zeros_like(step.model.head.group_loss.center)
+    mine = plain.Projected(step.views, step.views, *step.geometry)
+    with CountTraffic() as plainly:
+        losses = plain_exchange.slot_losses(mine, *weights, SlotsThemselves(), plain.Settings())
+        scores = [plain.score_maps(view, weights[1]) for view in step.views]
+        center = plain_exchange.moved_center(scores, center, 0.9)
+    return {
+        "ours": ours.total,
+        "plain": plainly.total,
+        "loss_ours": float(result["loss_slot"]),
+        "loss_plain": float(0.5 * losses.sum()),
+        "center_error": float((step.model.head.group_loss.center - center).abs().max()),
+    }

@@ -1,0 +1,192 @@
+"""The training loop with its real loader, ours as `tools/train.py` runs it and plainly."""
+
+import gc
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from benchmarks.plain_training import PlainTrainer
+from benchmarks.plain_training import train as train_plainly
+from slotcon_plugin.datasets.transforms import TwoViews
+from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.optim.lars import SlotConLARS
+from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.launch import fit_to_machine
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "pretrain"
+SHARED = Path("/dev/shm")
+PREFETCH = 1  # batches a worker prepares ahead: few, so that they are soon used up
+
+
+class BlockClock:
+    """Seconds of blocks of steps, how long of it the loop stood waiting for its data, and on a GPU
+    each block's peak of memory (a logger that resets the peak spoils one block's only).
+
+    Both sides are read alike: the device is waited for at the end of a block and nowhere else, and
+    waiting is the host's time from the end of a step's last line to the arrival of the next batch.
+    """
+
+    def __init__(self, device: str, block: int) -> None:
+        self.device, self.block = device, block
+        self.took: list[float] = []
+        self.waited: list[float] = []
+        self.peaks: list[int] = []
+        self.steps, self.wait = 0, 0.0
+        self.start = self.last = time.perf_counter()
+
+    def data_arrived(self) -> None:
+        """A batch is there."""
+        self.wait += time.perf_counter() - self.last
+
+    def step_done(self) -> None:
+        """A step is over."""
+        self.steps += 1
+        if self.steps % self.block == 0:
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+                self.peaks.append(torch.cuda.max_memory_allocated())
+                torch.cuda.reset_peak_memory_stats()
+            now = time.perf_counter()
+            self.took.append(now - self.start)
+            self.waited.append(self.wait)
+            self.start, self.wait = now, 0.0
+        self.last = time.perf_counter()
+
+
+class DataArrived(Hook):
+    """Reads the clock before every other hook."""
+
+    def __init__(self, clock: BlockClock) -> None:
+        self.clock = clock
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.clock.data_arrived()
+
+
+class StepDone(Hook):
+    """Reads the clock after every other hook."""
+
+    def __init__(self, clock: BlockClock) -> None:
+        self.clock = clock
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.clock.step_done()
+
+
+def check_shared_memory(workers: int, batch: int, bytes_a_image: int) -> None:
+    """Hold what the workers prepare to the shared memory that it goes through.
+
+    Raises:
+        RuntimeError: there is too little of it; workers would die of it with "Bus error".
+    """
+    batches = workers * PREFETCH + 2 if workers else 0  # ahead, and in the loop's hands
+    needed = batches * batch * bytes_a_image
+    free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed
+    if needed > free:
+        raise RuntimeError(
+            f"{workers} workers prepare {needed / 2**20:,.0f} MiB, but {SHARED} has "
+            f"{free / 2**20:,.0f} MiB free: enlarge it (docker run --shm-size), or take fewer with "
+            "--workers"
+        )
+
+
+def loop_config(
+    paths: list[str],
+    device: str,
+    batch: int,
+    steps: int,
+    workers: int,
+    quick: bool = False,
+    compiled: bool = True,
+) -> Config:
+    """On a GPU the R50 recipe for COCO as fast as it goes; else, and if quick, the small one."""
+    recipe = device == "cuda" and not quick
+    options = ["train_dataloader.dataset.views.size=64"] if quick else []
+    cfg = read_config(CONFIGS / f"slotcon_{'r50_coco' if recipe else 'r18_demo'}.py", options)
+    loader = cfg.train_dataloader
+    loader.dataset.source, loader.dataset.preset = paths, None
+    loader.batch_size, loader.num_workers = batch, workers
+    loader.persistent_workers = workers > 0
+    if workers:
+        loader.prefetch_factor = PREFETCH
+    loader.sampler.rounds = -(-batch * steps // len(paths))
+    cfg.train_cfg.max_epochs = 1
+    cfg.param_scheduler = dict(type="WarmupCosineLR", warmup=steps, by_epoch=False)
+    cfg.default_hooks.checkpoint = None
+    cfg.visualizer = None
+    cfg.log_level = "ERROR"
+    cfg.model.channels_last, cfg.model.compile = recipe, recipe and compiled
+    return cfg
+
+
+def run_ours(cfg: Config, clock: BlockClock) -> None:
+    """Train with MMEngine's runner."""
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.work_dir = folder
+        # What is fastest on a GPU goes together: channels last, bfloat16.
+        fit_to_machine(cfg, "none", precision="bf16" if cfg.model.channels_last else None)
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(DataArrived(clock), "HIGHEST")
+        runner.register_hook(StepDone(clock), "LOWEST")
+        runner.train()
+
+
+def run_plainly(cfg: Config, clock: BlockClock, paths: list[str], device: str, steps: int) -> None:
+    """The same networks and sizes, the plain loop."""
+    model = MODELS.build({**cfg.model, "compile": False, "channels_last": False})
+    model.init_weights()
+    views = dict(cfg.train_dataloader.dataset.get("views") or {})
+    views.pop("type", None)
+    loader = cfg.train_dataloader
+    trainer, draws = PlainTrainer(model, device), TwoViews(**views)
+    size = loader.batch_size, steps, loader.num_workers
+    train_plainly(trainer, clock, paths, draws, *size, PREFETCH)
+
+
+def largest_batch(cfg: Config, start: int, say: Callable[[str], None], most: int = 8192) -> int:
+    """The largest of `start`, twice it, four times it ... that two steps of ours fit with.
+
+    Without torch.compile, which needs a little less; images are noise. Near the limit cuDNN may
+    fail in words of its own, without an engine for its workspace: what ended the search is said.
+
+    Raises:
+        RuntimeError: not even `start` fits, or another failure.
+    """
+    fits = 0
+    while 2 * fits <= most:
+        try:
+            _two_steps(cfg, batch := 2 * fits or start)
+        except RuntimeError as error:  # OutOfMemoryError is one
+            if not fits:
+                raise
+            say(f"largest: {batch} failed: {str(error).partition(chr(10))[0]}")
+            break
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()
+        fits = batch
+    return fits
+
+
+def _two_steps(cfg: Config, batch: int) -> None:
+    model = MODELS.build({**cfg.model, "compile": False}).cuda().train()
+    model.init_weights()
+    model.expect_teacher_moves()
+    optimizer = SlotConLARS([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    views = list(torch.randn(2, batch, 3, 224, 224, device="cuda"))
+    boxes = torch.tensor([0.0, 0.0, 1.0, 1.0], device="cuda").expand(2, batch, 4)
+    geometry = ViewGeometry(boxes, torch.zeros(2, batch, dtype=torch.bool, device="cuda"))
+    for _ in range(2):
+        with torch.autocast("cuda", torch.bfloat16):
+            losses = model(views, geometry, mode="loss")
+        (losses["loss_group"] + losses["loss_slot"]).backward()
+        optimizer.step()
+        optimizer.zero_grad()

@@ -1,0 +1,55 @@
+"""Answers by the nearest neighbors of a memory."""
+
+import torch
+from torch import Tensor
+
+from .shapes import check_shapes
+
+
+def nearest(
+    queries_qd: Tensor, memory_nd: Tensor, count: int, chunk: int = 32768
+) -> tuple[Tensor, Tensor]:
+    """Find the `count` largest inner products of each query with the rows of a memory.
+
+    Args:
+        queries_qd, memory_nd: of unit length where cosines are wanted.
+        count: neighbors, at most n.
+        chunk: rows that are compared at a time; q x chunk products are held.
+
+    Returns:
+        Similarities (q, count), descending, and rows (q, count) int64.
+    """
+    check_shapes(queries_qd=queries_qd, memory_nd=memory_nd)
+    if not 1 <= count <= len(memory_nd):
+        raise ValueError(f"count is {count}, expected 1 to {len(memory_nd)}, the memory's rows.")
+    best = queries_qd.new_empty((len(queries_qd), 0))
+    rows = torch.empty((len(queries_qd), 0), dtype=torch.int64, device=queries_qd.device)
+    for start in range(0, len(memory_nd), chunk):
+        part_nd = memory_nd[start : start + chunk].to(queries_qd)
+        value, index = (queries_qd @ part_nd.T).topk(min(count, len(part_nd)), dim=1)
+        best = torch.cat([best, value], dim=1)
+        rows = torch.cat([rows, index + start], dim=1)
+        best, kept = best.topk(min(count, best.shape[1]), dim=1)
+        rows = rows.gather(1, kept)
+    return best, rows
+
+
+def weighted_vote(similarity_qn: Tensor, answers_qnl: Tensor, temperature: float) -> Tensor:
+    """Mean of the neighbors' answers, weighted by `softmax_n(similarity / τ)`.
+
+    Cross-attention from queries to memory (Balažević et al., "Towards In-Context Scene
+    Understanding", NeurIPS 2023, arXiv 2306.01667, eq. 1 and 2); Wu et al. (CVPR 2018) weigh by
+    `exp(similarity / τ)`, which orders the classes alike.
+
+    Args:
+        similarity_qn: (q, n) of the n nearest.
+        answers_qnl: (q, n, l) shares of the classes, or one-hot.
+        temperature: τ, positive.
+
+    Returns:
+        (q, l).
+    """
+    check_shapes(similarity_qn=similarity_qn, answers_qnl=answers_qnl)
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}, expected a positive number.")
+    return torch.einsum("qn,qnl->ql", (similarity_qn / temperature).softmax(dim=1), answers_qnl)

@@ -1,0 +1,32 @@
+"""When the teacher moves."""
+
+from math import ceil
+
+from mmengine.hooks import Hook
+
+from ..runtime.wrapping import unwrapped
+
+
+class TeacherHook(Hook):
+    """Moves the teacher once per optimizer step, before its first forward pass, with this step's
+    student.
+
+    MMEngine's `EMAHook` moves after the step, which is another method. The step and the total come
+    from the runner's own counters, so they are right after a resume. With gradient accumulation a
+    step is `accumulative_counts` iterations, and the teacher stays where it is within one.
+    """
+
+    priority = "NORMAL"
+
+    def before_train(self, runner) -> None:
+        """Announce the moves: a resume may begin within an optimizer step, after its move."""
+        unwrapped(runner.model).expect_teacher_moves()
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Move the teacher if this iteration begins an optimizer step; log its momentum."""
+        accumulation = runner.optim_wrapper._accumulative_counts  # it has no public name
+        if runner.iter % accumulation:
+            return
+        step, total_steps = runner.iter // accumulation, ceil(runner.max_iters / accumulation)
+        momentum = unwrapped(runner.model).update_teacher(step, total_steps)
+        runner.message_hub.update_scalar("train/teacher_momentum", momentum)

@@ -1,0 +1,63 @@
+"""What a training logged: its curves, last losses and memory."""
+
+import json
+import math
+from pathlib import Path
+
+from .checkpoint_files import write_atomically
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every logged number of a training against the step, in the order of steps.
+
+    A step that was logged twice, by two runs, has the later one's value. MMEngine's and
+    detectron2's files are read.
+
+    Args:
+        folder: a training's work dir, with a `<time>/vis_data/scalars.json` of MMEngine for each
+            run in it or with detectron2's `metrics.json`; or the folder of one run.
+
+    Returns:
+        From a name, such as `loss`, to (step, value) pairs.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    names = ("vis_data/scalars.json", "*/vis_data/scalars.json", "metrics.json")
+    for file in [file for name in names for file in sorted(folder.glob(name))]:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # cut short by a kill
+                continue
+            step = entry.get("step", entry.get("iteration")) if isinstance(entry, dict) else None
+            if step is None:
+                continue
+            for name, value in entry.items():
+                if name not in ("step", "iteration", "iter", "epoch") and _is_number(value):
+                    curves.setdefault(name, {})[int(step)] = float(value)
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def note_images(work_dir: str | Path, **counts: int) -> None:
+    """Write how many images a training or an evaluation reads into its work dir's images.json.
+
+    Args:
+        work_dir: of the training or evaluation.
+        counts: `trained` or `evaluated`.
+    """
+    write_atomically(json.dumps(counts).encode(), Path(work_dir) / "images.json")
+
+
+def last_losses(folder: Path) -> dict[str, float]:
+    """The losses that were logged last."""
+    curves = read_curves(folder)
+    return {name: points[-1][1] for name, points in curves.items() if "loss" in name}
+
+
+def peak_gpu_memory(folder: Path) -> float | None:
+    """The most memory that the first process's GPU had allocated, MiB; None without a GPU."""
+    memory = [value for _, value in read_curves(folder).get("memory", [])]
+    return max(memory) if memory else None

@@ -1,0 +1,123 @@
+"""Which prototype each pixel belongs to, as an image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .painting import overlay, prototype_colors
+
+MARGIN = 64  # pixels by which a photograph is continued beyond its borders
+
+
+@dataclass
+class Grouped:
+    """One photograph and the prototype of each of its pixels."""
+
+    photograph: np.ndarray  # (h, w, 3) uint8, RGB
+    assignment: np.ndarray  # (h, w) int, in [0, k)
+
+
+@torch.no_grad()
+def group_photographs(
+    model,
+    photographs: list[Image.Image],
+    short_side: int = 192,
+    scales: tuple[float, ...] = (2 / 3, 1, 4 / 3),
+) -> list[Grouped]:
+    """Group each photograph with the teacher of a `SlotCon` model.
+
+    Scores are computed at several scales, of the photograph and of its mirror image, interpolated
+    to the photograph and added up; each pixel goes to its best prototype. The photograph is
+    continued beyond its borders by reflection, for convolutions see a frame of zeros there.
+
+    Args:
+        model: a `SlotCon`; its mode is restored afterwards.
+        photographs: RGB.
+        short_side: pixels to which each photograph's shorter side is scaled for the image.
+        scales: of the encoder's inputs, relative to that. The groups are those of these scales: one
+            to two times the side of the training views works well.
+    """
+    was_training = model.training
+    model.eval()
+    grouped = []
+    for photograph in photographs:
+        pixels = _resized(photograph, short_side)
+        scores_khw = sum(
+            _score(model, _resized(photograph, short_side * scale), pixels.shape[:2], mirrored)
+            for scale in scales
+            for mirrored in (False, True)
+        )
+        grouped.append(Grouped(pixels, scores_khw.argmax(dim=0).cpu().numpy()))
+    model.train(was_training)
+    return grouped
+
+
+def _resized(photograph: Image.Image, short_side: float) -> np.ndarray:
+    scale = short_side / min(photograph.size)
+    size = [max(round(side * scale), 1) for side in photograph.size]
+    return np.array(photograph.resize(size, Image.Resampling.BICUBIC))
+
+
+def _score(model, pixels: np.ndarray, shape: tuple[int, int], mirrored: bool) -> torch.Tensor:
+    """The prototypes' scores, (k, *shape), of uint8 pixels."""
+    height, width = pixels.shape[:2]
+    top, left = min(MARGIN, height - 1), min(MARGIN, width - 1)
+    framed = np.pad(pixels, ((top, top), (left, left), (0, 0)), mode="reflect")
+    images = torch.from_numpy(framed).permute(2, 0, 1)[None]
+    (sample,) = model.test_step(dict(inputs=images.flip(3) if mirrored else images))
+    scores = F.interpolate(sample.scores[None], framed.shape[:2], mode="bilinear")
+    scores = scores.flip(3) if mirrored else scores
+    inside = scores[:, :, top : top + height, left : left + width]
+    return F.interpolate(inside, shape, mode="bilinear")[0]
+
+
+def usage(grouped: list[Grouped], num_prototypes: int) -> np.ndarray:
+    """Share of the pixels that each prototype has, (k,), mean over photographs."""
+    shares = [np.bincount(g.assignment.ravel(), minlength=num_prototypes) for g in grouped]
+    return np.mean([share / share.sum() for share in shares], axis=0)
+
+
+def draw_groups(rows: dict[str, list[Grouped]], num_prototypes: int, columns: int = 6) -> Figure:
+    """Draw photographs, their groups at several times, and how much each prototype is used.
+
+    Args:
+        rows: from a time's name to the same photographs, grouped at that time.
+        num_prototypes: k.
+        columns: photographs to show, at most.
+    """
+    names = list(rows)
+    shares = {name: usage(grouped, num_prototypes) for name, grouped in rows.items()}
+    colors = prototype_colors(num_prototypes) / 255
+    shown = [grouped.photograph for grouped in rows[names[0]][:columns]]
+    widths = [photograph.shape[1] / photograph.shape[0] for photograph in shown]
+
+    figure = Figure(figsize=(2.1 * sum(widths), 2.25 * (1 + len(rows)) + 1.6), layout="constrained")
+    heights = [1] * (1 + len(rows)) + [0.62]
+    top, bottom = figure.subfigures(2, 1, height_ratios=[sum(heights[:-1]), heights[-1]])
+    axes = top.subplots(1 + len(rows), len(shown), width_ratios=widths, squeeze=False)
+    for axis, photograph in zip(axes[0], shown, strict=True):
+        axis.imshow(photograph)
+    for name, line in zip(names, axes[1:], strict=True):
+        for axis, grouped in zip(line, rows[name], strict=False):
+            axis.imshow(overlay(grouped.photograph, grouped.assignment), interpolation="nearest")
+    for name, axis in zip(["photograph", *names], axes[:, 0], strict=True):
+        axis.set_ylabel(name, fontsize=12)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+
+    order = np.argsort(-shares[names[-1]], kind="stable")
+    panels = bottom.subplots(1, len(rows), sharey=True, squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
+        panel.bar(range(num_prototypes), 100 * shares[name][order], color=colors[order], width=0.85)
+        used = int((shares[name] > 0).sum())
+        panel.set_title(f"{name}: {used} of {num_prototypes} prototypes used", fontsize=11)
+        panel.set_xlabel("prototype, by its use at the end")
+        panel.set_xticks([])
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("% of pixels")
+    return figure

@@ -1,0 +1,161 @@
+"""Colors of prototypes, and groups painted over photographs. Arithmetic on NumPy arrays alone.
+
+Prototype 17 has the same color in every image, run and file, however many prototypes there are.
+"""
+
+from functools import cache
+
+import numpy as np
+
+# Distinct, also for most color-blind eyes (after Paul Tol's schemes).
+# fmt: off
+FIRST_COLORS = (
+    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#0077bb",
+    "#009988", "#cc3311", "#ee3377", "#bbcc33", "#882255", "#44bb99", "#ddaa33", "#332288",
+    "#99ddff", "#ffaabb", "#999933", "#117733",
+)
+# fmt: on
+LUMA = np.array([0.299, 0.587, 0.114])
+SIZES = (32, 256, 2048, 8192)  # of the tables that are computed, once each
+# Heat from nothing to 1: black, violet, red, yellow, white, each lighter than the one before.
+HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 200)])
+
+
+def prototype_colors(num_prototypes: int) -> np.ndarray:
+    """A color for each prototype.
+
+    The first 20 are chosen by hand; each next one is the color of a grid that is farthest, as the
+    eye sees it, from all before it. So color k does not depend on `num_prototypes`, and no two are
+    equal.
+
+    Args:
+        num_prototypes: k, at most 8192.
+
+    Returns:
+        (k, 3) uint8 RGB, read-only.
+    """
+    if not 1 <= num_prototypes <= SIZES[-1]:
+        raise ValueError(f"num_prototypes is {num_prototypes}, expected 1 to {SIZES[-1]}.")
+    return _table(next(size for size in SIZES if size >= num_prototypes))[:num_prototypes]
+
+
+@cache
+def _table(size: int) -> np.ndarray:
+    first = np.array([list(bytes.fromhex(name[1:])) for name in FIRST_COLORS], np.uint8)
+    levels = np.arange(2, 256, 8)
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = _oklab(grid)
+    # Clearly neither gray, nor nearly black, nor nearly white: photographs are shown in gray.
+    seen = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.93) & (np.hypot(lab[:, 1], lab[:, 2]) > 0.07)
+    grid = grid[seen].astype(np.uint8)
+    # Whole numbers: the same distances, and so the same colors, on every machine.
+    points, starts = (
+        np.rint(4096 * values).astype(np.int32) for values in (lab[seen], _oklab(first))
+    )
+    light, green_red, blue_yellow = np.ascontiguousarray(points.T)
+    distance = np.full(len(points), np.iinfo(np.int32).max, np.int32)
+    colors = [*first]
+    for start in starts:
+        np.minimum(distance, ((points - start) ** 2).sum(axis=1), out=distance)
+    while len(colors) < size:
+        farthest = int(distance.argmax())
+        colors.append(grid[farthest])
+        here = points[farthest]
+        apart = (light - here[0]) ** 2 + (green_red - here[1]) ** 2 + (blue_yellow - here[2]) ** 2
+        np.minimum(distance, apart, out=distance)
+    table = np.stack(colors)
+    table.flags.writeable = False
+    return table
+
+
+def hex_color(color: np.ndarray) -> str:
+    """#rrggbb of uint8 RGB."""
+    return "#{:02x}{:02x}{:02x}".format(*color.tolist())
+
+
+def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.62) -> np.ndarray:
+    """Paint the groups over the photograph in gray, with a light line between groups.
+
+    Args:
+        pixels: (h, w, 3) uint8 RGB.
+        assignment: (h, w) integers, the prototype of each pixel.
+        strength: share of the color, 0-1.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    colors = prototype_colors(int(assignment.max()) + 1)
+    painted = strength * colors[assignment] + (1 - strength) * _gray(pixels)
+    line = borders(assignment)
+    painted[line] = 0.4 * painted[line] + 0.6 * 255
+    return painted.astype(np.uint8)
+
+
+def mark(pixels: np.ndarray, assignment: np.ndarray, prototype: int) -> np.ndarray:
+    """The photograph with one group as it is, outlined, and everything else dark and gray.
+
+    Arguments as of `overlay`; `prototype` is the number of the group that is marked.
+    """
+    inside = assignment == prototype
+    painted = np.where(inside[..., None], pixels, 0.38 * _gray(pixels) + 18)
+    line = borders(inside)
+    line[:, :-1] |= line[:, 1:]  # two pixels wide
+    line[:-1] |= line[1:]
+    painted[line] = prototype_colors(prototype + 1)[prototype]
+    return painted.astype(np.uint8)
+
+
+def heat(pixels: np.ndarray, values: np.ndarray, strength: float = 0.8) -> np.ndarray:
+    """Values from 0 to 1 as heat over the photograph in gray.
+
+    Args:
+        pixels: (h, w, 3) uint8 RGB.
+        values: (h, w), 0-1.
+        strength: share of the heat's color, 0-1.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    painted = strength * heat_colors(values) + (1 - strength) * _gray(pixels)
+    return painted.astype(np.uint8)
+
+
+def heat_colors(values: np.ndarray) -> np.ndarray:
+    """Colors (*values.shape, 3), 0-255, of values in [0, 1]."""
+    stops = np.linspace(0, 1, len(HEAT))
+    return np.stack([np.interp(values, stops, channel) for channel in HEAT.T], axis=-1)
+
+
+def borders(assignment: np.ndarray) -> np.ndarray:
+    """Where a pixel differs from the one to its left or above: (h, w) bool."""
+    line = np.zeros(assignment.shape, bool)
+    line[:, 1:] |= assignment[:, 1:] != assignment[:, :-1]
+    line[1:] |= assignment[1:] != assignment[:-1]
+    return line
+
+
+def _gray(pixels: np.ndarray) -> np.ndarray:
+    return (pixels @ LUMA)[..., None]
+
+
+def _oklab(colors: np.ndarray) -> np.ndarray:
+    """8-bit sRGB (n, 3) as lightness and two opponent colors, in which equal distances look alike.
+
+    Ottosson, "A perceptual color space for image processing", 2020.
+    """
+    share = colors / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    cones = linear @ np.array(
+        [
+            [0.4122214708, 0.2119034982, 0.0883024619],
+            [0.5363325363, 0.6806995451, 0.2817188376],
+            [0.0514459929, 0.1073969566, 0.6299787005],
+        ]
+    )
+    return np.cbrt(cones) @ np.array(
+        [
+            [0.2104542553, 1.9779984951, 0.0259040371],
+            [0.7936177850, -2.4285922050, 0.7827717662],
+            [-0.0040720468, 0.4505937099, -0.8086757660],
+        ]
+    )
