@@ -18,21 +18,26 @@ README = ROOT / "README.md"
 # mmcv must be compiled with its ops, against the torch that is installed: see tools/build_mmcv.py.
 DET = ["onedl-mmcv>=2.3", "onedl-mmdetection>=3.5", "pycocotools>=2.0.7"]
 SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
-DEMO = ["matplotlib>=3.7", "rich", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
+DEMO = ["matplotlib>=3.7", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
 EXPORT = ["safetensors>=0.4"]
-EVAL = ["scipy>=1.11", "tqdm"]  # tools/evaluate.py
-FAISS = ["faiss-cpu>=1.9"]  # its --search faiss; plain torch finds the same neighbors
-FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it PIL does
+EVAL = ["pandas>=2.1", "scipy>=1.11", "tabulate>=0.9", "tqdm"]  # tools/evaluate.py
+VISUALIZE = ["jinja2>=3.1", "matplotlib>=3.7", "scikit-learn>=1.3", "tqdm"]  # tools/visualize.py
+FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it Pillow does
 # timm is a target of tools/export.py: only the test that proves it needs the library.
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAISS, *FAST]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAST, *VISUALIZE]
 # tools/benchmark.sh. Snakemake itself asks for Python 3.11.
 BENCHMARK = [
+    "jinja2>=3.1",
     "matplotlib>=3.7",
+    "pandas>=2.1",
+    "psutil>=5.9",
+    "pydantic>=2.7",
     "pyyaml>=6",
     "snakemake>=9; python_version >= '3.11'",
     "snakemake-executor-plugin-slurm>=2; python_version >= '3.11'",
+    "tabulate>=0.9",
 ]
-LINT = ["ruff"]
+LINT = ["import-linter>=2.3", "ruff"]
 DEV = [*TEST, *LINT, *BENCHMARK, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
 
 setup(
@@ -44,7 +49,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["slotcon_plugin", "slotcon_plugin.*"]),
-    package_data={"slotcon_plugin.visualization": ["web/*"]},
+    package_data={"slotcon_plugin": ["*/web/*", "*/templates/*"]},
     install_requires=[
         "torch>=2.7",
         "torchvision>=0.22",
@@ -61,7 +66,7 @@ setup(
         "demo": DEMO,
         "eval": EVAL,
         "export": EXPORT,
-        "faiss": FAISS,
+        "visualize": VISUALIZE,
         "fast": FAST,
         "test": TEST,
         "lint": LINT,
