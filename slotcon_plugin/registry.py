@@ -36,7 +36,7 @@ from .models.slotcon import SlotCon
 from .optim.lars import SlotConLARS
 from .optim.schedulers import WarmupCosineLR
 from .runtime.amp import CpuAmpOptimWrapper
-from .runtime.checkpoint_files import AtomicLocalBackend
+from .runtime.atomic_files import AtomicLocalBackend
 
 NAMES = {
     MODELS: (

@@ -16,13 +16,9 @@ from torch import nn
 
 import slotcon_plugin  # noqa: F401  (registers the storage)
 from slotcon_plugin.errors import CheckpointError, SlotConError
-from slotcon_plugin.runtime.checkpoint_files import (
-    AtomicLocalBackend,
-    find_last_good_checkpoint,
-    load_checkpoint_safely,
-    load_training_state,
-    use_safe_loader,
-)
+from slotcon_plugin.runtime.atomic_files import AtomicLocalBackend
+from slotcon_plugin.runtime.resume_state import find_last_good_checkpoint, load_training_state
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, use_safe_loader
 
 
 class Planted:

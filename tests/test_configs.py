@@ -10,9 +10,9 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from tiny_training import CONFIGS, ROOT, write_images
 
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.launch import fit_to_machine
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
 # From METHOD and the paper: prototypes, epochs, preset, images.

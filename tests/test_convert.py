@@ -15,7 +15,8 @@ from tiny_weights import lively_model, ours, published_content, slotcon_config
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.published import to_ours, to_published
 from slotcon_plugin.errors import CheckpointError
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely, load_training_state
+from slotcon_plugin.runtime.resume_state import load_training_state
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 GOLDEN = Path(__file__).parent / "golden" / "checkpoint_keys_r50_coco.json"
 

@@ -7,7 +7,7 @@ from mmengine.logging import MMLogger
 from tiny_training import ROOT, finish, start
 from tiny_transfer import tiny_options, write_encoder, write_mini
 
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 pytest.importorskip("detectron2", reason="detectron2 is in no registry; see docs/transfers.md")
 pytest.importorskip("mmdet", reason="Detectron2Wrapper is mmdet's")

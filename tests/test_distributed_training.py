@@ -5,7 +5,7 @@ import re
 import torch
 from tiny_training import DEMO, ROOT, finish, start, tiny_options, write_images
 
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 
 def test_two_processes_train_through_the_launcher(tmp_path):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import slotcon_plugin  # noqa: F401  (registers the names)
 from slotcon_plugin.errors import TrainingStopped
-from slotcon_plugin.runtime.checkpoint_files import load_training_state
+from slotcon_plugin.runtime.resume_state import load_training_state
 
 HOOKS = ("LossGuardHook", "OutputsWindowHook", "TeacherHook", "DiagnosticsHook")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from slotcon_plugin.functional.population import PopulationMoments
 from slotcon_plugin.hooks.precise_bn_hook import PreciseBNHook, measure_batch_norm
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 
 def batches(sizes=(4, 2, 3, 4), seed=0):

@@ -5,7 +5,7 @@ import signal
 
 from tiny_training import DEMO, assert_same, finish, start_training, tiny_options, write_images
 
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 EPOCHS = 4
 COMPARED = ("state_dict", "optimizer", "param_schedulers")  # student, teacher, center; momentum; lr

@@ -25,9 +25,9 @@ from slotcon_plugin.evaluation.retrieval import retrieve
 from slotcon_plugin.evaluation.unsupervised_segmentation import unsupervised
 from slotcon_plugin.functional.dense import upsampled_argmax
 from slotcon_plugin.hooks.unsupervised_seg_hook import UnsupervisedSegHook
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.launch import fit_to_machine, leave_processes
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.visualization.painting import overlay
 
 MODES = ("one-to-one", "many-to-one")

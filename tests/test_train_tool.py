@@ -15,8 +15,8 @@ from tiny_training import CONFIGS, DEMO, ROOT, tiny_options, write_images
 
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime import launch
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 runs = itertools.count()
 

@@ -11,7 +11,7 @@ from tiny_transfer import DET, SEG, tiny_options, write_mini
 
 from slotcon_plugin.datasets.samplers import EndlessSampler
 from slotcon_plugin.datasets.seeding import SeededIndex
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")

@@ -15,8 +15,8 @@ from mmengine.runner import CheckpointLoader
 from tiny_training import ROOT, finish, start
 from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
 
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
 from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.transfer.fill_backbone import fill_backbone
 from slotcon_plugin.transfer.fit_transfer import name_backbone
 

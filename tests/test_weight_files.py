@@ -20,7 +20,7 @@ from slotcon_plugin.checkpoints import read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.export import export
 from slotcon_plugin.errors import CheckpointError
-from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[1]
 

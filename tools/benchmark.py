@@ -72,7 +72,7 @@ def start(args: argparse.Namespace, options: list[str]) -> int:
     """Plan, run, collect. Returns Snakemake's exit status."""
     from slotcon_plugin.benchmark import job_states as states
     from slotcon_plugin.benchmark.job_clock import hold
-    from slotcon_plugin.runtime.checkpoint_files import write_atomically
+    from slotcon_plugin.runtime.atomic_files import write_atomically
 
     if args.data:
         from slotcon_plugin.benchmark.coco_folder import as_mini

@@ -38,8 +38,9 @@ def draw(args: argparse.Namespace) -> None:
     import slotcon_plugin  # noqa: F401  (registers the parts)
     from slotcon_plugin.datasets.decode import read_image
     from slotcon_plugin.datasets.sources import list_images
-    from slotcon_plugin.runtime.checkpoint_files import load_checkpoint_safely, write_atomically
+    from slotcon_plugin.runtime.atomic_files import write_atomically
     from slotcon_plugin.runtime.config_options import read_config
+    from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
     from slotcon_plugin.transfer.test_setup import check_weights
     from slotcon_plugin.visualization.groups import draw_groups, group_photographs
 

@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
     from slotcon_plugin.errors import CheckpointError, SlotConError
-    from slotcon_plugin.runtime.checkpoint_files import write_atomically
+    from slotcon_plugin.runtime.atomic_files import write_atomically
 
     try:
         if args.out.exists() and args.checkpoint.exists() and args.out.samefile(args.checkpoint):

@@ -50,7 +50,6 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
     """Evaluate; the metrics by name, as the log has them."""
     from mmengine.runner import Runner
 
-    from slotcon_plugin.runtime import checkpoint_files as checkpoint
     from slotcon_plugin.runtime.config_options import explain_build_error, read_config
     from slotcon_plugin.runtime.launch import (
         fit_loggers,
@@ -59,13 +58,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, float]:
         leave_processes,
         process_number,
     )
+    from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, use_safe_loader
     from slotcon_plugin.runtime.scalars import note_images
     from slotcon_plugin.transfer.data_layout import check_layout
     from slotcon_plugin.transfer.fit_transfer import fit_batch_norm
     from slotcon_plugin.transfer.test_setup import check_weights, keep_only_test
 
-    checkpoint.use_safe_loader()
-    weights = checkpoint.load_checkpoint_safely(args.checkpoint)
+    use_safe_loader()
+    weights = load_checkpoint_safely(args.checkpoint)
     cfg = read_config(args.config, args.cfg_options)
     default = os.environ.get("SLOTCON_WORK_DIR", f"work_dirs/{Path(args.config).stem}")
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or default
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run; turn the user's errors into one message. Returns the exit status."""
     args = parse_args(argv)
     from slotcon_plugin.errors import SlotConError
-    from slotcon_plugin.runtime.checkpoint_files import write_atomically
+    from slotcon_plugin.runtime.atomic_files import write_atomically
     from slotcon_plugin.runtime.launch import process_number
 
     try:

@@ -125,25 +125,29 @@ def settle_config(args: argparse.Namespace, say):
 
 def settle_start(cfg, args: argparse.Namespace, say) -> None:
     """Choose and check the checkpoint that training starts from."""
-    from slotcon_plugin.runtime import checkpoint_files as checkpoint
+    from slotcon_plugin.runtime.resume_state import (
+        find_last_good_checkpoint,
+        load_training_state,
+    )
+    from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, use_safe_loader
 
-    checkpoint.use_safe_loader()
+    use_safe_loader()
     wanted = args.resume
     if wanted is None and cfg.get("resume"):  # as mmdet's and mmseg's configs ask for it
         wanted = cfg.get("load_from") or "auto"
     if wanted is None:
         if cfg.get("load_from"):
-            checkpoint.load_checkpoint_safely(cfg.load_from)  # its error before the long set-up
+            load_checkpoint_safely(cfg.load_from)  # its error before the long set-up
         return
     cfg.resume = False
     if wanted == "auto":
-        found = checkpoint.find_last_good_checkpoint(cfg.work_dir, warn=say)
+        found = find_last_good_checkpoint(cfg.work_dir, warn=say)
         if found is None:
             say(f"nothing to resume from in {cfg.work_dir}: starting anew")
             return
         path, state = found
     else:
-        path, state = Path(wanted), checkpoint.load_training_state(wanted)
+        path, state = Path(wanted), load_training_state(wanted)
     cfg.load_from, cfg.resume = str(path), True
     say(
         f"resuming from {path}, after epoch {state['meta']['epoch']}, iteration "

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> dict:
 
 def report(metrics: dict | None, out: Path | None) -> dict | None:
     """Write the metrics, which the first process alone has, if they are wanted."""
-    from slotcon_plugin.runtime.checkpoint_files import write_atomically
+    from slotcon_plugin.runtime.atomic_files import write_atomically
 
     if metrics and out:
         # NaN: COCO's mean over no object of a size or class

@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from ..errors import DataError
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 
 READY = ("images", "instances.json", "voc21", "train2017.txt")
 FIELDS = {"images", "annotations", "categories"}

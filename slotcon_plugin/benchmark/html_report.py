@@ -10,7 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 from ..runtime.scalars import read_curves
 from ..visualization.curves import draw_curves
 from .dag import draw_jobs

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 
 BEAT = 5.0  # seconds between two notes of the time; what a kill -9 can lose
 SILENCE = 120.0  # seconds after which a job on another machine counts as dead

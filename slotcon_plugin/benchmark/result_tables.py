@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 from .measures import Measure
 
 MARK = "†"

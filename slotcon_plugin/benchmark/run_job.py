@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import SlotConError, TrainingStopped
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 from .gpus import take_gpus
 from .job_clock import Clock, lock_job
 from .job_result import BORN, describe, device_name

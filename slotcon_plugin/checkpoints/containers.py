@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..runtime.checkpoint_files import check_file, load_checkpoint_safely, why_not_loaded
+from ..runtime.safe_loading import check_file, load_checkpoint_safely, why_not_loaded
 
 META = "slotcon"  # the key under which a container without a place of its own keeps our notes
 

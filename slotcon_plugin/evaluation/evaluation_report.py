@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 from ..version import __version__
 
 

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from .checkpoint_files import write_atomically
+from .atomic_files import write_atomically
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

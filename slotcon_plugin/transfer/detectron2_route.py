@@ -15,7 +15,7 @@ from torch import nn
 
 from ..checkpoints.export import export
 from ..errors import CheckpointError, ConfigError, DataError
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 from .data_layout import LAYOUTS
 from .fill_backbone import RANDOM, check_source, fill_module, read_source
 

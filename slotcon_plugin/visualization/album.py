@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..evaluation.batches import Reading
 from ..evaluation.evaluation_report import write_json
 from ..evaluation.networks import PixelGroups
-from ..runtime.checkpoint_files import write_atomically
+from ..runtime.atomic_files import write_atomically
 from . import figures, page_parts
 from .embedding import closest, positions
 from .gallery import read_row
