@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from slotcon_plugin.errors import CheckpointError, SlotConError
 from slotcon_plugin.runtime.atomic_files import AtomicLocalBackend
 from slotcon_plugin.runtime.resume_state import find_last_good_checkpoint, load_training_state
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, use_safe_loader
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Planted:
@@ -225,5 +229,39 @@ def test_a_killed_write_leaves_a_whole_file(tmp_path):
         content = file.read_bytes()
         assert len(content) == size
         assert len(set(content)) == 1
-    storage.put(b"new", file)  # what the killed write left behind is no hindrance
+    storage.put(b"new", file)  # removes the temporary files of the killed writes
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_1.pth"]
+
+
+WRITE_100_TIMES = """
+import sys
+from slotcon_plugin.runtime.atomic_files import write_atomically
+for _ in range(100):
+    write_atomically(sys.argv[2].encode() * 100_000, sys.argv[1])
+"""
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    file = tmp_path / "clock.json"
+    AtomicLocalBackend().put(b"c" * 100_000, file)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITE_100_TIMES, file, letter], cwd=ROOT)
+        for letter in "ab"
+    ]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        content = file.read_bytes()
+        assert len(content) == 100_000
+        assert len(set(content)) == 1
+        seen.add(content[:1])
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert {b"a", b"b"} <= seen
+    assert [path.name for path in tmp_path.iterdir()] == ["clock.json"]
+
+
+def test_a_new_file_has_ordinary_permissions(tmp_path):
+    """Others in the group can read a checkpoint if the user's umask allows it."""
+    (tmp_path / "ordinary").write_bytes(b"")
+    AtomicLocalBackend().put(b"", tmp_path / "atomic")
+    modes = {(tmp_path / name).stat().st_mode for name in ("ordinary", "atomic")}
+    assert len(modes) == 1
