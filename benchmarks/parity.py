@@ -10,28 +10,27 @@ of `golden/recipe.py`. The largest relative errors are printed; the exit code is
 
 import argparse
 import json
-import os
+import runpy
 import sys
-import tempfile
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.extend((str(ROOT), str(ROOT / "tests" / "golden")))  # the package; the recipe
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
 
-import recipe  # noqa: E402
-from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS  # noqa: E402
+import slotcon_plugin  # noqa: F401  (registers the parts)
+from benchmarks.processes import ROOT, run_processes
+from slotcon_plugin.checkpoints.names import published_name
+from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.grouping import active_slots, slot_mask
+from slotcon_plugin.models.losses import DIRECTIONS
 
-import slotcon_plugin  # noqa: E402, F401
-from slotcon_plugin.checkpoints.name_tables import published_name  # noqa: E402
-from slotcon_plugin.functional.alignment import ViewGeometry  # noqa: E402
-from slotcon_plugin.functional.grouping import active_slots, slot_mask  # noqa: E402
-from slotcon_plugin.models.losses import DIRECTIONS  # noqa: E402
+recipe = SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "golden" / "recipe.py")))
 
 TOLERANCE = 1e-6
 ZERO = 1e-9  # what both sides hold to be zero up to rounding, relative to the figures around it
@@ -110,7 +109,7 @@ def summaries(tensors: dict, seed: int) -> dict:
     }
 
 
-def replay(config: dict, rank: int, processes: int) -> dict:
+def replay(rank: int, config: dict, processes: int) -> dict:
     """Train as the record did; return what it holds, of this rank."""
     seed, iters = config["seed"], config["iters_per_epoch"]
     model = build_model(config)
@@ -179,22 +178,12 @@ def count_active(student, teacher) -> list[list[int]]:
     return counts
 
 
-def _worker(rank: int, processes: int, config: dict, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=processes)
-    Path(folder, f"{rank}.json").write_text(json.dumps(replay(config, rank, processes)))
-    dist.destroy_process_group()
-
-
 def replay_all(record: dict) -> list[dict]:
     """Replay on as many processes as the record had; one result per rank."""
     processes = record["world_size"]
     if processes == 1:
-        return [replay(record["config"], 0, 1)]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (processes, record["config"], folder)
-        torch.multiprocessing.spawn(_worker, arguments, nprocs=processes)
-        return [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(processes)]
+        return [replay(0, record["config"], 1)]
+    return run_processes(replay, processes, record["config"], processes)
 
 
 def relative_error(ours, theirs, scale: float | None = None) -> float:
@@ -273,5 +262,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     sys.exit(main())

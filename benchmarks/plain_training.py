@@ -43,12 +43,13 @@ class PlainTrainer:
                 views,
                 *places,
             )
-            (result,), center = plain.losses(
-                [projected],
+            result, center = plain.losses(
+                projected,
                 head.prototypes.weight,
                 teacher.prototypes.weight,
                 head.predictor,
                 head.group_loss.center,
+                plain.Settings(),
             )
         head.group_loss.center.copy_(center)
         for p in self.params:

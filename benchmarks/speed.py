@@ -22,7 +22,8 @@ import traceback
 import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
+
 EXAMPLES = """
 examples:
   everything on this machine's processor:     python benchmarks/speed.py
@@ -191,6 +192,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # The package without installation, and the plain baselines.
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     sys.exit(main())

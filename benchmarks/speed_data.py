@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from photographs import photograph_paths
 from PIL import Image
 
 from benchmarks.plain_data import as_tensor, color_view, open_image, two_views
 from slotcon_plugin.datasets.data_preprocessor import TwoViewPreprocessor
 from slotcon_plugin.datasets.decode import read_pixels
+from slotcon_plugin.datasets.sample_images import sample_photographs
 from slotcon_plugin.datasets.transforms import TwoViews
 
 SIZES = ((640, 480), (500, 375))  # COCO's usual size; ImageNet's
@@ -22,7 +22,7 @@ def write_jpegs(folder: Path, width: int, height: int, copies: int = 1) -> list[
     """The photographs that scikit-image and scikit-learn carry, filled into `width` x `height`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number, source in enumerate(photograph_paths()):
+    for number, source in enumerate(sample_photographs()):
         with Image.open(source) as image:
             image = image.convert("RGB")
         scale = max(width / image.width, height / image.height)

@@ -1,15 +1,10 @@
 """What two real gloo processes send in a step, ours and plainly."""
 
-import json
-import os
-import tempfile
-from datetime import timedelta
-from pathlib import Path
-
 import torch
 import torch.distributed as dist
 
 from benchmarks import plain_exchange
+from benchmarks.processes import run_processes
 from benchmarks.speed_step import SlotsThemselves, Step
 from benchmarks.traffic import CountTraffic
 from slotcon_plugin import reference as plain
@@ -24,28 +19,11 @@ def exchange(
         {k: {"ours": bytes, "plain": bytes, "loss_ours": [..], "loss_plain": [..], "center_error":
         float}}; losses of the two directions.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (folder, processes, num_prototypes, batch, size)
-        torch.multiprocessing.spawn(_worker, arguments, nprocs=processes)
-        found = json.loads(Path(folder, "0.json").read_text(encoding="utf-8"))
-    return {int(k): result for k, result in found.items()}
+    return run_processes(_all_steps, processes, num_prototypes, batch, size)[0]
 
 
-def _worker(
-    rank: int, folder: str, processes: int, num_prototypes: list[int], batch: int, size: int
-) -> None:
-    torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group(
-        "gloo",
-        f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=processes,
-        timeout=timedelta(seconds=120),
-    )
-    results = {k: _one_step(Step(k, batch, size=size, seed=rank)) for k in num_prototypes}
-    Path(folder, f"{rank}.json").write_text(json.dumps(results), encoding="utf-8")
-    dist.destroy_process_group()
+def _all_steps(rank: int, num_prototypes: list[int], batch: int, size: int) -> dict[int, dict]:
+    return {k: _one_step(Step(k, batch, size=size, seed=rank)) for k in num_prototypes}
 
 
 @torch.no_grad()

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import torch
 from mmengine.registry import MODELS
-from tiny_model import LastMap, plain_losses, random_geometry  # noqa: F401  (registers LastMap)
 from torch import Tensor, nn
 
+from benchmarks.plain_model import plain_losses, random_geometry
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.alignment import ViewGeometry, align
 from slotcon_plugin.functional.grouping import (
@@ -155,7 +155,7 @@ class Step:
 
         def plainly():
             projected = plain.Projected(self.views, self.views, *self.geometry)
-            per_direction = plain._grouping_losses(
+            per_direction = plain.grouping_losses(
                 projected, student, teacher, loss.center, plain.Settings()
             )
             return per_direction, *backward(per_direction.sum(), student)
@@ -179,8 +179,8 @@ class Step:
             return per_direction, *backward(per_direction.sum(), [*views, *our_student])
 
         def plainly():
-            (per_direction,), _ = plain._slot_losses(
-                [projected], [student], [teacher], predictor, plain.Settings()
+            per_direction, _ = plain.slot_losses(
+                [projected], student, [teacher], predictor, plain.Settings()
             )
             return per_direction, *backward(per_direction.sum(), [*views, *student])
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torchvision
 from mmengine.registry import MODELS
-from tiny_model import random_geometry, random_views, tiny_config
+from tiny_model import random_views, tiny_config
 from torch import nn
 
 from benchmarks.parity import published_name
+from benchmarks.plain_model import random_geometry
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.models.backbones import TorchvisionResNet
 

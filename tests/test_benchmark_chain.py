@@ -8,9 +8,10 @@ import signal
 import sys
 
 import pytest
-from tiny_benchmark import TOOL, tiny_benchmark, wait_for, write_benchmark
-from tiny_training import ROOT, finish, start
-from tiny_transfer import write_mini
+from tiny_training import finish, wait_for
+
+from benchmarks.processes import ROOT, start
+from benchmarks.small_benchmark import TOOL, small_benchmark, write_benchmark, write_mini
 
 pytest.importorskip("snakemake", reason="the benchmark needs snakemake (Python 3.11)")
 pytest.importorskip("mmdet", reason="detection needs mmdet")
@@ -29,7 +30,7 @@ def results(work_dir):
 def test_the_chain(tmp_path):
     """Killed in the middle, with a job that fails, repaired, and changed."""
     root, work_dir = write_mini(tmp_path / "mini"), tmp_path / "out"
-    content = tiny_benchmark(root, work_dir)
+    content = small_benchmark(root, work_dir)
     del content["pretrainings"]["random"]
     broken = json.loads(json.dumps(content["transfers"]["voc"]))
     broken["overrides"]["optim_wrapper.optimizer.lr"] = "much"

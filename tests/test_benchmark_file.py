@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import yaml
-from tiny_training import ROOT
 
+from benchmarks.processes import ROOT
 from slotcon_plugin.benchmark.entries import Loader
 from slotcon_plugin.benchmark.protocols import read_protocols
 from slotcon_plugin.benchmark.schema import read_benchmark

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_benchmark import TOOL, wait_for
-from tiny_training import ROOT, start
+from tiny_training import wait_for
 
+from benchmarks.processes import ROOT, start
+from benchmarks.small_benchmark import TOOL
 from slotcon_plugin.benchmark import gpus
 from slotcon_plugin.benchmark import run_job as work
 from slotcon_plugin.benchmark.job_clock import Clock, lock_job, read_clock

@@ -4,9 +4,9 @@ import copy
 import json
 
 import pytest
-from tiny_benchmark import tiny_benchmark, write_benchmark
-from tiny_training import ROOT
 
+from benchmarks.processes import ROOT
+from benchmarks.small_benchmark import small_benchmark, write_benchmark
 from slotcon_plugin.benchmark.dag import draw_jobs
 from slotcon_plugin.benchmark.job_states import describe_plan, hours, states_of
 from slotcon_plugin.benchmark.jobs import read_plan
@@ -23,7 +23,7 @@ RANDOM = {"transfer.random.s0.coco.s0", "transfer.random.s0.voc.s0"}
 
 @pytest.fixture
 def content(tmp_path):
-    return tiny_benchmark(tmp_path / "data", tmp_path / "out")
+    return small_benchmark(tmp_path / "data", tmp_path / "out")
 
 
 def jobs_of(content, tmp_path):

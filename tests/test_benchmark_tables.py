@@ -5,8 +5,8 @@ import io
 import json
 
 import pytest
-from tiny_training import ROOT
 
+from benchmarks.processes import ROOT
 from slotcon_plugin.benchmark.collect import build_table
 from slotcon_plugin.benchmark.measures import read_measures
 from slotcon_plugin.benchmark.planner import Planner

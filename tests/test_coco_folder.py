@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_transfer import write_mini
+
+from benchmarks.small_benchmark import write_mini
 
 pytest.importorskip("mmdet", reason="the mini configs are mmdet's and mmseg's")
 

@@ -8,8 +8,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
-from tiny_training import CONFIGS, ROOT, write_images
+from tiny_training import write_images
 
+from benchmarks.processes import CONFIGS, ROOT
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.launch import fit_to_machine
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import MODELS
-from tiny_training import DEMO, ROOT, assert_same, environment, tiny_options, write_images
+from tiny_training import assert_same, write_images
 from tiny_weights import lively_model, ours, published_content, slotcon_config
 
+from benchmarks.processes import DEMO, ROOT, environment
+from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.published import to_ours, to_published
 from slotcon_plugin.errors import CheckpointError
@@ -161,7 +163,7 @@ def test_training_resumes_from_it_as_from_our_own(tmp_path):
     images = write_images(tmp_path / "images")
 
     def train(work_dir: Path, *more) -> Path:
-        options = ["--cfg-options", *tiny_options(images, work_dir)]
+        options = ["--cfg-options", *pretraining_options(images, work_dir)]
         command = [sys.executable, "tools/train.py", str(DEMO), *map(str, more), *options]
         done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 from mmengine.logging import MMLogger
-from tiny_training import ROOT, finish, start
-from tiny_transfer import tiny_options, write_encoder, write_mini
+from tiny_training import finish
+from tiny_weights import write_encoder
 
+from benchmarks.processes import ROOT, start
+from benchmarks.small_benchmark import transfer_options, write_mini
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 pytest.importorskip("detectron2", reason="detectron2 is in no registry; see docs/transfers.md")
@@ -50,7 +52,7 @@ def run(*command):
 def test_the_wrapped_model_trains_and_evaluates(root, pickled, tmp_path, monkeypatch):
     monkeypatch.setenv("SLOTCON_DATA", str(root))
     MMLogger._instance_dict.clear()
-    options = [o for o in tiny_options(WRAPPED, root) if not o.startswith("model.")]
+    options = [o for o in transfer_options(WRAPPED, root) if not o.startswith("model.")]
     options += [f"{key}={value}" for key, value in SMALL.items()]
     status, output = run(
         *(ROOT / "tools" / "train.py", WRAPPED, "--backbone", pickled / "r18.pkl"),

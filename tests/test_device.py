@@ -6,9 +6,10 @@ The way back is not among it: autograd asks the driver for the device.
 import pytest
 import torch
 from mmengine.registry import MODELS
-from tiny_model import random_geometry, random_views, tiny_config
+from tiny_model import random_views, tiny_config
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmarks.plain_model import random_geometry
 from slotcon_plugin.datasets import photometric
 from slotcon_plugin.datasets.photometric import Column
 from slotcon_plugin.functional.alignment import ViewGeometry

@@ -3,14 +3,16 @@
 import re
 
 import torch
-from tiny_training import DEMO, ROOT, finish, start, tiny_options, write_images
+from tiny_training import finish, write_images
 
+from benchmarks.processes import DEMO, ROOT, start
+from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 
 def test_two_processes_train_through_the_launcher(tmp_path):
     images = write_images(tmp_path / "images", count=16)  # 16 / (2 x 4): 2 steps an epoch
-    options = tiny_options(images, tmp_path / "work", epochs=2)
+    options = pretraining_options(images, tmp_path / "work", epochs=2)
     process = start(ROOT / "tools" / "dist_train.sh", DEMO, 2, "--cfg-options", *options)
     output = finish(process)
 

@@ -10,8 +10,9 @@ import torch
 from colored import write_colored
 from photographs import photographs
 from PIL import Image
-from tiny_training import ROOT, load_tool, start
+from tiny_training import load_tool
 
+from benchmarks.processes import ROOT, start
 from slotcon_plugin.errors import CheckpointError, ConfigError
 from slotcon_plugin.evaluation.evaluation_report import table
 from slotcon_plugin.evaluation.labeled_images import to_tensor

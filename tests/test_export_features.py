@@ -16,7 +16,7 @@ from torch import nn
 
 from slotcon_plugin.checkpoints import fill, read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
-from slotcon_plugin.checkpoints.export import export
+from slotcon_plugin.checkpoints.export_formats import encoder_file
 from slotcon_plugin.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory):
 
 def exported(checkpoint: Path, folder: Path, to: str, suffix: str, part: str | None = None) -> Path:
     out = folder / f"encoder{suffix}"
-    data, _ = export(read_encoder(checkpoint, part), to, suffix)
+    data, _ = encoder_file(read_encoder(checkpoint, part), to, suffix)
     out.write_bytes(data)
     return out
 
@@ -151,9 +151,9 @@ def test_fewer_stages_go_where_they_can(tmp_path):
     source = ours(tmp_path, 18, 3)
     for to in ("torchvision", "timm"):
         with pytest.raises(CheckpointError, match=r"without layer4; .* always has four stages"):
-            export(read_encoder(source), to, ".pth")
+            encoder_file(read_encoder(source), to, ".pth")
     known = json.loads((ROOT / "tests" / "detectron2_resnet_keys.json").read_text())["18"]
-    _, names = export(read_encoder(source), "detectron2", ".pkl")
+    _, names = encoder_file(read_encoder(source), "detectron2", ".pkl")
     assert set(names) == {name for name in known if not name.startswith("res5")}
     pytest.importorskip("mmdet")
     out = exported(source, tmp_path, "openmmlab", ".pth")

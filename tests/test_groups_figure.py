@@ -9,8 +9,9 @@ import torch
 from mmengine.registry import MODELS
 from PIL import Image
 from tiny_model import tiny_config
-from tiny_training import ROOT, start, write_images
+from tiny_training import write_images
 
+from benchmarks.processes import ROOT, start
 from slotcon_plugin.errors import DataError
 from slotcon_plugin.runtime.scalars import read_curves
 from slotcon_plugin.visualization import curves, groups

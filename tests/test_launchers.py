@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_benchmark import wait_for
-from tiny_training import load_tool, start
+from tiny_training import load_tool, wait_for
 
+from benchmarks.processes import start
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime import launch
 

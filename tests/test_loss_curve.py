@@ -3,7 +3,7 @@
 A change that should not alter the result shows the same losses. One that should: look at both
 curves, say so in the change, and freeze anew with
 
-    python tests/test_loss_curve.py
+    PYTHONPATH=. python tests/test_loss_curve.py
 """
 
 import json
@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.runner import Runner
-from tiny_training import DEMO, tiny_options, write_images
+from tiny_training import write_images
 
+from benchmarks.processes import DEMO
+from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.launch import fit_to_machine
 
@@ -25,7 +27,7 @@ LOSSES = ("loss_group", "loss_slot")
 def run_curve(folder: Path) -> dict[str, list[float]]:
     """Train 4 epochs of 5 steps on the CPU in one thread; the two losses of each step."""
     images = write_images(folder / "images", count=20)
-    cfg = read_config(DEMO, tiny_options(images, folder / "work", epochs=4))
+    cfg = read_config(DEMO, pretraining_options(images, folder / "work", epochs=4))
     fit_to_machine(cfg, precision="off")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

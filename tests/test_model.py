@@ -6,18 +6,11 @@ import math
 import pytest
 import torch
 from mmengine.registry import MODELS, OPTIMIZERS
-from tiny_model import (
-    gradients,
-    plain_losses,
-    random_geometry,
-    random_views,
-    tiny_config,
-    tiny_model,
-    twin,
-)
+from tiny_model import gradients, random_views, tiny_config, tiny_model, twin
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.plain_model import plain_losses, random_geometry
 from slotcon_plugin import reference as plain
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.functional.alignment import ViewGeometry, resample

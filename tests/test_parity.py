@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import gradients, plain_losses, twin
+from tiny_model import gradients, twin
 
 from benchmarks import parity
-from benchmarks.parity import recipe  # finds tests/golden/recipe.py
+from benchmarks.parity import recipe
+from benchmarks.plain_model import plain_losses
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.functional.schedules import learning_rate, teacher_momentum

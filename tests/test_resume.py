@@ -3,8 +3,10 @@
 import os
 import signal
 
-from tiny_training import DEMO, assert_same, finish, start_training, tiny_options, write_images
+from tiny_training import assert_same, finish, start_training, write_images
 
+from benchmarks.processes import DEMO
+from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 EPOCHS = 4
@@ -25,7 +27,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     images = write_images(tmp_path / "images", count=20)  # 5 steps an epoch
 
     def options(work_dir: str, workers: int) -> list[str]:
-        tiny = tiny_options(images, tmp_path / work_dir, epochs=EPOCHS)
+        tiny = pretraining_options(images, tmp_path / work_dir, epochs=EPOCHS)
         loading = [f"train_dataloader.num_workers={workers}"]
         loading += [f"train_dataloader.persistent_workers={workers > 0}"]
         return ["--cfg-options", *tiny, *loading, "default_hooks.checkpoint.max_keep_ckpts=-1"]

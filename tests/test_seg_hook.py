@@ -16,8 +16,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_training import CONFIGS, DEMO, ROOT, assert_same, tiny_options, write_images
+from tiny_training import assert_same, write_images
 
+from benchmarks.processes import CONFIGS, DEMO, ROOT
+from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import Reading
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
@@ -35,7 +37,7 @@ PARTS = ("images", "labels")
 
 
 def make_runner(folder, name, hook=None, launcher="none"):
-    cfg = read_config(DEMO, tiny_options(folder / "images", folder / name))
+    cfg = read_config(DEMO, pretraining_options(folder / "images", folder / name))
     if hook:
         cfg.custom_hooks.append(hook)
     fit_to_machine(cfg, launcher)

@@ -12,9 +12,10 @@ from datetime import timedelta
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_model import gradients, plain_losses, random_views, tiny_model
+from tiny_model import gradients, random_views, tiny_model
 from torch import nn
 
+from benchmarks.plain_model import plain_losses
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional import collectives
 from slotcon_plugin.functional.alignment import ViewGeometry, align

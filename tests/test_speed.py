@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_model import gradients, random_geometry, random_views, tiny_model
-from tiny_training import ROOT, environment
+from tiny_model import gradients, random_views, tiny_model
 
 from benchmarks import speed_loop, speed_tables
 from benchmarks.growth import draw_growth
 from benchmarks.machine_report import Row, table, timed_row
 from benchmarks.peak_memory import peak_bytes
+from benchmarks.plain_model import random_geometry
+from benchmarks.processes import ROOT, environment
 from benchmarks.speed_data import device_pair, worker_pair, write_jpegs
 from benchmarks.speed_exchange import exchange
 from benchmarks.speed_loop import CONFIGS, BlockClock, check_shared_memory, loop_config
@@ -160,7 +161,7 @@ def test_both_pipelines_make_the_same_views(tmp_path):
     normalized, of_same_pixels = (side() for side in device_pair(items, "cpu"))
     expected = torch.stack([item["views"] for item in expected])
     levels = photometric.IMAGENET_STD[0] * 255
-    assert normalized.shape == expected.shape == (6, 2, 3, 96, 96)
+    assert normalized.shape == expected.shape == (8, 2, 3, 96, 96)
     for other in (expected, of_same_pixels):
         error = (normalized - other).abs().mean(dim=(2, 3, 4)) * levels
         assert error.max() < 4, "gray levels"

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from tiny_model import random_geometry, random_views, tiny_config, tiny_model
+from tiny_model import random_views, tiny_config, tiny_model
 from torch import nn
 
+from benchmarks.plain_model import random_geometry
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.schedules import teacher_momentum
 from slotcon_plugin.models.teacher import Teacher

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
-from tiny_training import CONFIGS, DEMO, ROOT, tiny_options, write_images
+from tiny_training import write_images
 
+from benchmarks.processes import CONFIGS, DEMO, ROOT
+from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime import launch
 from slotcon_plugin.runtime.config_options import read_config
@@ -52,7 +54,7 @@ def train(tool, images, tmp_path, monkeypatch, capsys):
     schemes = dict(CheckpointLoader._schemes)
 
     def run(*arguments, options=(), config=DEMO):
-        shrunk = [*tiny_options(images, tmp_path / "work"), *options]
+        shrunk = [*pretraining_options(images, tmp_path / "work"), *options]
         # MMEngine reuses a logger of the same name and second, with the last test's closed output.
         shrunk.append(f"+experiment_name=run{next(runs)}")
         status = tool.main([str(config), *arguments, "--cfg-options", *shrunk])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from tiny_training import ROOT
 
+from benchmarks.processes import ROOT
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.transfer.data_layout import LAYOUTS

@@ -7,8 +7,8 @@ from itertools import islice
 
 import pytest
 from tiny_training import assert_same, finish, start_training
-from tiny_transfer import DET, SEG, tiny_options, write_mini
 
+from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
 from slotcon_plugin.datasets.samplers import EndlessSampler
 from slotcon_plugin.datasets.seeding import SeededIndex
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -24,7 +24,7 @@ FIRST, LAST = 3, 5  # the iterations of the two checkpoints
 def test_resumed_equals_uninterrupted(config, workers, tmp_path):
     """With augmentation, sampled boxes and dropout, from a checkpoint in the middle of a round."""
     root = write_mini(tmp_path / "mini")
-    options = tiny_options(config, root, LAST)
+    options = transfer_options(config, root, LAST)
     options[options.index(f"default_hooks.checkpoint.interval={LAST}")] = (
         f"default_hooks.checkpoint.interval={FIRST}"
     )

@@ -12,9 +12,11 @@ import torchvision
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
-from tiny_training import ROOT, finish, start
-from tiny_transfer import DET, SEG, tiny_options, write_encoder, write_mini
+from tiny_training import finish
+from tiny_weights import write_encoder
 
+from benchmarks.processes import ROOT, start
+from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.transfer.fill_backbone import fill_backbone
@@ -56,7 +58,7 @@ def tool(root, monkeypatch, capsys):
     MMLogger._instance_dict.clear()  # the last test's logger writes to that test's closed output
 
     def run(name, config, *arguments, options=()):
-        own = [*tiny_options(config, root), *options, f"+experiment_name=transfer{next(runs)}"]
+        own = [*transfer_options(config, root), *options, f"+experiment_name=transfer{next(runs)}"]
         status = load_tool(name).main([str(config), *arguments, "--cfg-options", *own])
         output = capsys.readouterr()
         return status, output.out, output.err
@@ -208,7 +210,7 @@ def test_a_pretraining_starts_from_a_backbone_too(weights):
 @pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])
 def test_two_processes_train(config, root, weights, tmp_path, monkeypatch):
     monkeypatch.setenv("SLOTCON_DATA", str(root))
-    options = [*tiny_options(config, root), "total_batch_size=2"]
+    options = [*transfer_options(config, root), "total_batch_size=2"]
     process = start(
         ROOT / "tools" / "dist_train.sh",
         config,
@@ -240,7 +242,7 @@ def test_the_library_s_own_script_trains_it(library, config, root, weights, tmp_
     monkeypatch.setenv("SLOTCON_DATA", str(root))
     monkeypatch.setenv("SLOTCON_BACKBONE", str(weights))
     MMLogger._instance_dict.clear()
-    options = [*tiny_options(config, root, iterations=1), f"experiment_name=foreign_{library}"]
+    options = [*transfer_options(config, root, iterations=1), f"experiment_name=foreign_{library}"]
     arguments = [str(config), "--work-dir", str(tmp_path), "--cfg-options", *options]
     monkeypatch.setattr("sys.argv", [str(script), *arguments])
     runpy.run_path(str(script), run_name="__main__")

@@ -17,8 +17,9 @@ import tiny_weights
 import torch
 from colored import COLORS, ColorGroups
 from PIL import Image
-from tiny_training import ROOT, finish, load_tool, start
+from tiny_training import finish, load_tool
 
+from benchmarks.processes import ROOT, start
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import Reading
 from slotcon_plugin.functional.dense import upsampled_best

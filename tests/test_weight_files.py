@@ -13,12 +13,12 @@ import pytest
 import torch
 import torchvision
 from test_checkpoint import Planted, safe_mmengine  # noqa: F401  (a fixture)
-from tiny_training import environment
 from tiny_weights import lively_model, ours, published_content
 
+from benchmarks.processes import environment
 from slotcon_plugin.checkpoints import read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
-from slotcon_plugin.checkpoints.export import export
+from slotcon_plugin.checkpoints.export_formats import encoder_file
 from slotcon_plugin.errors import CheckpointError
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
@@ -35,7 +35,7 @@ def planted_files(folder: Path, checkpoint: Path, trace: Path) -> list[Path]:
     own = torch.load(checkpoint, weights_only=True)
     published = published_content()
     published["args"] = argparse.Namespace(arch=Planted(trace))
-    data, _ = export(read_encoder(checkpoint), "detectron2", ".pkl")
+    data, _ = encoder_file(read_encoder(checkpoint), "detectron2", ".pkl")
     arrays = pickle.loads(data)
     content = {
         "in_meta.pth": {**own, "meta": {**own["meta"], "surprise": Planted(trace)}},
@@ -146,7 +146,7 @@ def broken_files(folder: Path, checkpoint: Path) -> dict[str, str]:
         "renamed.safetensors": whole,
         "list.pkl": pickle.dumps([1]),
     }
-    pkl, _ = export(read_encoder(checkpoint), "detectron2", ".pkl")
+    pkl, _ = encoder_file(read_encoder(checkpoint), "detectron2", ".pkl")
     contents["cut.pkl"] = pkl[: len(pkl) // 2]
     said = dict.fromkeys(contents, "cannot be read: it is cut short, damaged, or not")
     said |= {"empty.pth": "is empty", "empty.safetensors": "is empty", "list.pkl": "holds a list"}
@@ -234,6 +234,6 @@ def test_caffes_stride_is_refused(tmp_path):
 
 def test_the_same_export_gives_the_same_bytes(checkpoint):
     for to, suffix in (("detectron2", ".pkl"), ("torchvision", ".pth")):
-        one, other = (export(read_encoder(checkpoint), to, suffix)[0] for _ in range(2))
+        one, other = (encoder_file(read_encoder(checkpoint), to, suffix)[0] for _ in range(2))
         assert one == other
         assert io.BytesIO(one).getbuffer().nbytes > 40_000_000

@@ -8,10 +8,17 @@ import torch
 import torchvision
 
 from slotcon_plugin.checkpoints.architecture import DEPTHS, recognize
-from slotcon_plugin.checkpoints.digest import digest
-from slotcon_plugin.checkpoints.literals import lookup, read_literals
-from slotcon_plugin.checkpoints.name_tables import CLASSIFIER, DETECTRON2, PUBLISHED, TORCHVISION
-from slotcon_plugin.checkpoints.renaming import match, rename, reverse
+from slotcon_plugin.checkpoints.encoder import digest
+from slotcon_plugin.checkpoints.metadata import lookup, read_literals
+from slotcon_plugin.checkpoints.names import (
+    CLASSIFIER,
+    DETECTRON2,
+    PUBLISHED,
+    TORCHVISION,
+    match,
+    rename,
+    reverse,
+)
 from slotcon_plugin.errors import CheckpointError
 
 HERE = Path(__file__).parent

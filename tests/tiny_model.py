@@ -1,4 +1,4 @@
-"""A SlotCon that is small enough to be compared with `plain`, and inputs for it."""
+"""A SlotCon that is small enough to be compared with the reference, and inputs for it."""
 
 import copy
 
@@ -6,14 +6,15 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+import benchmarks.plain_model  # noqa: F401  (registers LastMap)
 import slotcon_plugin  # noqa: F401  (registers the parts)
-from slotcon_plugin import reference as plain
-from slotcon_plugin.functional.alignment import ViewGeometry, align, resample
+from slotcon_plugin.functional.alignment import align, resample
 from slotcon_plugin.functional.chunks import pixel_rows
 
 
+@MODELS.register_module(force=True)
 class TinyEncoder(nn.Module):
-    """One strided convolution and a batch norm, of which `norm=False` leaves nothing: stride 8."""
+    """A convolution of stride 8, and a batch norm unless `norm=False`."""
 
     def __init__(self, channels: int = 16, norm: bool = True) -> None:
         super().__init__()
@@ -22,17 +23,6 @@ class TinyEncoder(nn.Module):
 
     def forward(self, images):
         return (self.norm(self.conv(images)),)
-
-
-class LastMap(nn.Module):
-    """A neck that changes nothing, for tests that choose the features themselves."""
-
-    def forward(self, maps):
-        return maps[-1]
-
-
-for _class in (TinyEncoder, LastMap):
-    MODELS.register_module(module=_class, force=True)
 
 
 def tiny_config(num_prototypes: int = 12, channels: int = 16, **changes) -> dict:
@@ -68,13 +58,6 @@ def tiny_model(seed: int = 0, apart: float = 0.1, **options) -> nn.Module:
     return model
 
 
-def random_geometry(batch: int, seed: int = 0) -> ViewGeometry:
-    """Random boxes of every size, and flips."""
-    g = torch.Generator().manual_seed(seed)
-    corners = torch.rand(2, batch, 2, 2, generator=g, dtype=torch.float64).sort(dim=2).values
-    return ViewGeometry(corners.flatten(2), torch.rand(2, batch, generator=g) < 0.5)
-
-
 def aligned(maps_bdhw, boxes_b4, flips_b):
     """Maps of one view, resampled as the grouping loss does: (b, d, h, w)."""
     size = maps_bdhw.shape[2:]
@@ -89,35 +72,6 @@ def random_views(batch: int, size: int = 32, seed: int = 0) -> list[torch.Tensor
     fine = torch.randn(2, batch, 3, size, size, generator=g, dtype=torch.float64)
     blocks = coarse.repeat_interleave(size // 4, 3).repeat_interleave(size // 4, 4)
     return list(blocks + 0.3 * fine)
-
-
-def plain_losses(model: nn.Module, batches: list[tuple]) -> tuple:
-    """`plain.losses` of a model's own networks and settings.
-
-    Args:
-        model: its parameters receive the gradients, its buffers stay, except of batch norms.
-        batches: (views, geometry) of each process.
-    """
-    head, teacher = model.head, model.teacher
-    processes = [
-        plain.project(
-            lambda image: model.neck(model.backbone(image)),
-            lambda image: teacher.neck(teacher.backbone(image)),
-            views,
-            *geometry,
-        )
-        for views, geometry in batches
-    ]
-    settings = plain.Settings(
-        head.group_loss.student_temperature,
-        head.group_loss.teacher_temperature,
-        head.slot_loss.temperature,
-        head.group_loss.center_momentum,
-        head.group_loss_weight,
-    )
-    center = head.group_loss.center
-    prototypes = head.prototypes.weight, teacher.prototypes.weight
-    return plain.losses(processes, *prototypes, head.predictor, center, settings)
 
 
 def twin(model: nn.Module) -> nn.Module:

@@ -1,18 +1,17 @@
-"""Trainings small enough for tests: images drawn here, and the options that shrink a config."""
+"""Trainings small enough for tests: images drawn here, commands run and compared."""
 
 import importlib.util
-import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "configs" / "pretrain"
-DEMO = CONFIGS / "slotcon_r18_demo.py"
+from benchmarks.processes import ROOT, start
 
 
 def load_tool(name: str, monkeypatch):
@@ -34,64 +33,26 @@ def write_images(folder: Path, count: int = 12) -> Path:
     return folder
 
 
-def tiny_options(images: Path, work_dir: Path, epochs: int = 2) -> list[str]:
-    """--cfg-options that make the demo config a training of seconds: 32-pixel views, batch 4."""
-    return [
-        f"train_dataloader.dataset.source={images}",
-        "train_dataloader.dataset.views.size=32",
-        "train_dataloader.batch_size=4",
-        "optim_wrapper.optimizer.lr=1.0",
-        "auto_scale_lr.base_batch_size=32",
-        "train_dataloader.num_workers=0",
-        "model.backbone.num_stages=2",
-        "model.teacher_momentum=0.99",
-        "model.neck.in_channels=128",
-        "model.neck.hidden_channels=16",
-        "model.neck.out_channels=16",
-        "model.head.prototypes.num_prototypes=8",
-        "model.head.prototypes.channels=16",
-        "model.head.predictor.channels=16",
-        "model.head.predictor.hidden_channels=16",
-        f"train_cfg.max_epochs={epochs}",
-        "param_scheduler.warmup=1",
-        "default_hooks.logger.interval=1",
-        "default_hooks.checkpoint.interval=1",
-        f"work_dir={work_dir}",
-    ]
-
-
-def environment() -> dict[str, str]:
-    """The environment of a training on the CPU with one thread, whatever this machine has."""
-    hidden = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    hidden["PYTHON"] = sys.executable  # for the shell launchers
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, **hidden, "PYTHONPATH": path}
-
-
-def start(*command: str | Path) -> subprocess.Popen:
-    """Start a command of the repository in a process group of its own; its output is one stream."""
-    return subprocess.Popen(
-        [str(word) for word in command],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def finish(process: subprocess.Popen, seconds: float = 240) -> str:
-    """Wait for a command that is to succeed; its output."""
-    output, _ = process.communicate(timeout=seconds)
-    last = "\n".join(output.splitlines()[-60:])  # a failure stands at the end
-    assert process.returncode == 0, f"exit status {process.returncode}\n{last}"
-    return output
-
-
 def start_training(*arguments: str | Path) -> subprocess.Popen:
     """Start tools/train.py."""
     return start(sys.executable, ROOT / "tools" / "train.py", *arguments)
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 300):
+    """Wait until a condition is true; fail if the process ends before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end, f"not true after {seconds} s"
+        time.sleep(0.02)
+
+
+def finish(process: subprocess.Popen, seconds: float = 240) -> str:
+    """Wait for a command that must succeed; its output."""
+    output, _ = process.communicate(timeout=seconds)
+    last = "\n".join(output.splitlines()[-60:])  # a failure is reported at the end
+    assert process.returncode == 0, f"exit status {process.returncode}\n{last}"
+    return output
 
 
 def assert_same(one: object, other: object, where: str = "checkpoint") -> None:

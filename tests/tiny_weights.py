@@ -12,7 +12,8 @@ from photographs import photographs
 from torch import Tensor, nn
 
 import slotcon_plugin  # noqa: F401  (registers the parts)
-from slotcon_plugin.checkpoints.name_tables import PUBLISHED_ORDER, published_name
+from slotcon_plugin.checkpoints.names import PUBLISHED_ORDER, published_name
+from slotcon_plugin.models.backbones import TorchvisionResNet
 
 
 def slotcon_config(depth: int = 50, num_stages: int = 4, prototypes: int = 12) -> dict:
@@ -60,6 +61,12 @@ def ours(folder: Path, depth: int = 50, num_stages: int = 4) -> Path:
     path = folder / f"epoch_7_r{depth}_{num_stages}.pth"
     torch.save(dict(meta=meta, state_dict=lively_model(depth, num_stages).state_dict()), path)
     return path
+
+
+def write_encoder(path: Path, depth: int = 18) -> None:
+    """The weights of a ResNet under torchvision's names, in a file."""
+    torch.manual_seed(3)
+    torch.save({"state_dict": TorchvisionResNet(depth).state_dict()}, path)
 
 
 def published_content(depth: int = 18) -> dict:
