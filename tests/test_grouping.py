@@ -79,7 +79,8 @@ def test_a_slot_that_wins_nothing_is_the_mean_of_the_pixels():
 def test_active_slots_are_the_sets_of_winners(prototypes):
     scores = scores_of(*random_case(prototypes=prototypes))
     active = grouping.active_slots(scores)
-    sets = plain.active_sets(scores)
+    slots = plain.active_slots(scores)
+    sets = [{slot % prototypes for slot in slots if slot // prototypes == n} for n in range(3)]
     for index, valid, expected in zip(active.index, active.valid, sets, strict=True):
         assert index[valid].tolist() == sorted(expected)
         assert set(index.tolist()) == expected  # repeats, and nothing else

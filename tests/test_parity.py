@@ -166,14 +166,10 @@ def batch_of(config, step, rank):
 def count_active(model, views):
     """For each direction: slots of the student's view, of the teacher's, and of both."""
     probe = twin(model)
-    pupil = [plain.active_sets(probe.group(view).scores) for view in views]
-    teacher = [plain.active_sets(probe.teacher(view).scores) for view in views]
+    student = [plain.active_slots(probe.group(view).scores) for view in views]
+    teacher = [plain.active_slots(probe.teacher(view).scores) for view in views]
     return [
-        [
-            sum(map(len, pupil[s])),
-            sum(map(len, teacher[t])),
-            sum(len(a & b) for a, b in zip(pupil[s], teacher[t], strict=True)),
-        ]
+        [len(student[s]), len(teacher[t]), len(student[s] & teacher[t])]
         for s, t in plain.DIRECTIONS
     ]
 

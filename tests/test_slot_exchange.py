@@ -201,7 +201,9 @@ def plain_on_features(zero_on=None):
         for pixels in student:
             pixels.requires_grad_()
         processes.append(plain.Projected(student, teacher, whole, places(rank).flips))
-    losses, center = plain.losses(processes, prototypes, teacher_prototypes, predictor, center)
+    parts = prototypes, teacher_prototypes, predictor, center, plain.Settings()
+    results = [plain.losses(processes[r], *parts, others=[processes[1 - r]]) for r in range(2)]
+    losses, center = [losses for losses, _ in results], results[0][1]
     # Each process has gradients of its own loss; those of weights are averaged.
     (sum(process.total for process in losses) / PROCESSES).backward()
     return processes, losses, center, prototypes, predictor
@@ -235,7 +237,7 @@ def test_only_active_slots_travel(exchanged):
     for rank in range(PROCESSES):
         _, teacher = features(rank)
         scores = [plain.score_maps(view, weights()[1]) for view in teacher]
-        keys.append(sum(len(s) for view in scores for s in plain.active_sets(view)))
+        keys.append(sum(len(plain.active_slots(view)) for view in scores))
     assert keys[0] != keys[1]
     for result in exchanged("all"):
         assert result["sent"] == [(torch.int64, 6), (torch.float64, max(keys) * 12)]
