@@ -1,7 +1,6 @@
-"""Published full checkpoints become ours and come back, bit by bit, and training goes on."""
+"""Full checkpoints convert to the published format and back bit by bit, and training continues."""
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from tiny_weights import lively_model, ours, published_content, slotcon_config
 
 from benchmarks.processes import DEMO, ROOT, environment
 from benchmarks.small_benchmark import pretraining_options
+from slotcon_plugin.apis.export import export
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.published import to_ours, to_published
 from slotcon_plugin.errors import CheckpointError
@@ -28,21 +28,17 @@ def content() -> dict:
     return published_content()
 
 
-def test_there_and_back_is_bit_equal(content, tmp_path):
+def test_the_round_trip_is_bit_equal(content, tmp_path):
     torch.save(content, tmp_path / "published.pth")
-    tool = runpy.run_path(str(ROOT / "tools" / "export.py"))["main"]
-    for source, out, to in (
-        ("published.pth", "ours.pth", "slotcon"),
-        ("ours.pth", "again.pth", "published"),
-    ):
-        assert tool([str(tmp_path / source), str(tmp_path / out), "--to", to]) == 0
+    export(tmp_path / "published.pth", tmp_path / "ours.pth", to="slotcon")
+    export(tmp_path / "ours.pth", tmp_path / "again.pth", to="published")
     again = read_file(tmp_path / "again.pth")
     assert list(again["model"]) == list(content["model"])
     assert vars(again.pop("args")) == vars(content["args"])
     assert_same(again, {name: value for name, value in content.items() if name != "args"})
 
 
-def test_it_is_the_model_it_was(content):
+def test_the_converted_model_is_the_same(content):
     state = to_ours(content, "it").content["state_dict"]
     original = lively_model(18)
     model = MODELS.build(slotcon_config(18))
@@ -60,7 +56,7 @@ def test_momentum_belongs_to_the_same_parameter(content):
     moved = done.content["optimizer"]["state"]
     assert len(moved) == len(content["optimizer"]["state"])
     for i, entry in moved.items():
-        old = done.used[ours[i]]
+        old = done.old_names[ours[i]]
         mu = content["optimizer"]["state"][theirs.index(f"module.{old}")]["mu"]
         assert entry["momentum_buffer"] is mu
         assert mu.shape == dict(model.named_parameters())[ours[i]].shape
@@ -74,11 +70,11 @@ def test_momentum_belongs_to_the_same_parameter(content):
 @pytest.mark.parametrize(
     ("change", "remark"),
     [
-        (lambda c: c.pop("optimizer"), "not there: optimizer; --resume needs it"),
-        (lambda c: c.pop("scheduler"), "not there: scheduler; --resume needs it"),
+        (lambda c: c.pop("optimizer"), "missing: optimizer (--resume needs it"),
+        (lambda c: c.pop("scheduler"), "missing: scheduler (--resume needs it"),
         (
             lambda c: c["scheduler"]["after_scheduler"].pop("T_max"),
-            "dropped: optimizer; its schedule has no 'T_max'",
+            "dropped: optimizer, since its schedule lacks 'T_max'",
         ),
         (
             lambda c: c["optimizer"]["param_groups"][0].update(nesterov=False),
@@ -86,7 +82,7 @@ def test_momentum_belongs_to_the_same_parameter(content):
         ),
     ],
 )
-def test_what_cannot_be_continued_is_said(tmp_path, change, remark):
+def test_remarks_name_what_was_not_converted(tmp_path, change, remark):
     content = published_content()
     change(content)
     done = to_ours(content, "it")
@@ -101,12 +97,15 @@ def test_what_cannot_be_continued_is_said(tmp_path, change, remark):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.pop("module.center"), "not a whole SlotCon. missing: head.group_loss.center"),
+        (
+            lambda m: m.pop("module.center"),
+            "not a complete SlotCon model: 1 missing: head.group_loss.center",
+        ),
         (lambda m: m.pop("module.grouping_q.slot_embed.weight"), "lacks head.prototypes.weight"),
-        (lambda m: m.update({"module.queue": m["module.center"]}), "neither known .* queue"),
+        (lambda m: m.update({"module.queue": m["module.center"]}), "unknown names: queue"),
         (
             lambda m: m.update({"module.predictor_slot.mlp.9.bias": m["module.center"]}),
-            r"not of it: head.predictor.mlp.9.bias",
+            r"unexpected: head.predictor.mlp.9.bias",
         ),
         (
             lambda m: m.update({"module.center": torch.zeros(1, 5)}),
@@ -118,14 +117,14 @@ def test_what_cannot_be_continued_is_said(tmp_path, change, remark):
         ),
     ],
 )
-def test_what_is_not_whole_is_refused(change, message):
+def test_incomplete_checkpoints_are_refused(change, message):
     content = published_content()
     change(content["model"])
     with pytest.raises(CheckpointError, match=message):
         to_ours(content, "it")
 
 
-def test_each_way_takes_its_own_kind_only(content, tmp_path):
+def test_each_direction_accepts_one_kind(content, tmp_path):
     own = read_file(ours(tmp_path, 18))
     with pytest.raises(CheckpointError, match="not a published SlotCon checkpoint"):
         to_ours(own, "it")
@@ -136,7 +135,7 @@ def test_each_way_takes_its_own_kind_only(content, tmp_path):
         to_published(own, "it")
 
 
-def test_ours_becomes_a_published_one(tmp_path):
+def test_our_checkpoint_in_the_published_format(tmp_path):
     done = to_published(read_file(ours(tmp_path, 18)), "it")
     expected = published_content()["model"]
     assert list(done.content["model"]) == list(expected)
@@ -151,14 +150,14 @@ def test_the_papers_checkpoint_by_names_and_shapes():
     golden = json.loads(GOLDEN.read_text())
     weights = {name: torch.zeros(()).expand(shape) for name, shape in golden.items()}
     done = to_ours({"model": weights, "epoch": 800}, "it")
-    assert "take a config with the same encoder and prototypes: ResNet-50, 256" in done.remarks[0]
+    assert "use a config with the same encoder and prototypes: ResNet-50, 256" in done.remarks[0]
     back = to_published(done.content, "it")
     assert {name: list(value.shape) for name, value in back.content["model"].items()} == golden
     assert list(back.content["model"]) == list(golden)
 
 
 @pytest.mark.slow
-def test_training_resumes_from_it_as_from_our_own(tmp_path):
+def test_training_resumes_exactly_after_a_round_trip(tmp_path):
     """Two epochs in one go, and one epoch, over to the published format and back, and one more."""
     images = write_images(tmp_path / "images")
 

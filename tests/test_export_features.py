@@ -1,8 +1,6 @@
-"""The proof of an export: the real network of each library, loaded as its users load it, sees what
-the teacher sees."""
+"""Exported files, loaded into the real network of each library, give the teacher's features."""
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +12,13 @@ from mmengine.registry import MODELS
 from tiny_weights import assert_same_features, features, lively_model, normalized, ours, pixels
 from torch import nn
 
+from benchmarks.processes import ROOT, environment
+from slotcon_plugin.apis.export import export
 from slotcon_plugin.checkpoints import fill, read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.export_formats import encoder_file
-from slotcon_plugin.errors import CheckpointError
-
-ROOT = Path(__file__).resolve().parents[1]
+from slotcon_plugin.checkpoints.fill import supervised_file
+from slotcon_plugin.errors import CheckpointError, ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +146,7 @@ def test_names_and_shapes_are_detectron2s(tmp_path, depth):
     assert content["__author__"] == "slotcon_plugin"
 
 
-def test_fewer_stages_go_where_they_can(tmp_path):
+def test_an_encoder_with_fewer_stages(tmp_path):
     source = ours(tmp_path, 18, 3)
     for to in ("torchvision", "timm"):
         with pytest.raises(CheckpointError, match=r"without layer4; .* always has four stages"):
@@ -181,7 +180,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("to", "suffix"), FORMATS)
-def test_every_format_is_read_again(checkpoint, tmp_path, to, suffix):
+def test_read_encoder_reads_every_format(checkpoint, tmp_path, to, suffix):
     if suffix == ".safetensors":
         pytest.importorskip("safetensors")
     first = read_encoder(checkpoint)
@@ -192,16 +191,16 @@ def test_every_format_is_read_again(checkpoint, tmp_path, to, suffix):
     assert again.meta == first.meta  # the digest and the origin too
     assert again.meta["origin"] == dict(file=checkpoint.name, kind="slotcon", part="teacher")
     assert again.meta["training"]["epochs_planned"] == 800
-    with pytest.raises(CheckpointError, match="holds the teacher's encoder, and the student's"):
+    with pytest.raises(CheckpointError, match="contains the teacher's encoder, but --part student"):
         read_encoder(tmp_path / f"encoder{suffix}", "student")
 
 
 @pytest.mark.parametrize("library", ["mmdet", "mmseg", "torchvision"])
-def test_fill_loads_all_of_it(checkpoint, library):
+def test_fill_loads_every_tensor(checkpoint, library):
     encoder = read_encoder(checkpoint)
     if library == "torchvision":
         net = torchvision.models.resnet50()
-        with pytest.raises(CheckpointError, match=r"2 left at random: fc.weight, fc.bias"):
+        with pytest.raises(CheckpointError, match=r"2 missing: fc.weight, fc.bias"):
             fill(net, encoder)
         net.fc = nn.Identity()
     else:
@@ -221,38 +220,29 @@ def test_fill_refuses_a_deep_stem(checkpoint):
 def test_fill_refuses_what_does_not_fit(checkpoint):
     mmdet = pytest.importorskip("mmdet")
     encoder = read_encoder(checkpoint)
-    with pytest.raises(CheckpointError, match=r"strides in the 1x1 convolution layer2.0.conv1"):
+    with pytest.raises(CheckpointError, match=r"stride in the 1x1 convolution layer2.0.conv1"):
         fill(openmm_resnet("mmdet", style="caffe"), encoder)
     stages = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
     three = mmdet.models.ResNet(50, **stages)
     before = {name: value.clone() for name, value in three.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"60 not used: layer4.0.conv1.weight"):
+    with pytest.raises(CheckpointError, match=r"60 unexpected: layer4.0.conv1.weight"):
         fill(three, encoder)
     assert all(torch.equal(value, before[name]) for name, value in three.state_dict().items())
-    with pytest.raises(CheckpointError, match=r"306 left at random: layer3.6"):
+    with pytest.raises(CheckpointError, match=r"306 missing: layer3.6"):
         fill(mmdet.models.ResNet(101), encoder)
 
 
-@pytest.fixture
-def tool(capsys):
-    """Runs tools/export.py in this process; returns status, output and errors."""
-    main = runpy.run_path(str(ROOT / "tools" / "export.py"))["main"]
-
-    def run(*arguments) -> tuple[int, str, str]:
-        status = main([str(word) for word in arguments])
-        return status, *capsys.readouterr()
-
-    return run
+def run_export(capsys, *arguments, **options) -> str:
+    export(*arguments, **options)
+    return capsys.readouterr().out
 
 
-def test_the_tool_writes_and_reports(checkpoint, tmp_path, tool):
+def test_export_writes_and_reports(checkpoint, tmp_path, capsys):
     out = tmp_path / "new" / "r50.pkl"
-    status, planned, _ = tool(checkpoint, out, "--to", "detectron2", "--dry-run", "--keys")
-    assert status == 0
+    planned = run_export(capsys, checkpoint, out, "detectron2", keys=True, dry_run=True)
     assert not out.parent.exists()
     assert "res5.2.conv3.norm.running_var (2048,)" in planned
-    status, said, _ = tool(checkpoint, out, "--to", "detectron2")
-    assert status == 0
+    report = run_export(capsys, str(checkpoint), str(out), to="detectron2")
     digest = read_encoder(checkpoint).meta["digest"]
     for part in (
         f"{checkpoint} (slotcon), teacher",
@@ -267,37 +257,74 @@ def test_the_tool_writes_and_reports(checkpoint, tmp_path, tool):
         "stem.conv1.weight (64, 3, 7, 7) from teacher.backbone.conv1.weight",
         "STRIDE_IN_1X1: False",
     ):
-        assert part in said, part
+        assert part in report, part
     assert read_encoder(out).meta["digest"] == digest
     assert [path.name for path in out.parent.iterdir()] == ["r50.pkl"]
 
 
-def test_what_the_tool_cannot_do_it_says(checkpoint, tmp_path, tool):
-    for arguments, message in (
-        ((tmp_path / "a.pkl", "--to", "timm"), "not as .pkl"),
-        ((tmp_path / "a.safetensors", "--to", "published"), "is written as .pth"),
-        ((checkpoint, "--to", "openmmlab"), "OUT is the checkpoint itself"),
-        ((tmp_path / "a.pth", "--to", "slotcon"), "not a published SlotCon checkpoint"),
-        ((checkpoint / "a.pth", "--to", "openmmlab"), "cannot be written"),
-    ):
-        status, _, error = tool(checkpoint, *arguments)
-        assert status == 1
-        assert error.startswith("error: ") and message in error, error
+@pytest.mark.parametrize(
+    ("out", "to", "part", "message"),
+    [
+        ("a.pkl", "timm", None, "not as .pkl"),
+        ("a.safetensors", "published", None, "must be a .pth file, not .safetensors"),
+        ("a.pth", "published", "student", "--part cannot be used with --to published"),
+        ("SOURCE", "openmmlab", None, "OUT is the checkpoint itself"),
+        ("a.pth", "slotcon", None, "not a published SlotCon checkpoint"),
+        ("SOURCE/a.pth", "openmmlab", None, "cannot be written"),
+    ],
+)
+def test_export_refuses(checkpoint, tmp_path, out, to, part, message):
+    out = Path(out.replace("SOURCE", str(checkpoint)))
+    with pytest.raises(CheckpointError, match=message):
+        export(checkpoint, tmp_path / out, to, part)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_usage_that_is_printed_works(tmp_path, tool):
+def test_the_usage_that_is_printed_works(tmp_path, capsys):
     pytest.importorskip("mmdet")
-    _, said, _ = tool(ours(tmp_path, 18, 2), tmp_path / "two.pth", "--to", "openmmlab")
-    assert (
+    report = run_export(capsys, ours(tmp_path, 18, 2), tmp_path / "two.pth", "openmmlab")
+    line = (
         "backbone=dict(type='ResNet', depth=18, num_stages=2, strides=(1, 2), dilations=(1, 1), "
         "out_indices=(0, 1), init_cfg=dict(type='Pretrained', checkpoint='two.pth'))"
-    ) in said
-
-
-def test_help_runs_as_a_process():
-    done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "export.py", "--help"], capture_output=True, text=True
     )
-    assert done.returncode == 0
-    assert "--to detectron2 --dry-run --keys" in done.stdout
+    assert line in report
+    config = eval(line.removeprefix("backbone="))
+    config["init_cfg"]["checkpoint"] = str(tmp_path / "two.pth")
+    net = MODELS.build({**config, "type": "mmdet.ResNet"})
+    net.init_weights()
+    net.eval()
+    with torch.no_grad():
+        found = net(normalized(read_encoder(tmp_path / "two.pth").meta))[-1]
+    assert_same_features(found, features("teacher", 18, 2))
+
+
+def test_the_tool(checkpoint, tmp_path):
+    def run(*arguments) -> subprocess.CompletedProcess:
+        command = [sys.executable, ROOT / "tools" / "export.py", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment())
+
+    help_text = run("--help")
+    assert help_text.returncode == 0
+    assert "--to detectron2 --dry-run --keys" in help_text.stdout
+    out = tmp_path / "r50.safetensors"
+    done = run(checkpoint, out, "--to", "torchvision", "--part", "student", "--keys")
+    assert done.returncode == 0, done.stderr
+    assert "layer4.2.bn3.running_var (2048,) from backbone.layer4.2.bn3" in done.stdout
+    assert read_encoder(out).meta["origin"]["part"] == "student"
+    refused = run(checkpoint, tmp_path / "a.pkl", "--to", "timm")
+    assert refused.returncode == 1
+    assert refused.stderr.strip().startswith("error: ") and "Traceback" not in refused.stderr
+
+
+def test_supervised_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def fail(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    message = r"could not be downloaded: no network. Download https://.*/resnet18-\w+.pth"
+    with pytest.raises(CheckpointError, match=message):
+        supervised_file(18)
+    with pytest.raises(ConfigError, match=r"no resnet20; the depths are \(18, 34"):
+        supervised_file(20)

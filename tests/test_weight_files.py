@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory):
 
 
 def planted_files(folder: Path, checkpoint: Path, trace: Path) -> list[Path]:
-    """Whole and working checkpoints of every kind, each with an attack in it."""
+    """Complete, working checkpoints of every kind, each with code in it."""
     own = torch.load(checkpoint, weights_only=True)
     published = published_content()
     published["args"] = argparse.Namespace(arch=Planted(trace))
@@ -148,20 +148,24 @@ def broken_files(folder: Path, checkpoint: Path) -> dict[str, str]:
     }
     pkl, _ = encoder_file(read_encoder(checkpoint), "detectron2", ".pkl")
     contents["cut.pkl"] = pkl[: len(pkl) // 2]
-    said = dict.fromkeys(contents, "cannot be read: it is cut short, damaged, or not")
-    said |= {"empty.pth": "is empty", "empty.safetensors": "is empty", "list.pkl": "holds a list"}
+    said = dict.fromkeys(contents, "damaged, or not")
+    said |= {
+        "empty.pth": "is empty",
+        "empty.safetensors": "is empty",
+        "list.pkl": "contains a list",
+    }
     saved = {
-        "model.pth": ({"model": {"head.weight": torch.ones(1)}}, "holds no encoder that is known"),
-        "nothing.pth": ({"state_dict": {}}, "holds no encoder that is known"),
+        "model.pth": ({"model": {"head.weight": torch.ones(1)}}, "contains no known encoder"),
+        "nothing.pth": ({"state_dict": {}}, "contains no known encoder"),
         "optimizer.pth": ({"epoch": 3}, "its entries are epoch"),
         "detector.pth": (
             {"state_dict": {"backbone.conv1.weight": torch.ones(1)}},
             "its entries are backbone.conv1.weight",
         ),
-        "values.pth": ({"conv1.weight": 3}, "expected tensors, got something else: conv1.weight"),
+        "values.pth": ({"conv1.weight": 3}, "contains something else than tensors: conv1.weight"),
         "densenet.pth": (
             {"conv1.weight": torch.ones(1), "norm5.weight": torch.ones(1)},
-            "neither known nor on the list of what is left out: norm5.weight",
+            "contains unknown names: norm5.weight",
         ),
         "v1c.pth": ({"state_dict": {"stem.0.weight": torch.ones(1)}}, "has a deep stem"),
     }
@@ -200,8 +204,8 @@ def test_published_and_own_checkpoints_hold_the_same_encoder(tmp_path, checkpoin
     assert one.meta["digest"] == other.meta["digest"]
     assert other.meta["training"]["images"] == "COCO"
     source = {"teacher": "encoder_k", "student": "encoder_q"}[part]
-    assert other.used["bn1.bias"] == f"{source}.bn1.bias"
-    assert len(other.used) + len(other.dropped) == len(published_content()["model"])
+    assert other.old_names["bn1.bias"] == f"{source}.bn1.bias"
+    assert len(other.old_names) + len(other.dropped) == len(published_content()["model"])
     assert read_encoder(checkpoint, "teacher").meta["digest"] != one.meta["digest"] or (
         part == "teacher"
     )
@@ -211,7 +215,7 @@ def test_a_checkpoint_with_one_key_more_is_refused(tmp_path, checkpoint):
     state = torch.load(checkpoint, weights_only=True)
     state["state_dict"]["teacher.momentum_encoder.weight"] = torch.ones(1)
     torch.save(state, tmp_path / "more.pth")
-    with pytest.raises(CheckpointError, match=r"neither known .* teacher.momentum_encoder.weight"):
+    with pytest.raises(CheckpointError, match=r"unknown names: teacher.momentum_encoder.weight"):
         read_encoder(tmp_path / "more.pth")
 
 
@@ -228,7 +232,7 @@ def test_a_wrapped_state_dict_is_unwrapped(tmp_path, checkpoint):
 def test_caffes_stride_is_refused(tmp_path):
     meta = dict(cfg="model = dict(backbone=dict(type='mmdet.ResNet', style='caffe'))")
     torch.save(dict(meta=meta, state_dict=lively_model(18).state_dict()), tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match="style='caffe', which strides in the 1x1"):
+    with pytest.raises(CheckpointError, match="style='caffe', which has its stride in the"):
         read_encoder(tmp_path / "c.pth")
 
 

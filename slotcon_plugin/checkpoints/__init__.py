@@ -1,4 +1,4 @@
-"""Weights leave and come in: names by table, files read safely, nothing passed over in silence."""
+"""Convert and load encoder weights, by tables of names and without running code in files."""
 
 from .encoder import Encoder as Encoder
 from .encoder import read_encoder as read_encoder

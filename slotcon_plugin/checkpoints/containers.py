@@ -1,8 +1,8 @@
-"""The three kinds of file that weights travel in, read without running what is in them.
+"""Reads and writes files of weights without running code that is in them.
 
-`.pth` is what `torch.save` writes, read with `weights_only=True`; `.safetensors` holds tensors and
-text; `.pkl` is detectron2's, a pickle of NumPy arrays, read by an unpickler that knows nothing but
-arrays. Any other suffix is taken for a `.pth`.
+`.pth` is what `torch.save` writes; `.safetensors` contains tensors and text; `.pkl` is detectron2's
+pickle of NumPy arrays, read by an unpickler that knows only arrays. Files with any other suffix are
+read as `.pth`.
 """
 
 import argparse
@@ -20,46 +20,42 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..runtime.safe_loading import check_file, load_checkpoint_safely, why_not_loaded
 
-META = "slotcon"  # the key under which a container without a place of its own keeps our notes
+METADATA_KEY = "slotcon"  # of our metadata in `.safetensors` and in plain state dicts
 
-# The published checkpoints keep their command line as an argparse.Namespace: attributes, no code.
+# Published checkpoints contain their command line as a Namespace, which has attributes but no code.
 PUBLISHED_TYPES = (argparse.Namespace,)
 
-# All that a pickle of arrays asks for. NumPy 2 moved these from numpy.core to numpy._core; NumPy
-# itself says which functions it would have called.
-_RECONSTRUCT = np.zeros(1).__reduce__()[0]
-_FROM_BUFFER = np.zeros(1).__reduce_ex__(5)[0]
-_SCALAR = np.float64(0).__reduce__()[0]
-_ARRAY_PARTS = {
+# Everything that a pickle of arrays refers to, in the modules of NumPy 1 (core) and 2 (_core).
+_ARRAY_TYPES = {
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
     "collections.OrderedDict": OrderedDict,
-    "numpy.core.multiarray._reconstruct": _RECONSTRUCT,
-    "numpy._core.multiarray._reconstruct": _RECONSTRUCT,
-    "numpy.core.multiarray.scalar": _SCALAR,
-    "numpy._core.multiarray.scalar": _SCALAR,
-    "numpy.core.numeric._frombuffer": _FROM_BUFFER,
-    "numpy._core.numeric._frombuffer": _FROM_BUFFER,
 }
+for _core in ("numpy.core", "numpy._core"):
+    _ARRAY_TYPES |= {
+        f"{_core}.multiarray._reconstruct": np.zeros(1).__reduce__()[0],
+        f"{_core}.multiarray.scalar": np.float64(0).__reduce__()[0],
+        f"{_core}.numeric._frombuffer": np.zeros(1).__reduce_ex__(5)[0],
+    }
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Knows arrays, and refuses every other name that a pickle asks for."""
+    """Knows arrays and refuses every other name in a pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _ARRAY_PARTS[f"{module}.{name}"]
+            return _ARRAY_TYPES[f"{module}.{name}"]
         except KeyError:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name}") from None
 
 
 def read_file(path: str | Path) -> dict:
-    """The content of a file of weights, by its suffix; arrays come as tensors, on the CPU.
+    """The content of a file of weights, with tensors on the CPU.
 
-    Of a `.safetensors`: `state_dict`, and `meta` with our notes if it has any.
+    A `.safetensors` gives `state_dict` and `meta`, our metadata if there are any.
 
     Raises:
-        CheckpointError: the file is missing, empty, cut short, of another kind, or asks for
+        CheckpointError: the file is missing, empty, damaged or of another kind, or it refers to
             something that could run code.
     """
     path = check_file(path)
@@ -75,8 +71,8 @@ def _read_safetensors(path: Path) -> dict:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            notes = (file.metadata() or {}).get(META)
-        meta = json.loads(notes) if notes else {}
+            text = (file.metadata() or {}).get(METADATA_KEY)
+        meta = json.loads(text) if text else {}
     except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(why_not_loaded(path, error, "a .safetensors file")) from None
     return {"state_dict": tensors, "meta": meta}
@@ -91,14 +87,14 @@ def _read_pickle(path: Path) -> dict:
         raise CheckpointError(why_not_loaded(path, error, kind)) from None
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, not weights: a dictionary was expected."
+            f"{path} contains a {type(content).__name__}, expected a dictionary of weights."
         )
     return content
 
 
 def _with_tensors(content: Any) -> Any:
     if isinstance(content, np.ndarray | np.generic):
-        return torch.from_numpy(np.array(content))  # a copy: what was unpickled may be read-only
+        return torch.from_numpy(np.array(content))  # a copy: unpickled arrays may be read-only
     if isinstance(content, dict):
         return {key: _with_tensors(value) for key, value in content.items()}
     return content
@@ -117,16 +113,16 @@ def _safetensors():
 
 
 def pth_bytes(content: dict) -> bytes:
-    """What `torch.save` would write."""
+    """What `torch.save` writes."""
     file = io.BytesIO()
     torch.save(content, file)
     return file.getvalue()
 
 
 def safetensors_bytes(state: dict[str, Tensor], meta: dict) -> bytes:
-    """A `.safetensors` file with our notes in its header."""
-    notes = {"format": "pt", META: json.dumps(meta)}
-    return _safetensors().torch.save(state, metadata=notes)
+    """A `.safetensors` file with our metadata in its header."""
+    header = {"format": "pt", METADATA_KEY: json.dumps(meta)}
+    return _safetensors().torch.save(state, metadata=header)
 
 
 def pkl_bytes(content: dict) -> bytes:

@@ -1,48 +1,53 @@
-"""An encoder out of a file of any kind that we know, under torchvision's names."""
+"""Reads the encoder of any supported file, under torchvision's names."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
 from .architecture import Architecture, check_finite, recognize, refuse_deep_stem
-from .containers import META, read_file
-from .digest import digest
-from .metadata import check_stride_place, config_of, describe, pixels_of, training_of
-from .name_tables import (
+from .containers import METADATA_KEY, read_file
+from .metadata import check_stride, describe, describe_pixels, describe_training, read_config
+from .names import (
     CLASSIFIER,
     CLASSIFIER_DETECTRON2,
     DETECTRON2,
-    OURS_ALONE,
+    NOT_PUBLISHED,
     PARTS,
     PUBLISHED,
     TORCHVISION,
     WRAPPER,
+    Renamed,
+    listed,
+    rename,
+    reverse,
 )
-from .renaming import Renamed, listed, rename, reverse
 
-# The first name that a file holds decides what it is.
-SIGNS = (
-    ("teacher.backbone.conv1.weight", "slotcon"),
-    ("encoder_k.conv1.weight", "published"),
-    ("stem.conv1.weight", "detectron2"),
-    ("conv1.weight", "torchvision"),
-)
+# A name in the file -> the kind of file. The first one that is found decides.
+KINDS = {
+    "teacher.backbone.conv1.weight": "slotcon",
+    "encoder_k.conv1.weight": "published",
+    "stem.conv1.weight": "detectron2",
+    "conv1.weight": "torchvision",
+}
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A ResNet's weights, and what has to be known about them.
+    """The weights of a ResNet with their metadata.
 
     Attributes:
         state_dict: torchvision's names without the classifier -> tensors, on the CPU.
-        architecture: depth and stages, every tensor checked against it.
-        meta: what travels with the weights, see `recipe.describe`; plain values.
+        architecture: depth and stages; every tensor was checked against it.
+        meta: the metadata that are exported, see `metadata.describe`, and `digest`.
         source: the file.
-        kind: "slotcon" and "published" (full checkpoints), "detectron2" and "torchvision" (names
-            of a bare encoder; mmdet, mmseg and timm use torchvision's).
-        used: torchvision's name -> name in the file.
+        kind: "slotcon" or "published" (full checkpoints), "detectron2" or "torchvision" (names of
+            an encoder alone; mmdet, mmseg and timm use torchvision's).
+        old_names: torchvision's name -> name in the file.
         dropped: names in the file that were left out, all of them on a drop list.
     """
 
@@ -51,7 +56,7 @@ class Encoder:
     meta: dict
     source: Path
     kind: str
-    used: dict[str, str]
+    old_names: dict[str, str]
     dropped: tuple[str, ...]
 
 
@@ -59,59 +64,57 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
     """Read the encoder in a file.
 
     Args:
-        path: a checkpoint of our training or a published one; an exported file of any format; or
-            torchvision's or timm's own weights.
-        part: "teacher" or "student" of a full checkpoint; None takes the teacher, or the one that
-            an exported file holds.
+        path: a checkpoint of tools/train.py or a published one; an exported file of any format; or
+            torchvision's or timm's weights.
+        part: "teacher" or "student" of a full checkpoint; None means the teacher, or the part that
+            an exported file contains.
 
     Raises:
-        CheckpointError: the file cannot be read safely, holds no encoder that we know, not a whole
-            one, one name too many, or the other part.
+        CheckpointError: the file cannot be read safely, contains no complete known encoder or
+            unknown names, or contains the other part.
     """
     path = Path(path)
     content = read_file(path)
-    tensors, kind = locate(content, str(path))
+    tensors, kind = find_tensors(content, str(path))
+    old_names, dropped = {name: name for name in tensors}, ()
     if kind in ("slotcon", "published"):
         taken = _take_part(tensors, kind, part or "teacher", str(path))
-        named = rename(taken.values, TORCHVISION, CLASSIFIER, str(path))
-    elif kind == "detectron2":
-        taken = None
+        tensors, old_names, dropped = taken.values, taken.old_names, taken.dropped
+    if kind == "detectron2":
         named = rename(tensors, reverse(DETECTRON2), CLASSIFIER_DETECTRON2, str(path))
     else:
-        taken, named = None, rename(tensors, TORCHVISION, CLASSIFIER, str(path))
+        named = rename(tensors, TORCHVISION, CLASSIFIER, str(path))
+    dropped = (*dropped, *(old_names[name] for name in named.dropped))
+    old_names = {new: old_names[old] for new, old in named.old_names.items()}
     architecture = recognize(named.values, str(path))
     check_finite(named.values, str(path))
-    meta = _notes(content, kind, part, path, architecture)
+    meta = _metadata(content, kind, part, path, architecture)
     meta["digest"] = digest(named.values)
-    used, dropped = named.used, named.dropped
-    if taken is not None:
-        used = {new: taken.used[old] for new, old in used.items()}
-        dropped = (*taken.dropped, *(taken.used[name] for name in dropped))
-    return Encoder(named.values, architecture, meta, path, kind, used, dropped)
+    return Encoder(named.values, architecture, meta, path, kind, old_names, dropped)
 
 
-def locate(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
-    """The named tensors in a file's content, without `module.`, and which of SIGNS they show.
+def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
+    """The named tensors in a file's content, without `module.`, and the kind of file (see KINDS).
 
     Raises:
-        CheckpointError: nothing of that.
+        CheckpointError: the file is of none of these kinds.
     """
-    entries = [content[key] for key in ("state_dict", "model") if key in content] or [content]
-    tensors = entries[0] if isinstance(entries[0], dict) else {}
-    if tensors and all(isinstance(name, str) for name in tensors):
-        if all(name.startswith(WRAPPER) for name in tensors):
+    tensors = next((content[key] for key in ("state_dict", "model") if key in content), content)
+    tensors = tensors if isinstance(tensors, dict) else {}
+    if all(isinstance(name, str) for name in tensors):
+        if tensors and all(name.startswith(WRAPPER) for name in tensors):
             tensors = rename(tensors, ((f"{WRAPPER}{{rest}}", "{rest}"),), (), source).values
         refuse_deep_stem(tensors, source)
-        for sign, kind in SIGNS:
-            if sign in tensors:
-                others = [name for name, v in tensors.items() if not isinstance(v, Tensor)]
-                if others:
-                    raise CheckpointError(
-                        f"{source}: expected tensors, got something else: {listed(others)}."
-                    )
-                return dict(tensors), kind
+        kind = next((kind for name, kind in KINDS.items() if name in tensors), None)
+        if kind is not None:
+            others = [name for name, v in tensors.items() if not isinstance(v, Tensor)]
+            if others:
+                raise CheckpointError(
+                    f"{source} contains something else than tensors: {listed(others)}."
+                )
+            return dict(tensors), kind
     raise CheckpointError(
-        f"{source} holds no encoder that is known here; its entries are "
+        f"{source} contains no known encoder; its entries are "
         f"{listed(map(str, tensors or content)) or 'none'}. Expected a checkpoint of tools/train.py"
         " (teacher.backbone.*), a published SlotCon checkpoint (model: module.encoder_k.*), an "
         "exported encoder, or torchvision's weights (conv1.weight, layer1.*, …)."
@@ -123,27 +126,44 @@ def _take_part(tensors: dict[str, Tensor], kind: str, part: str, source: str) ->
     column = ("slotcon", "published").index(kind)
     wanted = PARTS[part][column]
     drop = [pair[column] for pair in PUBLISHED if pair[column] != wanted]
-    return rename(tensors, ((wanted, "{rest}"),), (*drop, *OURS_ALONE), source)
+    return rename(tensors, ((wanted, "{rest}"),), (*drop, *NOT_PUBLISHED), source)
 
 
-def _notes(
+def _metadata(
     content: dict, kind: str, part: str | None, path: Path, architecture: Architecture
 ) -> dict:
-    """What is known about the weights: from the exported file itself, or from the checkpoint."""
+    """The metadata in an exported file, or new ones from a checkpoint's config."""
     if kind in ("slotcon", "published"):
-        config = config_of(content)
-        check_stride_place(config, str(path))
+        config = read_config(content)
+        check_stride(config, str(path))
         origin = {"file": path.name, "kind": kind, "part": part or "teacher"}
-        return describe(architecture, pixels_of(config), origin, training_of(content))
-    hidden = getattr(content, "_metadata", None) or {}  # where torch keeps a state dict's versions
-    stored = hidden.get(META) or content.get("meta") or {}
+        return describe(architecture, describe_pixels(config), origin, describe_training(content))
+    attributes = getattr(content, "_metadata", None) or {}  # of a plain state dict
+    stored = attributes.get(METADATA_KEY) or content.get("meta") or {}
     if not isinstance(stored, dict) or "origin" not in stored:
         origin = {"file": path.name, "kind": kind, "part": "encoder"}
-        return describe(architecture, pixels_of({}), origin, {"method": "not stated in the file"})
-    held = stored["origin"].get("part")
-    if part is not None and held != part:
+        training = {"method": "not stated in the file"}
+        return describe(architecture, describe_pixels({}), origin, training)
+    contained = stored["origin"].get("part")
+    if part is not None and contained != part:
         raise CheckpointError(
-            f"{path} holds the {held}'s encoder, and the {part}'s was asked for. Export it from "
-            "the checkpoint of the training with --part."
+            f"{path} contains the {contained}'s encoder, but --part {part} was given. Export the "
+            f"{part}'s encoder from the full checkpoint."
         )
     return dict(stored)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, in the order of the names.
+
+    It does not depend on the container. Digests in metadata are those of torchvision's names.
+
+    Returns:
+        "sha256:" and 64 hexadecimal digits.
+    """
+    found = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{found.hexdigest()}"

@@ -1,31 +1,34 @@
-"""Loading an encoder into a network of any library, all of it or not at all."""
+"""Loads an encoder into a ResNet of any library; downloads torchvision's supervised weights."""
 
+from pathlib import Path
+
+import torch
+import torchvision
 from torch import nn
 
-from ..errors import CheckpointError
-from .architecture import refuse_deep_stem
+from ..errors import CheckpointError, ConfigError
+from .architecture import DEPTHS, refuse_deep_stem
 from .encoder import Encoder
-from .name_tables import DETECTRON2, TORCHVISION
-from .renaming import listed, rename
+from .names import DETECTRON2, TORCHVISION, differences, rename
 
 _COUNTER = "num_batches_tracked"
 
 
 def fill(module: nn.Module, encoder: Encoder) -> None:
-    """Load an encoder into a built ResNet: every tensor is used, every parameter is filled.
+    """Load an encoder into a ResNet: every tensor is used, and every parameter is filled.
 
-    Call it after `init_weights()`, which would overwrite what was loaded.
+    Call it after `init_weights()`, which would overwrite the loaded weights.
 
     Args:
-        module: a ResNet of mmdet, mmseg, torchvision (its classifier replaced by nn.Identity()),
-            timm (num_classes=0), detectron2, or our TorchvisionResNet. Not wrapped.
+        module: a ResNet of mmdet, mmseg, torchvision (with `fc = nn.Identity()`), timm
+            (num_classes=0), detectron2, or our TorchvisionResNet; without a wrapper.
         encoder: from `read_encoder`.
 
     Raises:
-        CheckpointError: tensors left over, parameters left random, shapes that differ, a deep
-            stem, or strides in the 1x1 convolutions; nothing was loaded then.
+        CheckpointError: names or shapes differ, or the ResNet has a deep stem or its stride in the
+            1x1 convolutions. Nothing was loaded then.
     """
-    target = f"{type(module).__name__}"
+    target = type(module).__name__
     own = module.state_dict()
     refuse_deep_stem(own, target)
     table = DETECTRON2 if "stem.conv1.weight" in own else TORCHVISION
@@ -33,40 +36,49 @@ def fill(module: nn.Module, encoder: Encoder) -> None:
     if not any(name.endswith(_COUNTER) for name in own):
         # Frozen norms (detectron2's FrozenBatchNorm2d) do not count batches.
         named = {name: v for name, v in named.items() if not name.endswith(_COUNTER)}
-    unused = [name for name in named if name not in own]
-    unfilled = [name for name in own if name not in named]
-    shapes = [
-        f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}"
-        for name, value in named.items()
-        if name in own and own[name].shape != value.shape
-    ]
-    problems = [
-        f"{len(names)} {title}: {listed(names)}"
-        for title, names in (
-            ("not used", unused),
-            ("left at random", unfilled),
-            ("of another shape", shapes),
-        )
-        if names
-    ]
-    if problems:
+    if problems := differences(named, own):
         raise CheckpointError(
-            f"{encoder.source} ({encoder.architecture}) does not fill {target}. Tensors "
-            + "; ".join(problems)
-            + ". Nothing was loaded. Take a backbone of the same depth and number of stages, "
-            "without a classifier."
+            f"{encoder.source} ({encoder.architecture}) does not fit {target}. Tensors: "
+            f"{problems}. Nothing was loaded. Use a backbone of the same depth and number of "
+            "stages, without a classifier."
         )
     _check_strides(module, target)
     module.load_state_dict(named, strict=True)
 
 
 def _check_strides(module: nn.Module, target: str) -> None:
-    """The same names and shapes with the stride in the 1x1 convolution are another network."""
+    """Names and shapes do not show whether the stride is in the 1x1 or the 3x3 convolution."""
     for name, part in module.named_modules():
         first = name.endswith(".0.conv1") and isinstance(part, nn.Conv2d)
         if first and part.kernel_size == (1, 1) and part.stride != (1, 1):
             raise CheckpointError(
-                f"{target} strides in the 1x1 convolution {name}; SlotCon's encoder strides in the "
-                "3x3 ones. Set style='pytorch' (mmdet, mmseg) or MODEL.RESNETS.STRIDE_IN_1X1 False "
-                "(detectron2). Nothing was loaded."
+                f"{target} has its stride in the 1x1 convolution {name}; SlotCon's encoder has it "
+                "in the 3x3 ones. Set style='pytorch' (mmdet, mmseg) or "
+                "MODEL.RESNETS.STRIDE_IN_1X1 False (detectron2). Nothing was loaded."
             )
+
+
+def supervised_file(depth: int) -> Path:
+    """The file of torchvision's ResNet trained on ImageNet with labels (IMAGENET1K_V1).
+
+    torch downloads it once, into TORCH_HOME.
+
+    Raises:
+        ConfigError: torchvision has no such ResNet.
+        CheckpointError: the download failed.
+    """
+    if depth not in DEPTHS:
+        raise ConfigError(f"torchvision has no resnet{depth}; the depths are {DEPTHS}.")
+    weights = torchvision.models.get_model_weights(f"resnet{depth}").IMAGENET1K_V1
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            prefix = path.stem.rpartition("-")[2]  # the first digits of the file's SHA-256
+            torch.hub.download_url_to_file(weights.url, str(path), hash_prefix=prefix)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"torchvision's weights could not be downloaded: {error}. Download {weights.url} "
+                f"on another machine and copy it to {path.parent}."
+            ) from None
+    return path

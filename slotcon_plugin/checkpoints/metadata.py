@@ -1,21 +1,17 @@
-"""What must travel with weights: which network, which pixels it wants, how it was trained."""
+"""The metadata of exported weights: architecture, normalization of the images, training."""
 
 import argparse
+import ast
 import json
-import platform
 from typing import Any
-
-import mmengine
-import torch
-import torchvision
 
 from ..datasets.photometric import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import CheckpointError
+from ..runtime.environment import collect_versions
 from .architecture import Architecture
-from .literals import lookup, read_literals
 
-# Name in our notes -> where a config of ours has it.
-OURS = {
+# Key of the training metadata -> path in a config of this package.
+CONFIG_PATHS = {
     "optimizer": "optim_wrapper.optimizer.type",
     "lr": "optim_wrapper.optimizer.lr",
     "weight_decay": "optim_wrapper.optimizer.weight_decay",
@@ -27,8 +23,8 @@ OURS = {
     "view_size": "train_dataloader.dataset.views.size",
     "prototypes": "model.head.prototypes.num_prototypes",
 }
-# Name in our notes -> name in the command line that the published checkpoints keep.
-THEIRS = {
+# Key of the training metadata -> option in the command line that published checkpoints contain.
+PUBLISHED_OPTIONS = {
     "optimizer": "optimizer",
     "base_lr_per_256": "base_lr",
     "weight_decay": "weight_decay",
@@ -42,35 +38,82 @@ THEIRS = {
 }
 
 
-def arguments_of(content: dict) -> dict:
-    """The command line in a published checkpoint, as a dictionary; empty if there is none."""
-    args = content.get("args")
-    return vars(args) if isinstance(args, argparse.Namespace) else dict(args or {})
+class _DictCalls(ast.NodeTransformer):
+    """Replaces `dict(a=1)`, as MMEngine writes it, by `{'a': 1}`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        names = [ast.Constant(item.arg) for item in node.keywords]
+        is_dict = isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args
+        if is_dict and all(item.arg for item in node.keywords):
+            return ast.Dict(names, [item.value for item in node.keywords])
+        return node
 
 
-def config_of(content: dict) -> dict:
-    """The literals of the config in a checkpoint of ours."""
+def read_literals(program: str) -> dict[str, Any]:
+    """Read a config without running it: the assignments whose values are literals or `dict(...)`.
+
+    MMEngine stores a config as the text of a Python program, and a checkpoint from elsewhere can
+    contain any program there.
+
+    Args:
+        program: the text that `Config.pretty_text` gives.
+
+    Returns:
+        Name -> value; empty for a text that is not Python.
+    """
+    try:
+        statements = ast.parse(program).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return {}
+    found = {}
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            try:
+                value = ast.literal_eval(_DictCalls().visit(statement.value))
+            except (ValueError, TypeError, RecursionError):
+                continue  # not a literal
+            found[statement.targets[0].id] = value
+    return found
+
+
+def lookup(values: Any, path: str) -> Any:
+    """`lookup(cfg, "model.backbone.depth")`, or None if there is no such entry."""
+    for part in path.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return None
+        values = values[part]
+    return values
+
+
+def read_config(content: dict) -> dict:
+    """The literals of the config in a checkpoint of this package."""
     text = lookup(content, "meta.cfg")
     return read_literals(text) if isinstance(text, str) else {}
 
 
-def training_of(content: dict) -> dict[str, Any]:
-    """How the weights in a full checkpoint, ours or a published one, were trained."""
-    published = lookup(content, "meta.published.args") or arguments_of(content)
-    config = config_of(content)
-    found = {ours: published.get(theirs) for ours, theirs in THEIRS.items()}
-    found |= {name: value for name, path in OURS.items() if (value := lookup(config, path))}
+def read_options(content: dict) -> dict:
+    """The command line in a published checkpoint; empty if there is none."""
+    args = content.get("args")
+    return vars(args) if isinstance(args, argparse.Namespace) else dict(args or {})
+
+
+def describe_training(content: dict) -> dict[str, Any]:
+    """How the weights of a full checkpoint, ours or a published one, were trained."""
+    options = lookup(content, "meta.published.args") or read_options(content)
+    config = read_config(content)
+    found = {key: options.get(name) for key, name in PUBLISHED_OPTIONS.items()}
+    found |= {key: value for key, path in CONFIG_PATHS.items() if (value := lookup(config, path))}
     meta = content.get("meta") or content
-    found |= {name: meta.get(name) for name in ("epoch", "iter", "seed") if meta.get(name)}
-    started = meta.get("experiment_name")
-    if started:
-        found["config"] = started.rsplit("_", 2)[0]  # MMEngine adds date and time
-    plain = {name: v for name, v in found.items() if isinstance(v, str | int | float)}
+    found |= {key: meta.get(key) for key in ("epoch", "iter", "seed") if meta.get(key)}
+    if experiment := meta.get("experiment_name"):
+        found["config"] = experiment.rsplit("_", 2)[0]  # MMEngine appends date and time
+    plain = {key: value for key, value in found.items() if isinstance(value, str | int | float)}
     return {"method": "SlotCon", **plain}
 
 
-def pixels_of(config: dict) -> dict[str, Any]:
-    """What the encoder was fed: channel order, and mean and std in both usual units."""
+def describe_pixels(config: dict) -> dict[str, Any]:
+    """Channel order, mean and std of the encoder's input, for pixels of 0-1 and of 0-255."""
     mean = lookup(config, "model.data_preprocessor.mean") or IMAGENET_MEAN
     std = lookup(config, "model.data_preprocessor.std") or IMAGENET_STD
     return {
@@ -82,25 +125,9 @@ def pixels_of(config: dict) -> dict[str, Any]:
     }
 
 
-def check_stride_place(config: dict, source: str) -> None:
-    """mmdet's `style='caffe'` strides in the 1x1 convolution: the same names, another network.
-
-    Raises:
-        CheckpointError: the checkpoint's config has it.
-    """
-    if lookup(config, "model.backbone.style") == "caffe":
-        raise CheckpointError(
-            f"{source} was trained with a backbone of style='caffe', which strides in the 1x1 "
-            "convolutions. The formats here stride in the 3x3 ones (STRIDE_IN_1X1: False): the "
-            "weights would load and compute something else."
-        )
-
-
 def describe(architecture: Architecture, pixels: dict, origin: dict, training: dict) -> dict:
-    """The notes that are stored with exported weights: plain values, fit for JSON."""
-    from ..version import __version__
-
-    notes = {
+    """The metadata that are stored with exported weights, as plain values for JSON."""
+    metadata = {
         "architecture": {
             "name": architecture.name,
             "depth": architecture.depth,
@@ -111,12 +138,20 @@ def describe(architecture: Architecture, pixels: dict, origin: dict, training: d
         "pixels": pixels,
         "origin": origin,
         "training": training,
-        "versions": {
-            "slotcon_plugin": __version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "mmengine": mmengine.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": collect_versions(),
     }
-    return json.loads(json.dumps(notes))  # torch's version, for one, is a class of its own
+    return json.loads(json.dumps(metadata))  # a copy, with lists for tuples
+
+
+def check_stride(config: dict, source: str) -> None:
+    """Refuse mmdet's `style='caffe'`: equal names, but the stride is in the 1x1 convolutions.
+
+    Raises:
+        CheckpointError: the checkpoint's config has this style.
+    """
+    if lookup(config, "model.backbone.style") == "caffe":
+        raise CheckpointError(
+            f"{source} was trained with a backbone of style='caffe', which has its stride in the "
+            "1x1 convolutions. The formats here expect it in the 3x3 ones (STRIDE_IN_1X1: False): "
+            "the weights would load but compute something else."
+        )

@@ -1,7 +1,7 @@
-"""Full checkpoints, the published ones and ours, in both directions.
+"""Converts full checkpoints between the published format and ours.
 
-Weights go over bit by bit. So does what an exact continuation needs (momentum, iteration, loss
-scale) where it is there; the report says what is not.
+Weights are copied bit by bit. The state that an exact continuation needs (momentum, iteration, loss
+scale) is converted if it is there; remarks say what is not.
 """
 
 import argparse
@@ -10,33 +10,39 @@ from dataclasses import dataclass
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..models.slotcon import RECENT_STEPS
-from . import optimizer_state as momentum
+from . import optimizer_state
 from .architecture import check_finite, recognize
-from .digest import digest
-from .encoder import locate
-from .literals import lookup
-from .metadata import arguments_of, config_of
-from .name_tables import OURS_ALONE, PUBLISHED, PUBLISHED_ORDER, WRAPPER
-from .renaming import listed, match, rename, reverse
-
-# Entry of a config of ours -> name in the published command line.
-ARGUMENTS = (
-    ("model.head.prototypes.num_prototypes", "num_prototypes"),
-    ("model.neck.hidden_channels", "dim_hidden"),
-    ("model.neck.out_channels", "dim_out"),
-    ("model.teacher_momentum", "teacher_momentum"),
-    ("model.head.group_loss.teacher_temperature", "teacher_temp"),
-    ("model.head.group_loss.student_temperature", "student_temp"),
-    ("model.head.group_loss.center_momentum", "center_momentum"),
-    ("model.head.group_loss_weight", "group_loss_weight"),
-    ("optim_wrapper.optimizer.weight_decay", "weight_decay"),
-    ("optim_wrapper.optimizer.momentum", "momentum"),
-    ("train_cfg.max_epochs", "epochs"),
+from .encoder import digest, find_tensors
+from .metadata import lookup, read_config, read_options
+from .names import (
+    NOT_PUBLISHED,
+    PUBLISHED,
+    PUBLISHED_ORDER,
+    WRAPPER,
+    differences,
+    match,
+    rename,
+    reverse,
 )
+
+# Path in a config of ours -> option in the published command line.
+OPTIONS = {
+    "model.head.prototypes.num_prototypes": "num_prototypes",
+    "model.neck.hidden_channels": "dim_hidden",
+    "model.neck.out_channels": "dim_out",
+    "model.teacher_momentum": "teacher_momentum",
+    "model.head.group_loss.teacher_temperature": "teacher_temp",
+    "model.head.group_loss.student_temperature": "student_temp",
+    "model.head.group_loss.center_momentum": "center_momentum",
+    "model.head.group_loss_weight": "group_loss_weight",
+    "optim_wrapper.optimizer.weight_decay": "weight_decay",
+    "optim_wrapper.optimizer.momentum": "momentum",
+    "train_cfg.max_epochs": "epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -45,28 +51,28 @@ class Converted:
 
     Attributes:
         content: what is to be saved.
-        used: new name -> old name, of the weights.
-        dropped: what was left out of the weights, by name.
-        remarks: what else came over, and what did not and why; one line each.
+        old_names: new name -> old name of each weight.
+        dropped: names of weights that were left out.
+        remarks: what else was converted, and what was not and why; one line each.
     """
 
     content: dict
-    used: dict[str, str]
+    old_names: dict[str, str]
     dropped: tuple[str, ...]
     remarks: tuple[str, ...]
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights, under the names of this format."""
+        """The weights, under the names of the new format."""
         return self.content.get("state_dict") or self.content["model"]
 
     @property
     def digest(self) -> str:
-        """Of the weights under our names: the same for both formats."""
+        """The digest of the weights under our names, which is the same in both formats."""
         named = {
             name.removeprefix(WRAPPER): value
             for name, value in self.weights.items()
-            if name not in OURS_ALONE
+            if name not in NOT_PUBLISHED
         }
         if "model" in self.content:
             named = rename(named, reverse(PUBLISHED), (), "The result").values
@@ -74,36 +80,40 @@ class Converted:
 
 
 def model_config(state: dict[str, Tensor], source: str) -> dict:
-    """The `model` of a config that fits weights under our names, with the paper's temperatures."""
+    """The `model` of a config for weights under our names; the defaults are the paper's.
+
+    Raises:
+        CheckpointError: the encoder is not a complete ResNet, or other parts are missing.
+    """
     encoder = {
         name.removeprefix("backbone."): value
         for name, value in state.items()
         if name.startswith("backbone.")
     }
     architecture = recognize(encoder, f"{source} (student's encoder)")
-    prototypes, first, last = (
-        _tensor(state, name, source).shape
-        for name in ("head.prototypes.weight", "neck.mlp.0.weight", "neck.mlp.6.weight")
-    )
-    predictor = _tensor(state, "head.predictor.mlp.0.weight", source).shape
+    backbone = dict(depth=architecture.depth, num_stages=architecture.num_stages)
+    sizes = {}
+    for part in (
+        "head.prototypes.weight",
+        "neck.mlp.0.weight",
+        "neck.mlp.6.weight",
+        "head.predictor.mlp.0.weight",
+    ):
+        if part not in state:
+            raise CheckpointError(
+                f"{source} lacks {part}, so it is not a full checkpoint. Export an encoder with "
+                "--to openmmlab, torchvision, timm or detectron2."
+            )
+        sizes[part] = state[part].shape
+    (num_prototypes, channels), first, last, predictor = sizes.values()
+    neck = dict(in_channels=first[1], hidden_channels=first[0], out_channels=last[0])
     return dict(
         type="SlotCon",
-        backbone=dict(
-            type="TorchvisionResNet",
-            depth=architecture.depth,
-            num_stages=architecture.num_stages,
-        ),
-        neck=dict(
-            type="PixelProjector",
-            in_channels=first[1],
-            hidden_channels=first[0],
-            out_channels=last[0],
-        ),
+        backbone=dict(type="TorchvisionResNet", **backbone),
+        neck=dict(type="PixelProjector", **neck),
         head=dict(
             type="PrototypeHead",
-            prototypes=dict(
-                type="Prototypes", num_prototypes=prototypes[0], channels=prototypes[1]
-            ),
+            prototypes=dict(type="Prototypes", num_prototypes=num_prototypes, channels=channels),
             group_loss=dict(type="GroupingLoss"),
             slot_loss=dict(type="SlotLoss"),
             predictor=dict(
@@ -114,121 +124,85 @@ def model_config(state: dict[str, Tensor], source: str) -> dict:
     )
 
 
-def to_ours(content: dict, source: str) -> Converted:
-    """Turn a published full checkpoint into one that tools/train.py, --resume and `load_from` take.
+def _build(state: dict[str, Tensor], source: str) -> tuple[dict, nn.Module]:
+    """The config of the `model`, and the model without data, that has exactly these weights.
 
     Raises:
-        CheckpointError: not a published checkpoint, or not a whole one.
+        CheckpointError: there is none.
     """
-    tensors, kind = locate(content, source)
-    if kind != "published":
-        raise CheckpointError(
-            f"{source} is not a published SlotCon checkpoint but of the kind {kind!r}; --to slotcon"
-            " converts published full checkpoints (model: module.encoder_q.*, …)."
-        )
-    named = rename(tensors, reverse(PUBLISHED), (), source)
-    config = model_config(named.values, source)
+    check_finite(state, source)
+    config = model_config(state, source)
     with torch.device("meta"):
         model = MODELS.build(config)
-    expected = {name: value.shape for name, value in model.state_dict().items()}
-    state = _as_expected(named.values, expected, source)
-    check_finite(state, source)
-    for name in OURS_ALONE:
-        state[name] = torch.full(expected[name], RECENT_STEPS)
-    state = {name: state[name] for name in expected}  # our modules' order
+    expected = {k: v for k, v in model.state_dict().items() if k not in NOT_PUBLISHED}
+    if problems := differences(state, expected):
+        raise CheckpointError(f"{source} is not a complete SlotCon model: {problems}.")
+    return config, model
+
+
+def to_ours(content: dict, source: str) -> Converted:
+    """Convert a published full checkpoint into one for tools/train.py (--resume, `load_from`).
+
+    Raises:
+        CheckpointError: not a complete published checkpoint.
+    """
+    tensors, kind = find_tensors(content, source)
+    if kind != "published":
+        raise CheckpointError(
+            f"{source} is of the kind {kind!r}, not a published SlotCon checkpoint; --to slotcon "
+            "converts published full checkpoints (model: module.encoder_q.*, …)."
+        )
+    named = rename(tensors, reverse(PUBLISHED), (), source)
+    config, model = _build(named.values, source)
+    weights = dict(named.values)
+    for name in NOT_PUBLISHED:
+        weights[name] = torch.full(model.state_dict()[name].shape, RECENT_STEPS)
+    weights = {name: weights[name] for name in model.state_dict()}  # the order of our modules
     parameters = [name for name, _ in model.named_parameters()]
-    training, kept, remarks = momentum.to_ours(content, list(tensors), parameters, source)
-    meta = {
-        **training.pop("meta"),
-        "cfg": Config(dict(model=config)).pretty_text,
-        "published": {"args": arguments_of(content), **kept},
-    }
+    training, remarks = optimizer_state.to_ours(content, list(tensors), parameters)
+    training["meta"]["cfg"] = Config(dict(model=config)).pretty_text
+    training["meta"]["published"]["args"] = read_options(content)
     size = f"ResNet-{config['backbone']['depth']}, {model.num_prototypes} prototypes"
     remarks = (
-        f"to go on from it, take a config with the same encoder and prototypes: {size}",
-        f"begun anew: {', '.join(OURS_ALONE)} (a counter for the log)",
+        f"to continue training, use a config with the same encoder and prototypes: {size}",
+        f"set to the initial value: {', '.join(NOT_PUBLISHED)} (a counter for the log)",
         *remarks,
     )
-    return Converted(
-        {"meta": meta, "state_dict": state, **training}, named.used, named.dropped, remarks
-    )
+    # The metadata come first, as in the files that MMEngine writes.
+    converted = {"meta": training.pop("meta"), "state_dict": weights, **training}
+    return Converted(converted, named.old_names, named.dropped, remarks)
 
 
 def to_published(content: dict, source: str) -> Converted:
-    """Turn a full checkpoint of ours into one that the published tools read.
+    """Convert a full checkpoint of ours into one for the published code.
 
     Raises:
-        CheckpointError: not a checkpoint of ours, or not a whole one.
+        CheckpointError: not a complete checkpoint of ours.
     """
-    tensors, kind = locate(content, source)
+    tensors, kind = find_tensors(content, source)
     if kind != "slotcon":
         raise CheckpointError(
             f"{source} is of the kind {kind!r}; --to published converts full checkpoints of "
             "tools/train.py (teacher.backbone.*, head.prototypes.*, …)."
         )
-    check_finite(tensors, source)
-    named = rename(tensors, PUBLISHED, OURS_ALONE, source)
-    config = model_config(tensors, source)
-    with torch.device("meta"):
-        model = MODELS.build(config)
-    _as_expected(
-        {old: tensors[old] for old in named.used.values()},
-        {name: value.shape for name, value in model.state_dict().items()},
-        source,
-    )
-    state = dict(sorted(named.values.items(), key=lambda item: _published_place(item[0])))
-    used = {f"{WRAPPER}{new}": named.used[new] for new in state}
+    named = rename(tensors, PUBLISHED, NOT_PUBLISHED, source)
+    config, model = _build({old: tensors[old] for old in named.old_names.values()}, source)
+    names = sorted(named.values, key=_published_position)
     parameters = [name for name, _ in model.named_parameters()]
-    training, remarks = momentum.to_published(content, parameters, list(state))
+    training, remarks = optimizer_state.to_published(content, names, parameters)
     args = lookup(content, "meta.published.args")
     if args is None:
-        whole = {**config_of(content)}
-        whole["model"] = _merged(config, whole.get("model") or {})
-        args = {theirs: lookup(whole, ours) for ours, theirs in ARGUMENTS}
-        args = {name: value for name, value in args.items() if value is not None}
-        args["arch"] = f"resnet{config['backbone']['depth']}"
-        remarks = (*remarks, "args: only what our config knows of the published command line")
-    weights = {f"{WRAPPER}{name}": value for name, value in state.items()}
+        args = {"arch": f"resnet{config['backbone']['depth']}"}
+        for path, name in OPTIONS.items():
+            for known in (read_config(content), {"model": config}):
+                if (value := lookup(known, path)) is not None:
+                    args.setdefault(name, value)
+        remarks.append("args: only the published options that our config contains")
+    weights = {f"{WRAPPER}{name}": named.values[name] for name in names}
+    old_names = {f"{WRAPPER}{name}": named.old_names[name] for name in names}
     converted = {"args": argparse.Namespace(**args), "model": weights, **training}
-    return Converted(converted, used, named.dropped, tuple(remarks))
+    return Converted(converted, old_names, named.dropped, tuple(remarks))
 
 
-def _merged(base: dict, over: dict) -> dict:
-    both = {**base, **over}
-    for name in base.keys() & over.keys():
-        if isinstance(base[name], dict) and isinstance(over[name], dict):
-            both[name] = _merged(base[name], over[name])
-    return both
-
-
-def _published_place(name: str) -> int:
+def _published_position(name: str) -> int:
     return next(i for i, pattern in enumerate(PUBLISHED_ORDER) if match(name, pattern) is not None)
-
-
-def _tensor(state: dict[str, Tensor], name: str, source: str) -> Tensor:
-    if name not in state:
-        raise CheckpointError(
-            f"{source} lacks {name}: it is not a full checkpoint. An encoder alone is exported "
-            "with --to openmmlab, torchvision, timm or detectron2."
-        )
-    return state[name]
-
-
-def _as_expected(
-    state: dict[str, Tensor], expected: dict[str, torch.Size], source: str
-) -> dict[str, Tensor]:
-    """The state, if it is the whole of a SlotCon but for OURS_ALONE."""
-    names = expected.keys() - set(OURS_ALONE)
-    wrong = [name for name in names & state.keys() if state[name].shape != expected[name]]
-    problems = [
-        f"{title}: {listed(sorted(found))}"
-        for title, found in (
-            ("missing", names - state.keys()),
-            ("not of it", state.keys() - names),
-            ("of another shape", wrong),
-        )
-        if found
-    ]
-    if problems:
-        raise CheckpointError(f"{source} is not a whole SlotCon. {'; '.join(problems)}.")
-    return dict(state)

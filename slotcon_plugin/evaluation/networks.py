@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from ..checkpoints import fill, read_encoder
 from ..checkpoints.containers import read_file
-from ..checkpoints.encoder import locate
-from ..checkpoints.metadata import pixels_of
-from ..checkpoints.name_tables import PUBLISHED
-from ..checkpoints.renaming import rename, reverse
-from ..checkpoints.supervised import supervised_file
+from ..checkpoints.encoder import find_tensors
+from ..checkpoints.fill import supervised_file
+from ..checkpoints.metadata import describe_pixels
+from ..checkpoints.names import PUBLISHED, rename, reverse
 from ..datasets.photometric import normalize, to_unit_range
 from ..errors import CheckpointError, ConfigError
 from ..functional.grouping import prototype_scores, unit_directions
@@ -104,7 +103,7 @@ def open_encoder(
     if named and part is not None:
         raise ConfigError(f"--part {part} has no meaning with {source}.")
     if named and kind == "random":
-        net, pixels, origin = _random(name, seed), pixels_of({}), f"{source}, seed {seed}"
+        net, pixels, origin = _random(name, seed), describe_pixels({}), f"{source}, seed {seed}"
     else:
         path = supervised_file(_depth(source, name)) if named else Path(source)
         encoder = read_encoder(path, part)
@@ -160,7 +159,7 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
             "needed here. Without --projected, the sub-command overcluster takes any encoder."
         )
     features = open_encoder(str(path), part)
-    tensors, kind = locate(read_file(path), str(path))
+    tensors, kind = find_tensors(read_file(path), str(path))
     if kind == "published":
         tensors = rename(tensors, reverse(PUBLISHED), (), str(path)).values
     neck, prototypes = GROUPING[part]

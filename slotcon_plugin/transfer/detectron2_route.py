@@ -13,7 +13,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from torch import nn
 
-from ..checkpoints.export import export
+from ..checkpoints.export_formats import encoder_file
 from ..errors import CheckpointError, ConfigError, DataError
 from ..runtime.atomic_files import write_atomically
 from .data_layout import LAYOUTS
@@ -155,7 +155,7 @@ def use_backbone(cfg: CfgNode, source: str | None) -> str:
         return source
     written = Path(cfg.OUTPUT_DIR) / "backbone.pkl"
     if comm.is_main_process():
-        data, _ = export(read_source(source, cfg.MODEL.RESNETS.DEPTH), "detectron2", ".pkl")
+        data, _ = encoder_file(read_source(source, cfg.MODEL.RESNETS.DEPTH), "detectron2", ".pkl")
         write_atomically(data, written)
     comm.synchronize()
     cfg.MODEL.WEIGHTS = str(written)

@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from ..checkpoints import Encoder, fill, read_encoder
-from ..checkpoints.supervised import supervised_file
+from ..checkpoints.fill import supervised_file
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 

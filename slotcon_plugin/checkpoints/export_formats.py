@@ -1,0 +1,215 @@
+"""Writes encoders in the formats of other libraries, and reports about conversions."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from .architecture import Architecture
+from .containers import METADATA_KEY, pkl_bytes, pth_bytes, safetensors_bytes
+from .encoder import Encoder
+from .names import DETECTRON2, TORCHVISION, Pairs, rename
+from .published import Converted
+
+
+@dataclass(frozen=True)
+class Format:
+    """A library's format.
+
+    Attributes:
+        usage: how its users load the file.
+        table: torchvision's names -> its names.
+        suffixes: the containers it can be written to; the first is the library's own.
+        truncated: whether the library can build a ResNet with fewer than four stages.
+        loads_safetensors: whether the library itself loads `.safetensors`.
+    """
+
+    usage: str
+    table: Pairs = TORCHVISION
+    suffixes: tuple[str, ...] = (".pth", ".safetensors")
+    truncated: bool = False
+    loads_safetensors: bool = True
+
+
+FORMATS = {
+    "openmmlab": Format(
+        "backbone=dict(type='ResNet', depth={depth}, {stages}"
+        "init_cfg=dict(type='Pretrained', checkpoint='{file}')), in mmdet and mmseg",
+        truncated=True,
+        loads_safetensors=False,
+    ),
+    "torchvision": Format(
+        "net = torchvision.models.resnet{depth}(); net.fc = torch.nn.Identity(); "
+        "net.load_state_dict({load})",
+    ),
+    "timm": Format(
+        "timm.create_model('resnet{depth}', num_classes=0, checkpoint_path='{file}')",
+    ),
+    "detectron2": Format(
+        "MODEL: {{WEIGHTS: {file}, PIXEL_MEAN: {mean}, PIXEL_STD: {std}, "
+        "RESNETS: {{DEPTH: {depth}, STRIDE_IN_1X1: False}}}}, INPUT: {{FORMAT: RGB}}",
+        table=DETECTRON2,
+        suffixes=(".pkl", ".pth", ".safetensors"),
+        truncated=True,
+        loads_safetensors=False,
+    ),
+}
+
+
+def check_format(name: str, suffix: str, architecture: Architecture | None = None) -> None:
+    """Check that a format has this container and, if it is given, this architecture.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    target = FORMATS[name]
+    if suffix not in target.suffixes:
+        raise CheckpointError(
+            f"--to {name} is written as {' or '.join(target.suffixes)}, not as "
+            f"{suffix or 'a file without a suffix'}. The suffix of OUT selects the container; only "
+            "detectron2 has .pkl."
+        )
+    if architecture is not None and not architecture.complete and not target.truncated:
+        raise CheckpointError(
+            f"This encoder is a {architecture}; {name}'s {architecture.name} always has four "
+            "stages, so the last ones would stay random. Export it --to openmmlab (num_stages="
+            f"{architecture.num_stages}) or --to detectron2 (OUT_FEATURES up to res"
+            f"{architecture.num_stages + 1}), or pretrain with four stages."
+        )
+
+
+def encoder_file(encoder: Encoder, target: str, suffix: str) -> tuple[bytes, dict[str, str]]:
+    """The file that users of a library load.
+
+    Args:
+        encoder: from `read_encoder`.
+        target: a key of FORMATS.
+        suffix: ".pth", ".safetensors" or ".pkl".
+
+    Returns:
+        The file's bytes; name in it -> name in the source.
+
+    Raises:
+        CheckpointError: see `check_format`.
+    """
+    check_format(target, suffix, encoder.architecture)
+    named = rename(encoder.state_dict, FORMATS[target].table, (), str(encoder.source))
+    state = {name: value.detach().contiguous().clone() for name, value in named.values.items()}
+    old_names = {new: encoder.old_names[old] for new, old in named.old_names.items()}
+    if suffix == ".safetensors":
+        return safetensors_bytes(state, encoder.meta), old_names
+    content = _content(target, state, encoder.meta)
+    return (pkl_bytes if suffix == ".pkl" else pth_bytes)(content), old_names
+
+
+def _content(target: str, state: dict[str, Tensor], meta: dict) -> dict:
+    """What a `.pth` or `.pkl` contains."""
+    if target == "torchvision":  # a plain state dict, with the metadata in an attribute
+        plain = OrderedDict(state)
+        plain._metadata = OrderedDict({METADATA_KEY: meta})
+        return plain
+    if target == "detectron2":
+        return {
+            "model": state,
+            "__author__": "slotcon_plugin",
+            "matching_heuristics": True,  # detectron2 then finds `backbone.bottom_up.` itself
+            "meta": meta,
+        }
+    return {"meta": meta, "state_dict": state}
+
+
+def usage(encoder: Encoder, target: str, out: Path) -> str:
+    """One line of code or config that loads the file in its library."""
+    if out.suffix == ".safetensors" and not FORMATS[target].loads_safetensors:
+        return f"{target} does not read .safetensors; this package does (--backbone {out.name})"
+    load = f"torch.load('{out.name}', weights_only=True)"
+    if out.suffix == ".safetensors":
+        load = f"safetensors.torch.load_file('{out.name}')"
+    pixels, architecture = encoder.meta["pixels"], encoder.architecture
+    count = architecture.num_stages
+    fewer = (
+        f"num_stages={count}, strides={(1, 2, 2, 2)[:count]}, dilations={(1,) * count}, "
+        f"out_indices={tuple(range(count))}, "
+    )
+    return FORMATS[target].usage.format(
+        depth=architecture.depth,
+        stages=fewer * (not architecture.complete),
+        file=out.name,
+        load=load,
+        mean=pixels["mean_0_255"],
+        std=pixels["std_0_255"],
+    )
+
+
+def report_encoder(encoder: Encoder, old_names: Mapping[str, str], keys: bool = False) -> str:
+    """The report about an exported encoder.
+
+    Args:
+        encoder: what was exported.
+        old_names: name in the written file -> name in the source.
+        keys: list every tensor.
+    """
+    origin, tensors = encoder.meta["origin"], encoder.state_dict
+    rows = {
+        "source": f"{encoder.source} ({encoder.kind}), {origin['part']}"
+        + f" of {origin['file']}" * (origin["file"] != encoder.source.name),
+        "encoder": f"{encoder.architecture}, {sum(v.numel() for v in tensors.values()):,} numbers",
+        **_counts(old_names, encoder.dropped),
+        "digest": encoder.meta["digest"],
+        **{
+            name: ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
+            for name in ("architecture", "pixels", "training", "versions")
+        },
+    }
+    return "\n".join(
+        [*_table(rows), *_shapes(old_names, dict(zip(old_names, tensors.values())), keys)]
+    )
+
+
+def report_checkpoint(source: Path, converted: Converted, keys: bool = False) -> str:
+    """The report about a converted full checkpoint; `keys` lists every tensor."""
+    rows = {
+        "source": str(source),
+        "entries": ", ".join(converted.content),
+        **_counts(converted.old_names, converted.dropped),
+        "digest": converted.digest,
+    }
+    remarks = [f"{'':15}{line}" for line in converted.remarks]
+    shapes = _shapes(converted.old_names, converted.weights, keys)
+    return "\n".join([*_table(rows), *remarks, *shapes])
+
+
+def _counts(old_names: Mapping[str, str], dropped: Iterable[str]) -> dict[str, str]:
+    groups = Counter(_group(name) for name in dropped)
+    text = ", ".join(f"{name} ({count})" for name, count in groups.items())
+    return {
+        "keys used": f"{len(old_names)}",
+        "keys dropped": f"{groups.total()}" + f": {text}" * bool(text),
+    }
+
+
+def _group(name: str) -> str:
+    """The module of a tensor: `teacher.neck` of teacher.neck.mlp.0.weight."""
+    parts = name.split(".")
+    depth = 2 if parts[0] in ("teacher", "head", "module") else 1
+    return ".".join(parts[:depth])
+
+
+def _table(rows: Mapping[str, str]) -> list[str]:
+    return [f"{name + ':':15}{value}" for name, value in rows.items()]
+
+
+def _shapes(old_names: Mapping[str, str], state: Mapping[str, Tensor], keys: bool) -> list[str]:
+    """Every tensor, or the first one of each module and the number of the others."""
+    lines, left = [], Counter(name.partition(".")[0] for name in old_names)
+    for name, old in old_names.items():
+        group = name.partition(".")[0]
+        if keys or left[group]:
+            more = f"  and {left[group] - 1} more of {group}" * (not keys and left[group] > 1)
+            source = f" from {old}" if old != name else ""
+            lines.append(f"  {name} {tuple(state[name].shape)}{source}{more}")
+            left[group] = 0
+    return ["shapes:", *lines]

@@ -1,0 +1,201 @@
+"""The names that weights have in each library, as tables, and how they are converted.
+
+A table is a sequence of pairs of patterns and works in both directions. A pattern is a name with
+fields, e.g. `layer1.{block}.bn{n}.{stat}`; both patterns of a pair have the same fields.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+
+Pairs = Sequence[tuple[str, str]]
+
+FIELDS = {
+    "block": r"\d+",
+    "n": "[123]",
+    "stat": "weight|bias|running_mean|running_var|num_batches_tracked",
+    "rest": ".+",
+}
+MAX_LISTED = 12  # names in a message; further ones are counted
+
+# torchvision's ResNet, one line for each kind of tensor. mmdet, mmseg and timm have the same names.
+TORCHVISION = (
+    ("conv1.weight", "conv1.weight"),
+    ("bn1.{stat}", "bn1.{stat}"),
+    *(
+        (f"layer{stage}.{{block}}.{name}", f"layer{stage}.{{block}}.{name}")
+        for stage in (1, 2, 3, 4)
+        for name in ("conv{n}.weight", "bn{n}.{stat}", "downsample.0.weight", "downsample.1.{stat}")
+    ),
+)
+# torchvision's names and detectron2's, which counts stages from 2 and has each norm in its
+# convolution.
+DETECTRON2 = (
+    ("conv1.weight", "stem.conv1.weight"),
+    ("bn1.{stat}", "stem.conv1.norm.{stat}"),
+    *(
+        (f"layer{stage}.{{block}}.{torchvision}", f"res{stage + 1}.{{block}}.{detectron2}")
+        for stage in (1, 2, 3, 4)
+        for torchvision, detectron2 in (
+            ("conv{n}.weight", "conv{n}.weight"),
+            ("bn{n}.{stat}", "conv{n}.norm.{stat}"),
+            ("downsample.0.weight", "shortcut.weight"),
+            ("downsample.1.{stat}", "shortcut.norm.{stat}"),
+        )
+    ),
+)
+# The classifier of supervised weights is dropped. detectron2's converter puts it in the stem.
+CLASSIFIER = ("fc.{rest}",)
+CLASSIFIER_DETECTRON2 = ("stem.fc.{rest}",)
+
+DEEP_STEM = "stem.0.weight"  # first tensor of three 3x3 convolutions (ResNetV1c, ResNetV1d)
+WRAPPER = "module."  # DistributedDataParallel puts it before every name
+
+# Our SlotCon and the published checkpoints, in the order of our modules.
+PUBLISHED = (
+    ("backbone.{rest}", "encoder_q.{rest}"),
+    ("neck.{rest}", "projector_q.{rest}"),
+    ("head.prototypes.{rest}", "grouping_q.slot_embed.{rest}"),
+    ("head.group_loss.center", "center"),
+    ("head.predictor.{rest}", "predictor_slot.{rest}"),
+    ("teacher.backbone.{rest}", "encoder_k.{rest}"),
+    ("teacher.neck.{rest}", "projector_k.{rest}"),
+    ("teacher.prototypes.{rest}", "grouping_k.slot_embed.{rest}"),
+)
+# The order of modules in the published model.
+PUBLISHED_ORDER = (
+    "center",
+    "encoder_q.{rest}",
+    "encoder_k.{rest}",
+    "projector_q.{rest}",
+    "projector_k.{rest}",
+    "grouping_q.{rest}",
+    "grouping_k.{rest}",
+    "predictor_slot.{rest}",
+)
+# Buffers that only our model has: a counter for the log. (The preprocessor's are not stored.)
+NOT_PUBLISHED = ("idle_steps",)
+
+# The encoder in our checkpoints and in the published ones.
+PARTS = {
+    "teacher": ("teacher.backbone.{rest}", "encoder_k.{rest}"),
+    "student": ("backbone.{rest}", "encoder_q.{rest}"),
+}
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """The result of `rename`.
+
+    Attributes:
+        values: new name -> value, in the order of the table, then of the source.
+        old_names: new name -> old name.
+        dropped: old names that the drop list left out.
+    """
+
+    values: dict[str, Any]
+    old_names: dict[str, str]
+    dropped: tuple[str, ...]
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern:
+    parts = re.split(r"\{(\w+)\}", pattern)  # text, field, text, field, ..., text
+    found = [
+        f"(?P<{part}>{FIELDS[part]})" if i % 2 else re.escape(part) for i, part in enumerate(parts)
+    ]
+    return re.compile("".join(found))
+
+
+def match(name: str, pattern: str) -> dict[str, str] | None:
+    """The fields of a name that matches the whole pattern, else None."""
+    found = _compiled(pattern).fullmatch(name)
+    return found.groupdict() if found else None
+
+
+def reverse(pairs: Pairs) -> list[tuple[str, str]]:
+    """The table for the other direction."""
+    return [(right, left) for left, right in pairs]
+
+
+def rename(values: Mapping[str, Any], pairs: Pairs, drop: Sequence[str], source: str) -> Renamed:
+    """Rename by a table.
+
+    Args:
+        values: name -> anything.
+        pairs: (old pattern, new pattern).
+        drop: patterns of old names that are left out.
+        source: where the values come from, for messages.
+
+    Raises:
+        CheckpointError: a name matches no pattern, or two names become the same one.
+        ValueError: a name matches two patterns, which is a mistake in the table.
+    """
+    lines = [*pairs, *((pattern, None) for pattern in drop)]
+    found, dropped, unknown = [], [], []
+    for old in values:
+        fits = [
+            (i, new and new.format(**fields))
+            for i, (pattern, new) in enumerate(lines)
+            if (fields := match(old, pattern)) is not None
+        ]
+        if len(fits) > 1:
+            raise ValueError(f"{old} matches {len(fits)} lines of the table, expected one.")
+        if not fits:
+            unknown.append(old)
+        elif fits[0][1] is None:
+            dropped.append(old)
+        else:
+            found.append((*fits[0], old))
+    if unknown:
+        raise CheckpointError(
+            f"{source} contains unknown names: {listed(unknown)}. Every tensor must be converted "
+            "or be in the list of tensors to drop, since a tensor that is silently ignored spoils "
+            "a transfer. Nothing was converted."
+        )
+    old_names: dict[str, str] = {}
+    for _, new, old in sorted(found, key=lambda line: line[0]):  # stable: then the source's order
+        if new in old_names:
+            raise CheckpointError(
+                f"{source} contains two entries for `{new}`: {old_names[new]} and {old}. Remove "
+                "one of them. Nothing was converted."
+            )
+        old_names[new] = old
+    renamed = {new: values[old] for new, old in old_names.items()}
+    return Renamed(renamed, old_names, tuple(dropped))
+
+
+def published_name(name: str) -> str | None:
+    """The published name (without `module.`) of a tensor of our model; None if it has none."""
+    for ours, theirs in PUBLISHED:
+        if (fields := match(name, ours)) is not None:
+            return theirs.format(**fields)
+    return None
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first MAX_LISTED names and the number of further ones, for messages."""
+    names = list(names)
+    more = f" and {len(names) - MAX_LISTED} more" * (len(names) > MAX_LISTED)
+    return ", ".join(names[:MAX_LISTED]) + more
+
+
+def differences(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """How names and shapes of a state dict differ from the expected one; "" if they do not."""
+    shapes = [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    problems = {
+        "missing": [name for name in expected if name not in given],
+        "unexpected": [name for name in given if name not in expected],
+        "of another shape": shapes,
+    }
+    return "; ".join(f"{len(v)} {name}: {listed(v)}" for name, v in problems.items() if v)
