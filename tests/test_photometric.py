@@ -1,4 +1,6 @@
-"""Each color operation against PIL's (blur: scipy's true Gaussian) on real photographs."""
+"""Each color operation against PIL's, the blur against scipy's Gaussian, on real photographs."""
+
+import colorsys
 
 import numpy as np
 import pytest
@@ -52,20 +54,20 @@ PIL_OPERATIONS = {
         ("solarize", [128, 128, 128, 128, 64, 200]),
     ],
 )
-def test_each_image_gets_its_own_value_as_in_pil(name, values, images, views):
+def test_each_operation_equals_pil(name, values, images, views):
     ours = getattr(photometric, name)(views, torch.tensor(values, dtype=torch.float32))
     expected = [PIL_OPERATIONS[name](p, v) for p, v in zip(images, values, strict=True)]
     assert differences(ours, expected).max() < TOLERANCE
     assert ours.min() >= 0 and ours.max() <= 1
 
 
-def test_gray_as_in_pil(images, views):
+def test_grayscale_equals_pil(images, views):
     expected = [image.convert("L").convert("RGB") for image in images]
     assert differences(photometric.grayscale(views), expected).max() < TOLERANCE / 4
 
 
 @pytest.mark.parametrize("sigmas", [[0.1, 0.3, 0.5, 1.0, 1.5, 2.0], [0.2] * 6, [2.0] * 6])
-def test_blur_is_a_true_gaussian(sigmas, views):
+def test_blur_equals_scipy(sigmas, views):
     ours = photometric.gaussian_blur(views, torch.tensor(sigmas))
     for mine, image, sigma in zip(ours, views.double().numpy(), sigmas, strict=True):
         expected = gaussian_filter(image, (0, sigma, sigma), mode="nearest")
@@ -73,13 +75,21 @@ def test_blur_is_a_true_gaussian(sigmas, views):
         assert np.abs(mine.numpy() - expected).max() < TOLERANCE  # the edges too
 
 
-def test_blur_keeps_even_images_and_accepts_ones_smaller_than_its_reach():
-    even = torch.full((2, 3, 5, 3), 0.25)
-    blurred = photometric.gaussian_blur(even, torch.tensor([0.5, 2.0]))
-    torch.testing.assert_close(blurred, even)
+def test_blur_keeps_uniform_images_also_smaller_than_its_reach():
+    uniform = torch.full((2, 3, 5, 3), 0.25)
+    blurred = photometric.gaussian_blur(uniform, torch.tensor([0.5, 2.0]))
+    torch.testing.assert_close(blurred, uniform)
 
 
-def test_solarize_counts_whole_gray_levels():
+@pytest.mark.parametrize("dim", [2, 3])
+def test_both_ways_to_blur_give_the_same(dim):
+    views, kernels = torch.rand(3, 3, 20, 30), torch.rand(3, 7).softmax(dim=1)
+    kernels[:, 0] = 0
+    ours = photometric._shifted_sum(views, kernels, dim)
+    torch.testing.assert_close(ours, photometric._grouped_convolution(views, kernels, dim))
+
+
+def test_solarize_equals_pil_at_every_gray_level():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(2, 3, 1, 256)
     ours = photometric.solarize(photometric.to_unit_range(levels), torch.tensor([128.0, 256.0]))
     ours = (ours * 255).round().to(torch.uint8)
@@ -88,13 +98,25 @@ def test_solarize_counts_whole_gray_levels():
     assert torch.equal(ours[1], levels[1])
 
 
-def test_hue_turns_primary_colors_by_thirds():
+def test_hue_shifts_primary_colors_by_thirds():
     red, green, blue = torch.eye(3)[:, :, None, None]
     colors = torch.stack([red, green, blue])
-    turned = photometric.hue(colors, torch.full((3,), 1 / 3))
-    torch.testing.assert_close(turned, torch.stack([green, blue, red]), atol=1e-6, rtol=0)
+    shifted = photometric.hue(colors, torch.full((3,), 1 / 3))
+    torch.testing.assert_close(shifted, torch.stack([green, blue, red]), atol=1e-6, rtol=0)
     gray = torch.full((1, 3, 2, 2), 0.3)
     torch.testing.assert_close(photometric.hue(gray, torch.tensor([0.4])), gray)
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.3, -0.05, 0.1, 0.4, 0.5])
+def test_hue_equals_the_standard_librarys(shift):
+    levels = torch.linspace(0, 1, 4, dtype=torch.float64)  # ties between channels included
+    colors = torch.cartesian_prod(levels, levels, levels)
+    ours = photometric.hue(colors.T[None, :, None].float(), torch.tensor([shift]))
+    expected = []
+    for color in colors.tolist():
+        hue, saturation, value = colorsys.rgb_to_hsv(*color)
+        expected.append(colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value))
+    torch.testing.assert_close(ours[0, :, 0].T, torch.tensor(expected), atol=1e-6, rtol=0)
 
 
 def test_normalize(views):
@@ -104,22 +126,22 @@ def test_normalize(views):
     torch.testing.assert_close(ours * std[:, None, None] + mean[:, None, None], views)
 
 
-def nothing(number):
+def neutral(number):
     """Parameters that change no image."""
     row = torch.tensor([1.0, 1, 1, 0, 0, 1, 2, 3, 0, 0, 256])
     assert len(row) == len(Column)
     return row.repeat(number, 1)
 
 
-def test_neutral_parameters_change_nothing(images, views):
+def test_neutral_parameters_change_neutral(images, views):
     raw = torch.from_numpy(as_batch(images))
-    assert torch.equal(augment(raw, nothing(len(raw))), views)
+    assert torch.equal(augment(raw, neutral(len(raw))), views)
     assert torch.equal(raw, torch.from_numpy(as_batch(images)))
-    assert augment(raw[:0], nothing(0)).shape == (0, 3, 160, 160)
+    assert augment(raw[:0], neutral(0)).shape == (0, 3, 160, 160)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whole_pipelines_follow_pil_in_each_images_own_order(seed, images):
+def test_all_operations_in_each_images_own_order_equal_pil(seed, images):
     views, rng = TwoViews(), np.random.default_rng(seed)
     rows = [views.draw_photometric(rng, number % 2) for number in range(len(images))]
     ours = augment(torch.from_numpy(as_batch(images)), torch.from_numpy(np.stack(rows)))
@@ -135,13 +157,13 @@ def test_whole_pipelines_follow_pil_in_each_images_own_order(seed, images):
             blurred = gaussian_filter(np.asarray(image), (sigma, sigma, 0), mode="nearest")
             image = Image.fromarray(blurred)
         expected.append(ImageOps.solarize(image, int(row[Column.SOLARIZE])))
-    # PIL cuts to whole gray levels after every one of up to seven steps, always downwards.
+    # PIL rounds down to whole gray levels after each of up to seven operations.
     assert differences(ours, expected).max() < 2 * TOLERANCE
 
 
-def test_order_is_each_images_own(images):
+def test_the_order_of_the_jitter_is_each_images_own(images):
     raw = torch.from_numpy(as_batch(images[:1] * 2))
-    rows = nothing(2)
+    rows = neutral(2)
     rows[:, Column.BRIGHTNESS], rows[:, Column.CONTRAST] = 1.4, 0.6
     rows[1, Column.FIRST : Column.FOURTH + 1] = torch.tensor([1.0, 0, 3, 2])
     ours, unit = augment(raw, rows), photometric.to_unit_range(raw)
@@ -160,14 +182,21 @@ def random_batch(images, repeats=4):
     return raw, torch.from_numpy(rows)
 
 
-def test_a_image_does_not_depend_on_its_neighbors(images):
+def test_a_batch_on_a_gpu_is_computed_as_single_images_on_a_cpu(images):
+    raw, rows = random_batch(images)
+    reach = photometric.blur_reach(float(rows[:, Column.BLUR_SIGMA].max()))
+    whole = photometric._augment(raw, rows, rows.tolist(), reach)
+    torch.testing.assert_close(augment(raw, rows), whole, atol=1e-6, rtol=0)
+
+
+def test_an_image_does_not_depend_on_its_neighbors(images):
     raw, rows = random_batch(images)
     together = augment(raw, rows)
     alone = torch.cat([augment(raw[i : i + 1], rows[i : i + 1]) for i in range(len(raw))])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=0)
 
 
-def test_mixed_precision_does_not_touch_the_pixels(images):
+def test_mixed_precision_does_not_change_the_pixels(images):
     raw, rows = random_batch(images, 1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = augment(raw, rows)
@@ -190,8 +219,8 @@ def test_cuda_gives_what_the_cpu_gives_without_waiting(images):
 def test_wrong_arguments_are_named():
     raw = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match="views_b3hw"):
-        augment(raw[:, :1], nothing(2))
+        augment(raw[:, :1], neutral(2))
     with pytest.raises(ValueError, match="expected uint8"):
-        augment(raw.float(), nothing(2))
+        augment(raw.float(), neutral(2))
     with pytest.raises(ValueError, match="columns"):
-        augment(raw, nothing(2)[:, :5])
+        augment(raw, neutral(2)[:, :5])
