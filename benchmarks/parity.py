@@ -1,11 +1,11 @@
 """Compare the plugin with golden records of the published implementation.
 
-    python benchmarks/parity.py tests/golden/patch_1proc.json [more records …]
+    python benchmarks/parity.py tests/golden/*proc.json
 
-The model, the optimizer, both schedules and the teacher's update are the ones that training uses,
-built from the registry. Each record is replayed in float64 on the CPU with the weights and inputs
-of `golden/recipe.py`. The largest relative errors are printed; the exit code is 1 if one is above
-1e-6.
+Each record is repeated in float64 on the CPU with the weights and inputs of
+tests/golden/recipe.py. Model, optimizer, both schedules and the teacher's update are those of a
+training, built from the registry. The largest relative errors are printed; the exit status is 1 if
+one is above 1e-6.
 """
 
 import argparse
@@ -28,17 +28,17 @@ from benchmarks.processes import ROOT, run_processes
 from slotcon_plugin.checkpoints.names import published_name
 from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.functional.grouping import active_slots, slot_mask
-from slotcon_plugin.models.losses import DIRECTIONS
+from slotcon_plugin.functional.losses import DIRECTIONS
 
 recipe = SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "golden" / "recipe.py")))
 
 TOLERANCE = 1e-6
-ZERO = 1e-9  # what both sides hold to be zero up to rounding, relative to the figures around it
-SMALL = 0.01  # a figure smaller than this, relative to the figures around it, is held to this
+ZERO = 1e-9  # relative to the largest norm: tensors below it are zero up to rounding
+SMALL = 0.01  # relative to the scale: smaller values are compared with this size instead
 
 
 class PatchEncoder(nn.Module):
-    """The records' smallest encoder: one strided convolution."""
+    """The smallest encoder of the records: one strided convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ def summaries(tensors: dict, seed: int) -> dict:
 
 
 def replay(rank: int, config: dict, processes: int) -> dict:
-    """Train as the record did; return what it holds, of this rank."""
+    """Train as the record says. Returns what a record has, of this rank."""
     seed, iters = config["seed"], config["iters_per_epoch"]
     model = build_model(config)
     watched = {}
@@ -187,25 +187,25 @@ def replay_all(record: dict) -> list[dict]:
 
 
 def relative_error(ours, theirs, scale: float | None = None) -> float:
-    """Largest difference, each relative to its own expected figure.
+    """The largest error of any value, relative to the expected value.
 
-    A figure smaller than SMALL times `scale` (the largest expected figure if not given) is held to
-    that instead. What is not a number is infinitely wrong.
+    The error of a value smaller than SMALL times `scale` (default: the largest expected value) is
+    relative to SMALL times `scale`. It is infinite if shapes differ or a value is not finite.
     """
-    ours, theirs = (np.atleast_1d(np.asarray(figures, float)) for figures in (ours, theirs))
+    ours, theirs = (np.atleast_1d(np.asarray(values, float)) for values in (ours, theirs))
     if ours.shape != theirs.shape:
         return float("inf")
     scale = np.abs(theirs).max() if scale is None else scale
-    if not all(np.isfinite(figures).all() for figures in (ours, theirs, scale)):
+    if not all(np.isfinite(values).all() for values in (ours, theirs, scale)):
         return float("inf")
     sizes = np.maximum(np.abs(theirs), max(SMALL * scale, 1e-30))
     return float((np.abs(ours - theirs) / sizes).max())
 
 
 def summary_error(ours: dict, theirs: dict) -> float:
-    """Largest error over named summaries; small figures are held to their tensor's norm.
+    """The largest error of named summaries, on the scale of each tensor's norm.
 
-    Tensors that are zero up to rounding are held to the largest norm of all.
+    Tensors that are zero up to rounding are compared on the scale of the largest norm.
     """
     if set(ours) != set(theirs):
         raise SystemExit(f"Names differ from the record's: {sorted(set(ours) ^ set(theirs))}")
@@ -216,7 +216,7 @@ def summary_error(ours: dict, theirs: dict) -> float:
 
 
 def errors(record: dict, results: list[dict]) -> dict[str, float]:
-    """Largest relative error of each kind of figure in a record."""
+    """The largest relative error of each kind of value in a record."""
     worst: dict[str, float] = defaultdict(float)
 
     def note(kind: str, error: float) -> None:
@@ -242,12 +242,13 @@ def errors(record: dict, results: list[dict]) -> dict[str, float]:
     return dict(worst)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
+    """Compare every record. Returns the exit status."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("records", nargs="+", type=Path, metavar="RECORD.json")
     failed = False
-    for path in parser.parse_args().records:
+    for path in parser.parse_args(argv).records:
         record = json.loads(path.read_text())
         worst = errors(record, replay_all(record))
         config = record["config"]

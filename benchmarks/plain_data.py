@@ -1,7 +1,7 @@
-"""The data pipeline written plainly: PIL, image by image, everything in the worker.
+"""The data pipeline in plain PIL: one image at a time, everything in the loader's worker.
 
-The baseline of `benchmarks/speed.py` for data, and what the package's batches are held to. Random
-choices come from the package's own draws, so that both make the same views.
+The baseline of `benchmarks/speed.py` for data; tests compare the package's batches with it. Random
+numbers come from the package, so that both make the same views.
 """
 
 import numpy as np
@@ -19,19 +19,19 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def open_image(path: str) -> Image.Image:
-    """A file as an RGB image."""
+    """Read a file as an RGB image."""
     with Image.open(path) as image:
         return image.convert("RGB")
 
 
 def geometric_view(image: Image.Image, crop, size: int, flip: bool) -> Image.Image:
-    """Cut, resize, flip."""
+    """Crop, resize, flip."""
     view = image.crop(crop.ltrb).resize((size, size), Image.Resampling.BICUBIC)
     return ImageOps.mirror(view) if flip else view
 
 
 def color_view(view: Image.Image, row: np.ndarray) -> Image.Image:
-    """Jitter in the drawn order, gray, blur, solarize; `row` holds one view's `Column`s."""
+    """Jitter in the drawn order, gray, blur, solarize; `row` has one view's `Column`s."""
     jitter = {
         Column.BRIGHTNESS: lambda v, f: ImageEnhance.Brightness(v).enhance(f),
         Column.CONTRAST: lambda v, f: ImageEnhance.Contrast(v).enhance(f),
@@ -69,7 +69,7 @@ def two_views(image: Image.Image, draws: TwoViews, rng: np.random.Generator) -> 
 
 
 class PlainImages(Dataset):
-    """Images of a list of files, repeated to `length`, as `two_views`."""
+    """`two_views` of the images of a list of files, repeated to `length`."""
 
     def __init__(self, paths: list[str], length: int, draws: TwoViews) -> None:
         self.paths, self.length, self.draws = paths, length, draws

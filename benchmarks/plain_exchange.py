@@ -1,7 +1,7 @@
-"""The slot loss of one of several real processes, written plainly: every slot is exchanged.
+"""The slot loss of one of several real processes in plain torch: all slots are exchanged.
 
-`plain.losses` plays all processes in one; here each process gathers all K slots of every image of
-every process, and who of them is active, and chooses afterwards.
+Each process gathers all K slots of every image of every process, with a mask of the active ones,
+and selects afterwards. (`plain.losses` computes all processes in one.)
 """
 
 import torch
@@ -13,14 +13,14 @@ from slotcon_plugin import reference as plain
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """Tensors of one shape of all processes, concatenated; no gradient."""
+    """The tensors of all processes, of equal shapes, concatenated; no gradient."""
     everyone = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(everyone, tensor.detach().contiguous())
     return torch.cat(everyone)
 
 
 def active_mask(scores: Tensor) -> Tensor:
-    """(b, k) bool: prototypes that win a pixel of the score maps (b, k, h, w)."""
+    """Prototypes that have the highest score of a pixel, of maps (b, k, h, w): (b, k) bool."""
     mask = torch.zeros(scores.shape[:2], dtype=torch.bool, device=scores.device)
     return mask.scatter(1, scores.argmax(dim=1).flatten(1), True)
 
@@ -52,7 +52,7 @@ def slot_losses(
 
 
 def moved_center(scores: list[Tensor], center: Tensor, momentum: float) -> Tensor:
-    """The center (1, k) after the step, of the teacher's scores of both views."""
+    """The center (1, k) after the step, from the teacher's scores of both views."""
     mean = torch.stack([maps.mean(dim=(0, 2, 3)) for maps in scores]).mean(dim=0, keepdim=True)
     dist.all_reduce(mean)
     return momentum * center + (1 - momentum) * mean / dist.get_world_size()

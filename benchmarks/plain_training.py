@@ -1,7 +1,7 @@
-"""A training loop written plainly: the baseline of the whole.
+"""A training loop in plain torch, the baseline of our loop.
 
-Networks are those of a built SlotCon, torch's and the config's; everything else is plain: data from
-PIL, `plain.losses`, updates tensor by tensor. On a GPU in float16, as published.
+The networks are those of a built SlotCon. Data come from PIL, the losses and the updates, tensor by
+tensor, from `slotcon_plugin.reference`. On a GPU it computes in float16, as published.
 """
 
 import torch
@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.plain_data import PlainImages
+from benchmarks.plain_model import plain_losses
 from slotcon_plugin import reference as plain
 from slotcon_plugin.datasets.transforms import TwoViews
 
-LOSS_SCALE = 1024.0  # of float16; a fixed one
+LOSS_SCALE = 1024.0  # constant, for float16
 
 
 class PlainTrainer:
-    """Student, teacher, center and momenta.
+    """Student, teacher, center and momentum buffers.
 
     Args:
         model: a built SlotCon; its parameters are trained.
@@ -31,27 +32,14 @@ class PlainTrainer:
         self.buffers = [torch.zeros_like(p) for p in self.params]
 
     def step(self, views: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
-        """One step on views (b, 2, 3, s, s), boxes (b, 2, 4) and flips (b, 2); the loss."""
-        model, head, teacher = self.model, self.model.head, self.model.teacher
-        plain.move_teacher(list(teacher.parameters()), self.followed, 0.99)
+        """Train on views (b, 2, 3, s, s), boxes (b, 2, 4) and flips (b, 2). Returns the loss."""
+        model = self.model
+        plain.move_teacher(list(model.teacher.parameters()), self.followed, 0.99)
         views = [view.contiguous() for view in views.to(self.device, non_blocking=True).unbind(1)]
-        places = boxes.to(self.device).transpose(0, 1), flips.to(self.device).transpose(0, 1)
+        geometry = boxes.to(self.device).transpose(0, 1), flips.to(self.device).transpose(0, 1)
         with torch.autocast(self.device, dtype=torch.float16, enabled=self.device == "cuda"):
-            projected = plain.project(
-                lambda image: model.neck(model.backbone(image)),
-                lambda image: teacher.neck(teacher.backbone(image)),
-                views,
-                *places,
-            )
-            result, center = plain.losses(
-                projected,
-                head.prototypes.weight,
-                teacher.prototypes.weight,
-                head.predictor,
-                head.group_loss.center,
-                plain.Settings(),
-            )
-        head.group_loss.center.copy_(center)
+            (result,), center = plain_losses(model, [(views, geometry)])
+        model.head.group_loss.center.copy_(center)
         for p in self.params:
             p.grad = None
         scale = LOSS_SCALE if self.device == "cuda" else 1.0
@@ -75,10 +63,10 @@ def train(
     workers: int,
     prefetch: int,
 ) -> None:
-    """Train some steps and tell the clock (a `speed_loop.BlockClock`) of batches and steps.
+    """Train some steps; `clock`, a `speed_loop.BlockClock`, is called for each batch and step.
 
     Raises:
-        FloatingPointError: the last loss is no number, so that what was timed was no training.
+        FloatingPointError: the last loss is not finite: what was timed was no training.
     """
     loader = DataLoader(
         PlainImages(paths, batch * steps, draws),

@@ -3,16 +3,16 @@
     python benchmarks/precision_curves.py --data /my/images --out curves.png
     python benchmarks/precision_curves.py --quick
 
-Short pretrainings by tools/train.py, every way from the same seeds, so with the same weights, order
-and views. Rounding decides now and then which prototype wins a pixel, and from there on a curve is
-as good as one of another seed: so means over seeds are compared. A way passes if its mean curve is,
-on average over the steps, no further from float32's than one standard deviation of float32's seeds;
-two equal ways are 0.6 of that apart with four seeds. In how many steps at the start the losses of
-seed 0 are alike is printed too. Exit status 1 if a way does not pass.
+Every way of computing trains with tools/train.py from the same seeds, so with the same weights,
+order and views. Rounding sometimes changes which prototype has the highest score of a pixel; from
+there on a curve differs like one of another seed. Therefore means over seeds are compared: a way
+passes if its mean curve is, on average over the steps, at most one standard deviation of float32's
+seeds away from float32's mean. (The expected distance of two equal ways with four seeds is 0.6
+standard deviations.) The number of first steps with equal losses of seed 0 is printed too. The exit
+status is 1 if a way does not pass.
 
-float16 is measured where there is a GPU. A processor without AVX-512 has no bfloat16 arithmetic
-either: there its products are taken in float32 and rounded, as a GPU does (rounded_bfloat16.py),
-and bfloat16 is not compiled.
+float16 needs a GPU. A CPU without AVX-512 has no bfloat16 arithmetic: there its products are
+computed in float32 and rounded, as a GPU does (rounded_bfloat16.py), and bfloat16 is not compiled.
 """
 
 import argparse
@@ -27,13 +27,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # works without installation too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
 
-CONFIG = ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py"
 BATCH = 8
-WINDOW = 20  # steps that are averaged
-ALIKE = 1e-4  # losses that are the same but for rounding
+WINDOW = 20  # steps of the moving average
+EQUAL = 1e-4  # losses with a smaller difference are equal up to rounding
 
 
 class Way(NamedTuple):
@@ -60,29 +58,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", help="a folder of images (default: photographs of scikits)")
-    parser.add_argument("--out", type=Path, help="draw the curves here")
-    parser.add_argument("--folder", type=Path, default=Path("work_dirs/precision_curves"))
-    parser.add_argument("--steps", type=int, default=200, help="default: %(default)s")
-    parser.add_argument("--seeds", type=int, default=4, help="of every way (%(default)s)")
-    parser.add_argument("--size", type=int, default=96, help="of a view, pixels (%(default)s)")
-    parser.add_argument(
-        "--ways",
-        nargs="+",
-        metavar="WAY",
-        choices=list(WAYS)[1:],
-        help=f"{'; '.join(list(WAYS)[1:])} (default: all that this machine can)",
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a few steps: only to see it work")
+    add, ways = parser.add_argument, list(WAYS)[1:]
+    add("--data", help="a folder of images (default: photographs of scikit-image, scikit-learn)")
+    add("--out", type=Path, help="draw the curves to this file")
+    add("--folder", type=Path, default=Path("work_dirs/precision_curves"))
+    add("--steps", type=int, default=200, help="default: %(default)s")
+    add("--seeds", type=int, default=4, help="number of seeds for every way (%(default)s)")
+    add("--size", type=int, default=96, help="height and width of a view, pixels (%(default)s)")
+    names = f"{'; '.join(ways)} (default: all that this machine can compute)"
+    add("--ways", nargs="+", metavar="WAY", choices=ways, help=names)
+    add("--jobs", type=int, default=1, help="trainings at a time (%(default)s)")
+    add("--quick", action="store_true", help="a few steps, as a test")
     args = parser.parse_args(argv)
     if args.seeds < 2:
-        parser.error(f"--seeds is {args.seeds}, expected 2 or more: one has no spread")
+        parser.error(f"--seeds is {args.seeds}, expected 2 or more: one has no standard deviation")
     return args
 
 
 def rounded(way: Way) -> bool:
-    """Whether its bfloat16 products are float32's, rounded."""
+    """Whether its bfloat16 products are computed in float32 and rounded."""
     import torch
 
     arithmetic = torch.cuda.is_available() or "AVX512" in torch.backends.cpu.get_cpu_capability()
@@ -90,17 +84,18 @@ def rounded(way: Way) -> bool:
 
 
 def possible(way: Way) -> bool:
-    """Whether it can be measured on this machine."""
+    """Whether this machine can compute it."""
     import torch
 
     on_gpu = torch.cuda.is_available()
     return on_gpu if way.amp == "fp16" else not (rounded(way) and way.compiled)
 
 
-def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
-    """The losses of a training, (steps,). One that was finished before is read only."""
+def train(name: str, seed: int, args: argparse.Namespace) -> np.ndarray:
+    """The losses of a training, (steps,). A training that is complete is only read."""
     import torch
 
+    from benchmarks.processes import DEMO, ROOT
     from slotcon_plugin.datasets.sample_images import sample_photographs
     from slotcon_plugin.datasets.sources import list_images
     from slotcon_plugin.runtime.scalars import read_curves
@@ -108,16 +103,14 @@ def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
     source = args.data or sample_photographs()
     images = len(list_images(source))
     rounds = max(1, -(-20 * BATCH // images))
-    steps_an_epoch = rounds * images // BATCH
-    epochs = -(-args.steps // steps_an_epoch)
+    epochs = -(-args.steps // (rounds * images // BATCH))
+    way = WAYS[name]
+    device = "cuda" if torch.cuda.is_available() else "rounded" if rounded(way) else "cpu"
     data = hashlib.sha256(str(source).encode()).hexdigest()[:8]
-    how = WAYS[way]
-    where = "cuda" if torch.cuda.is_available() else "rounded" if rounded(how) else "cpu"
-    way_name = way.replace(", ", "_").replace(" ", "_")
-    name = f"{way_name}_{where}_{seed}_{args.size}px_{args.steps}steps_{data}"
-    folder = args.folder / name
+    parts = name.replace(", ", "_").replace(" ", "_"), device, seed, f"{args.size}px"
+    folder = args.folder / "_".join(map(str, (*parts, f"{args.steps}steps", data)))
     options = {
-        "model.channels_last": how.channels_last,
+        "model.channels_last": way.channels_last,
         "train_dataloader.dataset.source": repr(source) if args.data is None else source,
         "train_dataloader.batch_size": BATCH,
         "train_dataloader.num_workers": 0,
@@ -129,58 +122,58 @@ def train(way: str, seed: int, args: argparse.Namespace) -> np.ndarray:
         "default_hooks.checkpoint.interval": epochs,
     }
     if not (folder / f"epoch_{epochs}.pth").exists():
-        words = [f"{key}={value}" for key, value in options.items()]
-        script = (
-            ROOT / "benchmarks/rounded_bfloat16.py" if rounded(how) else ROOT / "tools/train.py"
-        )
-        command = [sys.executable, ROOT / script, CONFIG, "--amp", how.amp]
-        command += ["--compile"] * how.compiled
-        command += ["--seed", str(seed), "--work-dir", folder, "--cfg-options", *words]
-        ended = subprocess.run(
+        script = "benchmarks/rounded_bfloat16.py" if rounded(way) else "tools/train.py"
+        command = [sys.executable, ROOT / script, DEMO, "--amp", way.amp]
+        command += ["--compile"] * way.compiled
+        command += ["--seed", seed, "--work-dir", folder, "--cfg-options"]
+        command += [f"{key}={value}" for key, value in options.items()]
+        done = subprocess.run(
             [str(word) for word in command],
-            # On a GPU float32 is to mean float32, not TF32.
+            # On a GPU float32 must not be TF32.
             env={**os.environ, "PYTHONPATH": str(ROOT), "NVIDIA_TF32_OVERRIDE": "0"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        if ended.returncode:
-            raise SystemExit(f"{way}, seed {seed} failed:\n{ended.stdout[-3000:]}")
+        if done.returncode:
+            raise SystemExit(f"{name}, seed {seed} failed:\n{done.stdout[-3000:]}")
     losses = dict(read_curves(folder)["loss"])
-    print(f"{way}, seed {seed}: {len(losses)} steps, last loss {losses[max(losses)]:.4f}")
+    print(f"{name}, seed {seed}: {len(losses)} steps, last loss {losses[max(losses)]:.4f}")
     return np.array([losses[step] for step in sorted(losses)])[: args.steps]
 
 
 def smooth(losses: np.ndarray, window: int) -> np.ndarray:
-    """The mean of each `window` losses that follow each other."""
+    """The mean of every `window` consecutive losses."""
     return np.convolve(losses, np.ones(window) / window, "valid")
 
 
 def draw(curves: dict[str, np.ndarray], window: int, path: Path) -> None:
-    """All curves (seeds, steps), and how far each way's mean is from float32's."""
+    """Draw all curves (seeds, steps), and the difference of each way's mean from float32's."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    whole, near = figure.subplots(1, 2)
+    whole, difference = figure.subplots(1, 2)
     reference = curves["float32"]
     x = np.arange(reference.shape[1]) + window
     spread = reference.std(0, ddof=1)
-    near.fill_between(x, -spread, spread, color="#e4e7eb", label="± deviation of float32's seeds")
+    difference.fill_between(
+        x, -spread, spread, color="#e4e7eb", label="± standard deviation of float32's seeds"
+    )
     colors = ("black", "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
     for (name, seeds), color in zip(curves.items(), colors, strict=False):
         whole.plot(x, seeds.T, color=color, lw=0.7, alpha=0.5)
         whole.plot(x, seeds.mean(0), color=color, lw=1.8, label=name)
-        near.plot(x, seeds.mean(0) - reference.mean(0), color=color, lw=1.5, label=name)
-    whole.set(xlabel="step", title=f"loss, mean of {window} steps: seeds, and their mean")
-    near.set(xlabel="step", title="means' difference from float32")
-    for axis in (whole, near):
+        difference.plot(x, seeds.mean(0) - reference.mean(0), color=color, lw=1.5, label=name)
+    whole.set(xlabel="step", title=f"loss, mean of {window} steps; thin: single seeds")
+    difference.set(xlabel="step", title="difference of the means from float32")
+    for axis in (whole, difference):
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=90)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train what is missing and compare. Returns the exit status."""
+    """Compare in the folder, or with --quick in a temporary one. Returns the exit status."""
     args = parse_args(argv)
     if not args.quick:
         return compare(args)
@@ -191,10 +184,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """The curves of all ways beside float32's. Returns the exit status."""
+    """Train, and compare the curves of all ways with float32's. Returns the exit status."""
     window = min(WINDOW, args.steps // 4)
     wanted = args.ways or list(WAYS)[1:]
     ways = [way for way in wanted if possible(WAYS[way])]
+    for way in set(wanted) - set(ways):
+        print(f"{way}: not possible on this machine")
     runs = [(way, seed) for way in ("float32", *ways) for seed in range(args.seeds)]
     with ThreadPoolExecutor(args.jobs) as pool:
         losses = list(pool.map(lambda run: train(*run, args), runs))
@@ -205,19 +200,19 @@ def compare(args: argparse.Namespace) -> int:
     reference = curves["float32"]
     spread = reference.std(0, ddof=1).mean()
     print(
-        f"\n{args.steps} steps, means of {window} and of {args.seeds} seeds. One standard "
+        f"\n{args.steps} steps, means of {window} steps and of {args.seeds} seeds; one standard "
         f"deviation of float32's seeds is {spread:.4f}\n\n"
-        f"{'':33}  {'from float32':>12}  {'last':>8}  {'first steps alike':>18}"
+        f"{'':33}  {'from float32':>12}  {'at the end':>10}  {'equal steps':>11}"
     )
     failed = 0
     for way in ways:
-        apart = curves[way].mean(0) - reference.mean(0)
-        distance = np.abs(apart).mean()
+        difference = curves[way].mean(0) - reference.mean(0)
+        distance = np.abs(difference).mean()
         failed += distance > spread
-        unlike = np.abs(found[way][0] - found["float32"][0]) > ALIKE
-        alike = int(np.argmax(np.append(unlike, True)))
+        unequal = np.abs(found[way][0] - found["float32"][0]) > EQUAL
+        equal = int(np.argmax(np.append(unequal, True)))
         verdict = "within" if distance <= spread else "NOT within"
-        print(f"{way:33}  {distance:12.4f}  {apart[-1]:+8.4f}  {alike:18}  {verdict}")
+        print(f"{way:33}  {distance:12.4f}  {difference[-1]:+10.4f}  {equal:11}  {verdict}")
     if args.out:
         draw(curves, window, args.out)
         print(f"drawn: {args.out}")

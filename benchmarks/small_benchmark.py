@@ -10,8 +10,8 @@ from PIL import Image
 from benchmarks.processes import DEMO, ROOT
 
 TOOL = ROOT / "tools" / "benchmark.sh"
-DET = ROOT / "configs" / "det" / "mask_rcnn_r18_mini.py"
-SEG = ROOT / "configs" / "seg" / "fcn_r18_mini.py"
+DET = ROOT / "configs" / "det" / "mask_rcnn_r18_tiny.py"
+SEG = ROOT / "configs" / "seg" / "fcn_r18_tiny.py"
 COCO_NAMES = ("person", "bicycle", "car")
 SIZE = 96  # of the images, pixels
 EPOCHS, ITERATIONS = 2, 2
@@ -78,7 +78,7 @@ def pretraining_options(images: Path, work_dir: Path, epochs: int = EPOCHS) -> l
         "param_scheduler.warmup=1",
         "default_hooks.logger.interval=1",
         "default_hooks.checkpoint.interval=1",
-        f"work_dir={work_dir}",
+        f"+work_dir={work_dir}",
     ]
 
 
@@ -91,23 +91,19 @@ def transfer_options(config: Path, root: Path, iterations: int = ITERATIONS) -> 
         *(f"{side}_dataloader.dataset.indices=[0,1,2,3]" for side in ("train", "val", "test")),
         f"train_cfg.max_iters={iterations}",
         f"train_cfg.val_interval={iterations}",
-        "custom_hooks.3.iterations=1",
+        "default_hooks.precise_bn.iterations=1",
         "default_hooks.logger.interval=1",
         f"default_hooks.checkpoint.interval={iterations}",
         "total_batch_size=2",
     ]
     if config == SEG:
-        return [*shared, "train_dataloader.dataset.pipeline.2.crop_size=(64,64)"]
+        return shared
     return [
         *shared,
         "model.train_cfg.rcnn.sampler.num=16",
         "model.train_cfg.rpn_proposal.max_per_img=20",
         "model.test_cfg.rpn.max_per_img=10",
-        "model.test_cfg.rcnn.score_thr=0.0",  # after two steps no score reaches a threshold
         "model.test_cfg.rcnn.max_per_img=10",
-        "train_dataloader.dataset.pipeline.2.scale=(96,96)",
-        "val_dataloader.dataset.pipeline.1.scale=(96,96)",
-        "test_dataloader.dataset.pipeline.1.scale=(96,96)",
     ]
 
 
@@ -128,7 +124,6 @@ def small_benchmark(root: Path, work_dir: Path, interval: int | None = None) -> 
         changed = overrides(transfer_options(config, root, length))
         changed["default_hooks.checkpoint.interval"] = interval or ITERATIONS
         transfers[name] = dict(config=str(config), column=column, overrides=changed)
-    transfers["voc"]["overrides"]["train_dataloader.dataset.pipeline.2.crop_size"] = 64
     return dict(
         title="tiny",
         work_dir=str(work_dir),
@@ -141,7 +136,7 @@ def small_benchmark(root: Path, work_dir: Path, interval: int | None = None) -> 
 def overrides(options: list[str]) -> dict:
     """--cfg-options in the form that a benchmark file has."""
     pairs = dict(option.split("=", 1) for option in options)
-    return {key: yaml.safe_load(value) for key, value in pairs.items() if key != "work_dir"}
+    return {key: yaml.safe_load(value) for key, value in pairs.items() if key != "+work_dir"}
 
 
 def write_benchmark(path: Path, content: dict) -> Path:

@@ -1,17 +1,17 @@
-"""How fast is it, how much memory and traffic does it take: beside a plain version, in one table.
+"""Time, memory and traffic of the package beside plain torch, in one table.
 
-Every row is measured in the same run as its plain baseline, which is written straight from the
-method in tests/ (PIL pipeline, RoIAlign on K channels, image by image, all slots exchanged,
-updates tensor by tensor). The two take turns, so that a busy machine slows both; only the loops of
-*all* run one after the other.
+Every row is measured in the same run as its plain baseline: a PIL pipeline, RoIAlign on all score
+maps, dense attention, all slots exchanged, parameters updated one by one. Both sides alternate, so
+that a busy machine slows both; only the two training loops run one after the other.
 
-  data      images a second: a worker's part, a device's part
-  step      forward and backward without backbone, projector and slot predictor; teacher, optimizer
-  memory    peak of that part
-  exchange  bytes that one of two processes sends in a step (gradients aside: they are the same)
-  all       the training loop with the real loader, its share of waiting for data, on a GPU its
-            peak memory; without a GPU, of a small network
-  largest   on a GPU: the largest batch that fits
+  data      images per second: the part in a loader's worker, the part on the device
+  step      forward and backward pass without backbone, projector and slot predictor; teacher,
+            optimizer
+  memory    peak memory of the same
+  exchange  bytes that one of two processes sends in a step, without the equal gradients
+  all       the training loop with its data loader, the fraction of time spent waiting for data,
+            on a GPU its peak memory; on a CPU with a small network
+  largest   on a GPU: the largest batch size that fits
 """
 
 import argparse
@@ -26,19 +26,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without ins
 
 EXAMPLES = """
 examples:
-  everything on this machine's processor:     python benchmarks/speed.py
-  everything on a GPU, within ten minutes:    python benchmarks/speed.py --device cuda
-  one table, other sizes:                     python benchmarks/speed.py step -K 1024 --batch 16
-  keep the figures:                           python benchmarks/speed.py --json speed.json
-  growth with K, batch and processes:         python benchmarks/speed.py memory --growth growth.png
-  does it work at all, in seconds:            python benchmarks/speed.py --quick
+  everything on the CPU:                    python benchmarks/speed.py
+  everything on a GPU, in ten minutes:      python benchmarks/speed.py --device cuda
+  one table, other sizes:                   python benchmarks/speed.py step -K 1024 --batch 16
+  write the measurements to a file:         python benchmarks/speed.py --json speed.json
+  growth with K, batch size and processes:  python benchmarks/speed.py memory --growth growth.png
+  a test in seconds:                        python benchmarks/speed.py --quick
 
-reading it: ± is half the distance between the quartiles; the ratio says how many times better ours
-is, and for times it is the median of the rounds' ratios. Ratios of times hold to about a tenth; let
-the machine rest for more. What fails is a row too, and the exit status is 1 then.
+how to read it: ± is half the distance between the quartiles. The ratio says how many times better
+ours is; for times it is the median of the rounds' ratios, with an error of about a tenth on a busy
+machine. A measurement that fails has a row too, and the exit status is then 1.
 """
 TABLES = ("data", "step", "memory", "exchange", "all", "largest")
-GPU_ORDER = ("all", *TABLES[:4], "largest")  # what is wanted most first
+GPU_ORDER = ("all", *TABLES[:4], "largest")  # the most important first
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,46 +46,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "tables",
-        nargs="*",
-        metavar="TABLE",
-        help=f"{', '.join(TABLES)} (default: all that the device has)",
-    )
-    parser.add_argument(
-        "-K",
-        "--prototypes",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="numbers of prototypes (default: 256 2048)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    names = ", ".join(TABLES)
+    add("tables", nargs="*", metavar="TABLE", help=f"{names} (default: all for the device)")
+    sizes = dict(type=int, nargs="+", metavar="N")
+    add("-K", "--prototypes", **sizes, help="numbers of prototypes (default: 256 2048)")
+    add(
         "--batch",
         type=int,
-        help="images a step (default: 64 on a CPU, as each of the paper's 8 processes; 512 on a "
-        "GPU); exchange takes 16 at most, and the loop of a CPU always 16",
+        help="images in a step (default: 64 on a CPU, as on each of the paper's 8 GPUs; 512 on a "
+        "GPU); at most 16 for exchange, always 16 for the loop on a CPU",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        help="torch's threads (default: torch's choice); with 1, times are the processor's",
-    )
-    parser.add_argument("--workers", type=int, help="the loop's loader workers (default: cores)")
-    parser.add_argument("--rounds", type=int, help="timed rounds (default: 7)")
-    parser.add_argument(
-        "--no-compile", action="store_true", help="the loop of a GPU without torch.compile"
-    )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: only to see it work")
-    parser.add_argument("--json", metavar="PATH", help="write everything measured here")
-    parser.add_argument("--growth", metavar="PNG", help="measure the growth too, and draw it here")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    add("--threads", type=int, help="torch's threads; with 1, CPU time is measured, not wall time")
+    add("--workers", type=int, help="worker processes of the loop's data loader (default: cores)")
+    add("--rounds", type=int, help="timed rounds (default: 7)")
+    add("--no-compile", action="store_true", help="the loop on a GPU without torch.compile")
+    add("--quick", action="store_true", help="tiny sizes, as a test")
+    add("--json", metavar="PATH", help="write all measurements to this file")
+    add("--growth", metavar="PNG", help="measure the growth too, and draw it to this file")
     args = parser.parse_args(argv)
     for name in args.tables:
         if name not in TABLES:
-            parser.error(f"there is no table {name!r}, but {', '.join(TABLES)}")
+            parser.error(f"unknown table {name!r}, expected {names}")
         if name == "largest" and args.device == "cpu":
-            parser.error("the largest batch is that of a GPU: --device cuda")
+            parser.error("the largest batch size is measured on a GPU only: --device cuda")
     for name in ("batch", "rounds", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:
@@ -95,16 +80,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def settle(args: argparse.Namespace):
-    """How much is measured, of the options and the device."""
+def choose_settings(args: argparse.Namespace):
+    """The `Settings` for the options and the device."""
     from benchmarks.speed_tables import Settings
     from slotcon_plugin.runtime.launch import cores_each
 
     settings = Settings(device=args.device, workers=cores_each(), quick=args.quick)
     settings.compiled = not args.no_compile
     if args.device == "cuda":
-        # At 512 images: two minutes to compile, 0.3 s a step of ours and 1 s of the plain loop
-        # make four minutes; the other tables take three. 64 and 16 steps that count, for 16 cores.
+        # With 512 images: two minutes to compile; 64 timed steps of 0.3 s and 16 plain ones of 1 s,
+        # after the warm-up of 16 workers. Four minutes; the other tables need three.
         settings.batch = settings.loop_batch = 512
         settings.block, settings.loop_blocks, settings.plain_blocks = 4, 16, 4
     if args.quick:
@@ -125,27 +110,27 @@ def settle(args: argparse.Namespace):
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print. Returns the number of tables that failed."""
+    """Measure and print. Returns the number of tables with a failure."""
     import torch
 
     import slotcon_plugin  # noqa: F401  (registers the parts)
 
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("error: --device cuda, but torch sees no GPU here; leave the option out")
+        raise SystemExit("error: --device cuda, but torch finds no GPU; omit the option")
     if args.threads:
         torch.set_num_threads(args.threads)
     from benchmarks import speed_tables
-    from benchmarks.machine_report import Row, machine, table, write_json
+    from benchmarks.speed_report import Row, machine, table, write_json
 
-    torch.backends.cudnn.benchmark = True  # both sides
-    settings = settle(args)
+    torch.backends.cudnn.benchmark = True  # for both sides
+    settings = choose_settings(args)
     facts = machine(args.device)
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         print(f"[speed] {line}", file=sys.stderr, flush=True)
 
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    print(f"batch {settings.batch}, {settings.rounds} rounds, {args.device}", flush=True)
+    print(f"batch size {settings.batch}, {settings.rounds} rounds, {args.device}", flush=True)
     names = args.tables or (GPU_ORDER if args.device == "cuda" else TABLES[:-1])
     if args.quick and not args.tables:
         names = [name for name in names if name != "largest"]
@@ -154,11 +139,11 @@ def run(args: argparse.Namespace) -> int:
         for name in names:
             measured = []
             try:
-                for row in speed_tables.TABLES[name](settings, Path(folder), say):
+                for row in speed_tables.TABLES[name](settings, Path(folder), report):
                     measured.append(row)
                     if args.json:
                         write_json(args.json, facts, record, rows + measured)
-            except Exception as error:  # out of memory, say: the other tables are measured still
+            except Exception as error:  # e.g. out of memory: continue with the other tables
                 traceback.print_exc()
                 measured.append(Row(name, f"{type(error).__name__}", "s", None, None))
             failed += any(row.ours is None for row in measured)
@@ -167,23 +152,23 @@ def run(args: argparse.Namespace) -> int:
             if args.json:
                 write_json(args.json, facts, record, rows)
     if args.growth:
-        from benchmarks.growth import draw_growth
+        from benchmarks.speed_growth import draw_growth, growth
 
-        curves = speed_tables.growth(settings, say)
+        curves = growth(settings, report)
         title = f"{facts.get('gpu', facts['processor'])}, torch {facts['torch']}"
         draw_growth(curves, title).savefig(args.growth, dpi=70)
-        say(f"drew {args.growth}")
+        report(f"drew {args.growth}")
         if args.json:
             write_json(args.json, facts, {**record, "growth": curves}, rows)
     return failed
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run. Returns the exit status."""
+    """Parse the command line and measure. Returns the exit status."""
     args = parse_args(argv)
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    warnings.filterwarnings("ignore")  # libraries' deprecations; nothing about the figures
+    warnings.filterwarnings("ignore")  # deprecations of libraries
     try:
         return int(run(args) > 0)
     except KeyboardInterrupt:

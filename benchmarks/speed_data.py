@@ -1,6 +1,5 @@
-"""Images for `benchmarks/speed.py`, and the two pipelines as pairs of (ours, plain)."""
+"""Images for `benchmarks/speed.py`, and the two data pipelines as pairs of (ours, plain)."""
 
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -8,18 +7,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.measuring import Pair
 from benchmarks.plain_data import as_tensor, color_view, open_image, two_views
 from slotcon_plugin.datasets.data_preprocessor import TwoViewPreprocessor
 from slotcon_plugin.datasets.decode import read_pixels
 from slotcon_plugin.datasets.sample_images import sample_photographs
 from slotcon_plugin.datasets.transforms import TwoViews
 
-SIZES = ((640, 480), (500, 375))  # COCO's usual size; ImageNet's
-Pair = tuple[Callable[[], object], Callable[[], object]]
+SIZES = ((640, 480), (500, 375))  # the usual sizes of COCO and ImageNet
 
 
 def write_jpegs(folder: Path, width: int, height: int, copies: int = 1) -> list[str]:
-    """The photographs that scikit-image and scikit-learn carry, filled into `width` x `height`."""
+    """Photographs of scikit-image and scikit-learn, scaled and cropped to `width` x `height`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, source in enumerate(sample_photographs()):
@@ -36,9 +35,9 @@ def write_jpegs(folder: Path, width: int, height: int, copies: int = 1) -> list[
 
 
 def worker_pair(paths: list[str], draws: TwoViews) -> Pair:
-    """What a worker does with each of the files: ours leaves the colors to the device.
+    """The work of a loader's worker on each of the files; our worker does not change colors.
 
-    The n-th call of one side draws the views that the n-th call of the other does.
+    The n-th call of either side draws the same views.
     """
     our_calls, plain_calls = count(), count()
 
@@ -56,10 +55,10 @@ def worker_pair(paths: list[str], draws: TwoViews) -> Pair:
 
 
 def device_pair(items: list[dict], device: str) -> Pair:
-    """Colors and normalization of one batch of our workers' items; plainly on the CPU."""
+    """Colors and normalization of one batch of our workers' items; the plain side on the CPU."""
     preprocessor = TwoViewPreprocessor().to(device)
     batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
-    if device == "cuda":  # as the loader hands it over
+    if device == "cuda":  # as the loader does
         batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
 
     def ours():

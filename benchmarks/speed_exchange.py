@@ -1,19 +1,19 @@
-"""What two real gloo processes send in a step, ours and plainly."""
+"""Bytes that real gloo processes send in a step, ours and plain."""
 
 import torch
 import torch.distributed as dist
 
 from benchmarks import plain_exchange
+from benchmarks.measuring import CountTraffic
 from benchmarks.processes import run_processes
 from benchmarks.speed_step import SlotsThemselves, Step
-from benchmarks.traffic import CountTraffic
 from slotcon_plugin import reference as plain
 
 
 def exchange(
     num_prototypes: list[int], batch: int, size: int = 7, processes: int = 2
 ) -> dict[int, dict]:
-    """For each number of prototypes, what process 0 sent and computed; `batch` on each process.
+    """What process 0 sent and computed, for each number of prototypes.
 
     Returns:
         {k: {"ours": bytes, "plain": bytes, "loss_ours": [..], "loss_plain": [..], "center_error":
@@ -28,8 +28,8 @@ def _all_steps(rank: int, num_prototypes: list[int], batch: int, size: int) -> d
 
 @torch.no_grad()
 def _one_step(step: Step) -> dict:
-    """Losses, center and what is logged: all that a step sends but the networks' gradients."""
-    # The seed differs, so that processes have other images; the weights are rank 0's.
+    """Losses, center and logged values: all that a step sends except the networks' gradients."""
+    # Seeds differ, so that each process has other images; all use the weights of rank 0.
     weights = (step.model.head.prototypes.weight, step.model.teacher.prototypes.weight)
     for weight in weights:
         dist.broadcast(weight.data, 0)

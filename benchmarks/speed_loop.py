@@ -1,4 +1,4 @@
-"""The training loop with its real loader, ours as `tools/train.py` runs it and plainly."""
+"""The training loop with its data loader, as `tools/train.py` runs it and in plain torch."""
 
 import gc
 import shutil
@@ -15,23 +15,27 @@ from mmengine.runner import Runner
 
 from benchmarks.plain_training import PlainTrainer
 from benchmarks.plain_training import train as train_plainly
+from benchmarks.processes import CONFIGS
 from slotcon_plugin.datasets.transforms import TwoViews
 from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.optim.lars import SlotConLARS
 from slotcon_plugin.runtime.config_options import read_config
-from slotcon_plugin.runtime.launch import fit_to_machine
+from slotcon_plugin.runtime.fit_machine import fit_to_machine
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "pretrain"
 SHARED = Path("/dev/shm")
-PREFETCH = 1  # batches a worker prepares ahead: few, so that they are soon used up
+PREFETCH = 1  # batches that a worker prepares in advance: few, to be used up soon
 
 
 class BlockClock:
-    """Seconds of blocks of steps, how long of it the loop stood waiting for its data, and on a GPU
-    each block's peak of memory (a logger that resets the peak spoils one block's only).
+    """Times blocks of steps, for both sides in the same way.
 
-    Both sides are read alike: the device is waited for at the end of a block and nowhere else, and
-    waiting is the host's time from the end of a step's last line to the arrival of the next batch.
+    The clock synchronizes with the device at the end of a block only. Waiting is the host's time
+    from the end of a step to the arrival of the next batch.
+
+    Attributes:
+        took: seconds of each block.
+        waited: seconds of it that the loop waited for data.
+        peaks: bytes, on a GPU (a logger that resets the peak affects one block only).
     """
 
     def __init__(self, device: str, block: int) -> None:
@@ -43,11 +47,11 @@ class BlockClock:
         self.start = self.last = time.perf_counter()
 
     def data_arrived(self) -> None:
-        """A batch is there."""
+        """Call when a batch has arrived."""
         self.wait += time.perf_counter() - self.last
 
     def step_done(self) -> None:
-        """A step is over."""
+        """Call at the end of a step."""
         self.steps += 1
         if self.steps % self.block == 0:
             if self.device == "cuda":
@@ -82,12 +86,12 @@ class StepDone(Hook):
 
 
 def check_shared_memory(workers: int, batch: int, bytes_a_image: int) -> None:
-    """Hold what the workers prepare to the shared memory that it goes through.
+    """Check that the batches which the workers prepare fit into shared memory.
 
     Raises:
-        RuntimeError: there is too little of it; workers would die of it with "Bus error".
+        RuntimeError: they do not; the workers would end with "Bus error".
     """
-    batches = workers * PREFETCH + 2 if workers else 0  # ahead, and in the loop's hands
+    batches = workers * PREFETCH + 2 if workers else 0  # prepared, and in use by the loop
     needed = batches * batch * bytes_a_image
     free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed
     if needed > free:
@@ -107,7 +111,7 @@ def loop_config(
     quick: bool = False,
     compiled: bool = True,
 ) -> Config:
-    """On a GPU the R50 recipe for COCO as fast as it goes; else, and if quick, the small one."""
+    """On a GPU the ResNet-50 config for COCO, made fast; else, or if quick, the demo's config."""
     recipe = device == "cuda" and not quick
     options = ["train_dataloader.dataset.views.size=64"] if quick else []
     cfg = read_config(CONFIGS / f"slotcon_{'r50_coco' if recipe else 'r18_demo'}.py", options)
@@ -131,7 +135,7 @@ def run_ours(cfg: Config, clock: BlockClock) -> None:
     """Train with MMEngine's runner."""
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
-        # What is fastest on a GPU goes together: channels last, bfloat16.
+        # bfloat16 goes with channels last: the fastest combination on a GPU.
         fit_to_machine(cfg, "none", precision="bf16" if cfg.model.channels_last else None)
         runner = Runner.from_cfg(cfg)
         runner.register_hook(DataArrived(clock), "HIGHEST")
@@ -140,7 +144,7 @@ def run_ours(cfg: Config, clock: BlockClock) -> None:
 
 
 def run_plainly(cfg: Config, clock: BlockClock, paths: list[str], device: str, steps: int) -> None:
-    """The same networks and sizes, the plain loop."""
+    """Train the same networks with the same sizes in plain torch."""
     model = MODELS.build({**cfg.model, "compile": False, "channels_last": False})
     model.init_weights()
     views = dict(cfg.train_dataloader.dataset.get("views") or {})
@@ -151,14 +155,14 @@ def run_plainly(cfg: Config, clock: BlockClock, paths: list[str], device: str, s
     train_plainly(trainer, clock, paths, draws, *size, PREFETCH)
 
 
-def largest_batch(cfg: Config, start: int, say: Callable[[str], None], most: int = 8192) -> int:
-    """The largest of `start`, twice it, four times it ... that two steps of ours fit with.
+def largest_batch(cfg: Config, start: int, report: Callable[[str], None], most: int = 8192) -> int:
+    """The largest batch size of `start`, 2 `start`, 4 `start`, ... that fits into GPU memory.
 
-    Without torch.compile, which needs a little less; images are noise. Near the limit cuDNN may
-    fail in words of its own, without an engine for its workspace: what ended the search is said.
+    Tried with two steps on noise, without torch.compile, which needs slightly less. Near the limit
+    cuDNN may fail with another message than torch's; the message that ended the search is reported.
 
     Raises:
-        RuntimeError: not even `start` fits, or another failure.
+        RuntimeError: the first try failed.
     """
     fits = 0
     while 2 * fits <= most:
@@ -167,7 +171,7 @@ def largest_batch(cfg: Config, start: int, say: Callable[[str], None], most: int
         except RuntimeError as error:  # OutOfMemoryError is one
             if not fits:
                 raise
-            say(f"largest: {batch} failed: {str(error).partition(chr(10))[0]}")
+            report(f"largest: {batch} failed: {str(error).partition(chr(10))[0]}")
             break
         finally:
             gc.collect()

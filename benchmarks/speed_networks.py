@@ -1,20 +1,18 @@
-"""Encoder and projector alone, in bfloat16 with channels innermost, beside plain float16."""
-
-from collections.abc import Callable
+"""Encoder and projector alone, in bfloat16 with channels last, beside plain float16."""
 
 import torch
 from mmengine.registry import MODELS
 
-Pair = tuple[Callable[[], object], Callable[[], object]]
+from benchmarks.measuring import Pair
 
 
 def network_pairs(config: dict, batch: int, size: int, device: str) -> dict[str, Pair]:
-    """One view through the student and back, and through the teacher. Nothing is compiled.
+    """One view in the student, forward and backward, and in the teacher, forward; not compiled.
 
     Args:
         config: of a SlotCon model.
-        batch, size: images, and their side in pixels.
-        device: "cuda", or "cpu" to see it work.
+        batch, size: number of images, and their height and width in pixels.
+        device: "cuda", or "cpu" as a test.
     """
     sides = []
     images = torch.randn(batch, 3, size, size, device=device)

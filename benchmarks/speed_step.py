@@ -1,16 +1,15 @@
-"""The step without backbone, projector and slot predictor, ours and plain, side by side.
+"""The step without backbone, projector and slot predictor, as pairs of (ours, plain).
 
-`benchmarks/speed.py` times these pairs, `test_speed.py` checks that they are equal: every callable
-returns what it computed.
+`benchmarks/speed.py` times the pairs, `tests/test_speed.py` checks that both return the same.
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from benchmarks.measuring import Pair
 from benchmarks.plain_model import plain_losses, random_geometry
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.alignment import ViewGeometry, align
@@ -20,22 +19,21 @@ from slotcon_plugin.functional.grouping import (
     prototype_scores,
     unit_directions,
 )
-from slotcon_plugin.models.losses import GroupingLoss, SlotLoss
+from slotcon_plugin.models.grouping_loss import GroupingLoss
+from slotcon_plugin.models.slot_loss import SlotLoss
 from slotcon_plugin.models.teacher import follow
 from slotcon_plugin.optim.lars import SlotConLARS
 
-Pair = tuple[Callable[[], object], Callable[[], object]]
-
 
 class PixelsThemselves(nn.Module):
-    """An encoder that is not there: its images are projected pixels (b, d, h, w) already."""
+    """Instead of an encoder: its images already are projected pixels (b, d, h, w)."""
 
     def forward(self, pixels):
-        return (pixels.view_as(pixels),)  # a tensor of its own: the teacher's has no gradient
+        return (pixels.view_as(pixels),)  # a new tensor, as the teacher's has no gradient
 
 
 class SlotsThemselves(nn.Module):
-    """A slot predictor that is not there."""
+    """Instead of a slot predictor."""
 
     def forward(self, slots):
         return slots
@@ -52,8 +50,8 @@ class Step:
         num_prototypes, batch, channels, size: k, b, d, and h = w.
         device, dtype: where and in what.
 
-    Pixels and prototypes are normal noise. Nearly every pixel then has a winner of its own, which
-    is the most work that the slot loss can get.
+    Pixels and prototypes are normal noise. Nearly every pixel then has another best prototype,
+    which is the most work for the slot loss.
     """
 
     def __init__(
@@ -87,25 +85,25 @@ class Step:
         self.geometry = ViewGeometry(boxes.to(device, dtype), flips.to(device))
 
     def pairs(self) -> dict[str, Pair]:
-        """Forward and backward of each part, and of all together."""
+        """Forward and backward pass of each part, and of all together."""
         return {
             "scores": self._scores(),
             "alignment and grouping loss": self._grouping_loss(),
             "slot loss": self._slot_loss(),
-            "all of these": self.losses(figures=False),
-            "all of these, and the logged figures": self.losses(),
+            "all of these": self.losses(diagnostics=False),
+            "all of these, and the logged values": self.losses(),
         }
 
-    def losses(self, figures: bool = True) -> Pair:
-        """From projected pixels to both losses and back, and the center.
+    def losses(self, diagnostics: bool = True) -> Pair:
+        """Both losses from projected pixels, the backward pass, and the center.
 
         Args:
-            figures: compute what is logged too, which the plain side has none of.
+            diagnostics: compute the logged values too; the plain side has none.
         """
         views = [view.clone().requires_grad_() for view in self.views]
         model, plain_model = self.model, self.plain_model
-        if not figures:
-            model, plain_model = copy.deepcopy((model, plain_model))  # the centers move
+        if not diagnostics:
+            model, plain_model = copy.deepcopy((model, plain_model))  # the centers change
             model._diagnose = lambda teacher_views: {}
 
         def ours():
@@ -191,7 +189,7 @@ class Step:
         return student, self.model.teacher.prototypes.weight
 
     def _score_maps(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Unaligned scores of both views: the student's as leaves, the teacher's."""
+        """Scores of both views, not aligned, of the student (requiring gradients) and teacher."""
         with torch.no_grad():
             student, teacher = (
                 [plain.score_maps(view, weights) for view in self.views]
@@ -201,21 +199,21 @@ class Step:
 
 
 def innermost(scores: Tensor) -> Tensor:
-    """A copy (b, k, h, w) of scores with the prototypes innermost, as ours lie in memory."""
+    """A copy of scores (b, k, h, w) in our memory layout, where prototypes are innermost."""
     return scores.detach().clone(memory_format=torch.channels_last)
 
 
 def backward(value: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
-    """Gradients of the leaves."""
+    """Gradients of `value` with respect to the leaves."""
     return torch.autograd.grad(value, leaves)
 
 
 class Updates:
-    """Teacher and LARS on a list of parameters, for both sides their own copies.
+    """Updates of teacher and student on a list of parameters; each side has its own copies.
 
     Args:
         student: the trained parameters.
-        teacher_size: how many of the first of them have a twin in the teacher.
+        teacher_size: the number of those that the teacher has too, which are first.
     """
 
     def __init__(self, student: list[Tensor], teacher_size: int) -> None:
@@ -232,7 +230,7 @@ class Updates:
         self.buffers = [torch.zeros_like(p) for p in student]
 
     def pairs(self) -> dict[str, Pair]:
-        """The teacher's move and the optimizer's step."""
+        """The teacher's update and the optimizer's step."""
         return {
             "teacher": (self._move_ours, self._move_plainly),
             "LARS": (self._step_ours, self._step_plainly),

@@ -1,6 +1,5 @@
-"""benchmarks/speed.py runs, and what it compares is equal. No times are judged."""
+"""benchmarks/speed.py: both sides of a comparison compute the same; no test judges times."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -11,22 +10,21 @@ import pytest
 import torch
 from tiny_model import gradients, random_views, tiny_model
 
-from benchmarks import speed_loop, speed_tables
-from benchmarks.growth import draw_growth
-from benchmarks.machine_report import Row, table, timed_row
-from benchmarks.peak_memory import peak_bytes
+from benchmarks import speed, speed_loop, speed_tables
+from benchmarks.measuring import Timed, peak_bytes, race, spread
 from benchmarks.plain_model import random_geometry
-from benchmarks.processes import ROOT, environment
+from benchmarks.processes import CONFIGS, ROOT, environment
 from benchmarks.speed_data import device_pair, worker_pair, write_jpegs
 from benchmarks.speed_exchange import exchange
-from benchmarks.speed_loop import CONFIGS, BlockClock, check_shared_memory, loop_config
+from benchmarks.speed_growth import draw_growth
+from benchmarks.speed_loop import BlockClock, check_shared_memory, loop_config
 from benchmarks.speed_networks import network_pairs
+from benchmarks.speed_report import Row, table, timed_row
 from benchmarks.speed_step import Step, Updates
-from benchmarks.timing import Timed, race, spread
 from slotcon_plugin import reference as plain
 from slotcon_plugin.datasets import photometric
 from slotcon_plugin.datasets.transforms import TwoViews
-from slotcon_plugin.functional import chunks
+from slotcon_plugin.functional import kernels
 from slotcon_plugin.functional.alignment import Alignment
 from slotcon_plugin.functional.grouping import pool_slots, prototype_scores, unit_directions
 from slotcon_plugin.functional.losses import grouping_loss
@@ -49,10 +47,10 @@ def same(ours, expected):
 @pytest.mark.parametrize("chunk", [None, 1])
 def test_each_part_of_the_step_equals_its_plain_version(name, chunk, monkeypatch):
     if chunk:
-        monkeypatch.setattr(chunks, "CPU_CHUNK", chunk)  # an image at a time
+        monkeypatch.setattr(kernels, "CPU_CHUNK", chunk)  # one image at a time
     step = Step(20, 5, channels=12, size=4, dtype=torch.float64)
     ours, plainly = step.pairs()[name]
-    for _ in range(2):  # the second time with a center that has moved
+    for _ in range(2):  # the second time with another center
         same(ours(), plainly())
 
 
@@ -65,14 +63,15 @@ def test_teacher_and_lars_equal_their_plain_versions():
             same(ours(), plainly())
 
 
-def any_alignment(batch, pixels, g):
+def random_alignment(batch, pixels, g):
     index = torch.randint(pixels, (batch, pixels, 4), generator=g)
     return Alignment(index, torch.rand(index.shape, generator=g, dtype=torch.float64))
 
 
-def steepness(function, inputs, seed):
-    """How much a random sum of the results rises along a random direction: by gradients, and by
-    a small step either way. (torch's gradcheck goes back more than once.)"""
+def directional_derivative(function, inputs, seed):
+    """The directional derivative of a random linear combination of the results, along a random
+    direction: from gradients, and from central differences. (torch's gradcheck would run the
+    backward pass more than once.)"""
     g = torch.Generator().manual_seed(seed)
 
     def like(tensor):
@@ -90,7 +89,7 @@ def steepness(function, inputs, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_gradients_of_our_own_are_right(seed):
+def test_own_gradients_equal_finite_differences(seed):
     g = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
@@ -98,26 +97,28 @@ def test_gradients_of_our_own_are_right(seed):
 
     features, scores = randn(2, 4, 2, 3).requires_grad_(), randn(2, 6, 2, 3).requires_grad_()
     index = torch.tensor([[0, 0, 5], [1, 3, 3]])  # with repeats
-    fixed = randn(2, 6, 2, 3), any_alignment(2, 6, g), any_alignment(2, 6, g), randn(1, 6)
+    fixed = randn(2, 6, 2, 3), random_alignment(2, 6, g), random_alignment(2, 6, g), randn(1, 6)
     for function, inputs in (
         (lambda f, s: pool_slots(f, s, index, 0.5), (features, scores)),
         (lambda s: grouping_loss(s, *fixed, 0.5, 0.4), (scores,)),
         (unit_directions, (features,)),
         (prototype_scores, (features, randn(5, 4).requires_grad_())),
     ):
-        torch.testing.assert_close(*steepness(function, inputs, seed), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(
+            *directional_derivative(function, inputs, seed), rtol=1e-6, atol=1e-8
+        )
 
 
-def test_gradients_do_not_depend_on_where_the_maps_lie_in_memory():
+def test_gradients_do_not_depend_on_the_memory_layout():
     g = torch.Generator().manual_seed(0)
     features, scores, teacher = torch.randn(3, 2, 4, 3, 5, generator=g, dtype=torch.float64)
-    fixed = any_alignment(2, 15, g), any_alignment(2, 15, g), torch.zeros(1, 4).double()
+    fixed = random_alignment(2, 15, g), random_alignment(2, 15, g), torch.zeros(1, 4).double()
     index = torch.tensor([[0, 2], [1, 1]])
     found = []
     for order in ((0, 1, 2, 3), (0, 2, 3, 1), (0, 1, 3, 2), (2, 0, 1, 3)):
-        places = [order.index(axis) for axis in range(4)]
-        moved = scores.permute(order).contiguous().permute(places).requires_grad_()
-        for _ in range(2):  # and twice along the same way back
+        inverse = [order.index(axis) for axis in range(4)]
+        moved = scores.permute(order).contiguous().permute(inverse).requires_grad_()
+        for _ in range(2):  # the backward pass runs twice
             total = grouping_loss(moved, teacher, *fixed, 0.1, 0.07)
             total = total + pool_slots(features, moved, index, 0.07).pow(2).sum()
             total.backward(retain_graph=True)
@@ -146,14 +147,14 @@ def test_two_processes_send_less_and_compute_the_same():
     for k, result in exchange([4, 64], batch=3, size=3).items():
         assert result["loss_ours"] == pytest.approx(result["loss_plain"], rel=1e-5), k
         assert result["center_error"] < 1e-6
-        # Plainly: slots of 256 floats and a mask byte, for all k, 3 images, both directions; and
-        # the center's mean.
+        # Plain: 256 floats and a byte of the mask for each of k slots of 3 images, in both
+        # directions; and the mean for the center.
         assert result["plain"] == 2 * 3 * k * (256 * 4 + 1) + 4 * k
     assert result["ours"] < result["plain"] / 4  # at most 9 of 64 slots are active
 
 
 def test_both_pipelines_make_the_same_views(tmp_path):
-    draws = TwoViews(size=96, blur_prob=0)  # PIL's blur is no true Gaussian
+    draws = TwoViews(size=96, blur_prob=0)  # PIL's blur only approximates a Gaussian
     ours, plainly = worker_pair(write_jpegs(tmp_path, 320, 240), draws)
     items, expected = ours(), plainly()
     for name in ("boxes", "flips"):
@@ -167,24 +168,24 @@ def test_both_pipelines_make_the_same_views(tmp_path):
         assert error.max() < 4, "gray levels"
 
 
-def test_peak_memory_counts_what_is_held_at_once():
+def test_peak_memory_counts_simultaneous_allocations():
     def run():
         for _ in range(3):
             a = torch.ones(2**18)  # 1 MiB
-            b = a + 1  # and another beside it
+            b = a + 1  # 1 MiB more
             del a, b
 
     assert 2 * 2**20 <= peak_bytes(run) <= 2 * 2**20 + 4096
 
 
-def test_a_race_takes_turns():
+def test_both_sides_of_a_race_alternate():
     order = []
     times = race(lambda: order.append("ours"), lambda: order.append("plain"), rounds=2)
     assert order == ["plain", "ours", "ours", "plain", "plain", "ours"]
     assert [len(side) for side in times] == [2, 2]
 
 
-def test_ratios_and_spread_by_hand():
+def test_ratios_and_spread_have_expected_values():
     times = Timed([1.0, 2.0, 2.0], [4.0, 4.0, 10.0])
     row = timed_row("step", "a", times, goal=4.0)
     assert (row.ours, row.plain, row.ratio) == (2.0, 4.0, 4.0)
@@ -196,7 +197,7 @@ def test_ratios_and_spread_by_hand():
     assert "4.0×" in text and "≥ 4× yes" in text and "≥ 3× NO" in text and "1.00 MiB" in text
 
 
-def test_the_tool_measures_every_table(tmp_path):
+def test_the_program_measures_every_table(tmp_path):
     out = tmp_path / "speed.json"
     command = [sys.executable, ROOT / "benchmarks" / "speed.py", "--quick", "--json", out]
     command += ["--growth", tmp_path / "growth.png"]
@@ -205,13 +206,7 @@ def test_the_tool_measures_every_table(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text(encoding="utf-8"))
-    assert {row["table"] for row in record["rows"]} == {
-        "data",
-        "step",
-        "memory",
-        "exchange",
-        "all",
-    }
+    assert [*dict.fromkeys(row["table"] for row in record["rows"])] == list(speed.TABLES[:-1])
     for row in record["rows"]:
         assert row["ours"] > 0 and row["plain"] > 0, row
         assert row["name"] in done.stdout
@@ -222,8 +217,8 @@ def test_the_tool_measures_every_table(tmp_path):
 
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_the_loops_config_is_that_of_the_device(device, quick):
-    """Needs no GPU: what `--device cuda` would train."""
+def test_the_config_of_the_loop_depends_on_the_device(device, quick):
+    """No GPU is needed to build the config that `--device cuda` trains."""
     cfg = loop_config(["a.jpg"] * 10, device, batch=8, steps=5, workers=3, quick=quick)
     large = device == "cuda" and not quick
     assert cfg.model.backbone.depth == (50 if large else 18)
@@ -236,7 +231,7 @@ def test_the_loops_config_is_that_of_the_device(device, quick):
     )
 
 
-def test_networks_alone_give_maps_of_one_shape():
+def test_both_sides_of_the_networks_have_equal_shapes():
     model = read_config(CONFIGS / "slotcon_r18_demo.py").model
     for pair in network_pairs(model, 2, 32, "cpu").values():
         ours, plainly = (side() for side in pair)
@@ -244,7 +239,7 @@ def test_networks_alone_give_maps_of_one_shape():
         assert (ours.dtype, plainly.dtype) == (torch.bfloat16, torch.float16)
 
 
-def test_a_block_ends_with_its_last_step():
+def test_a_block_ends_after_its_last_step():
     clock = BlockClock("cpu", block=2)
     for _ in range(5):
         clock.data_arrived()
@@ -253,9 +248,9 @@ def test_a_block_ends_with_its_last_step():
     assert all(0 < waited <= took for waited, took in zip(clock.waited, clock.took, strict=True))
 
 
-def test_speed_counts_the_steps_that_waited(monkeypatch, tmp_path):
-    """Three blocks of one second and one of five, of which four are waiting: 4 · 2 · 16 images in
-    8 seconds, half of them spent waiting."""
+def test_speed_includes_the_steps_that_waited(monkeypatch, tmp_path):
+    """Three blocks take one second, one takes five, four of them waiting: 4 · 2 · 16 images in 8
+    seconds, half of them waiting."""
 
     def loop(cfg, clock, *others):
         clock.took, clock.waited = (
@@ -267,13 +262,13 @@ def test_speed_counts_the_steps_that_waited(monkeypatch, tmp_path):
     skipped = 1
     monkeypatch.setattr(speed_tables, "run_ours", loop)
     monkeypatch.setattr(speed_tables, "run_plainly", loop)
-    speed, wait = speed_tables.all_rows(settings, tmp_path, print)
-    assert (speed.ours, speed.plain, wait.ours) == (16.0, 16.0, 0.5)
+    rate, wait = speed_tables.all_rows(settings, tmp_path, print)
+    assert (rate.ours, rate.plain, wait.ours) == (16.0, 16.0, 0.5)
 
 
-def test_a_loop_that_fails_is_said(monkeypatch, tmp_path, capsys):
+def test_a_loop_that_fails_is_reported(monkeypatch, tmp_path, capsys):
     def breaks(cfg, clock):
-        raise RuntimeError("a device of glass")
+        raise RuntimeError("broken device")
 
     def works(cfg, clock, *others):
         clock.took, clock.waited = [1.0] * 9, [0.0] * 9
@@ -281,12 +276,12 @@ def test_a_loop_that_fails_is_said(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(speed_tables, "run_ours", breaks)
     monkeypatch.setattr(speed_tables, "run_plainly", works)
     settings = speed_tables.Settings(quick=True, workers=0)
-    speed, _ = speed_tables.all_rows(settings, tmp_path, print)
-    assert speed.ours is None and speed.plain == 16 * 3
-    assert "ours failed, RuntimeError: a device of glass" in capsys.readouterr().out
+    rate, _ = speed_tables.all_rows(settings, tmp_path, print)
+    assert rate.ours is None and rate.plain == 16 * 3
+    assert "ours failed, RuntimeError: broken device" in capsys.readouterr().out
 
 
-def test_too_little_shared_memory_is_said_before_workers_die_of_it(monkeypatch):
+def test_too_little_shared_memory_is_reported_before_the_loop(monkeypatch):
     check_shared_memory(2, 4, 100)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=64 * 2**20))
     with pytest.raises(RuntimeError, match=r"16 workers prepare .* MiB, but /dev/shm has 64 MiB"):
@@ -300,23 +295,22 @@ def test_the_largest_batch_is_found_by_doubling(monkeypatch, fits, failure):
             raise RuntimeError(failure)
 
     monkeypatch.setattr(speed_loop, "_two_steps", two_steps)
-    said = []
-    assert speed_loop.largest_batch(None, 16, said.append) == fits
-    assert said == [f"largest: {2 * fits} failed: {failure}"]
+    lines = []
+    assert speed_loop.largest_batch(None, 16, lines.append) == fits
+    assert lines == [f"largest: {2 * fits} failed: {failure}"]
     with pytest.raises(RuntimeError, match=failure):
-        speed_loop.largest_batch(None, 128, said.append)
+        speed_loop.largest_batch(None, 128, lines.append)
 
 
-def test_a_table_that_fails_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
-    def breaks(settings, folder, say):
+def test_a_table_that_fails_has_a_row_and_the_next_is_measured(tmp_path, monkeypatch, capsys):
+    def breaks(settings, folder, report):
         yield Row("data", "the first", "s", 1.0, 2.0)
-        raise RuntimeError("a device of glass")
+        raise RuntimeError("broken device")
 
-    def works(settings, folder, say):
+    def works(settings, folder, report):
         yield Row("step", "the second", "s", 1.0, 2.0)
 
     monkeypatch.setattr(speed_tables, "TABLES", {"data": breaks, "step": works})
-    speed = importlib.import_module("benchmarks.speed")
     out = tmp_path / "speed.json"
     failed = speed.run(speed.parse_args(["data", "step", "--quick", "--json", str(out)]))
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
@@ -329,29 +323,29 @@ def test_a_table_that_fails_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch,
     assert "failed" in capsys.readouterr().out
 
 
-def test_goals_of_values_and_of_ratios():
-    speed = Row("all", "a", "images/s", 2000.0, 1500.0, goal=2.0, value_goal=1640.0)
+def test_goals_for_values_and_for_ratios():
+    rate = Row("all", "a", "images/s", 2000.0, 1500.0, goal=2.0, value_goal=1640.0)
     wait = Row("all", "b", "share", 0.07, None, value_goal=0.05)
     failed = Row("all", "c", "images/s", None, None, value_goal=1640.0)
-    text = table([speed, wait, failed])
+    text = table([rate, wait, failed])
     assert "≥ 2× NO, ≥ 1,640 yes" in text and "≤ 5% NO" in text and "≥ 1,640 NO" in text
     settings = speed_tables.Settings(device="cuda")
-    assert settings.goal({256: 2.0}, 256) is None  # those of a CPU
+    assert settings.goal({256: 2.0}, 256) is None  # goals are for a CPU
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["stap"], "no table 'stap'"),
+        (["stap"], "unknown table 'stap'"),
+        (["largest"], "on a GPU only"),
         (["--batch", "0"], "expected 1 or more"),
         (["-K", "1"], "-K is 1"),
     ],
 )
-def test_a_wrong_option_is_explained(arguments, part):
-    command = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), *arguments]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 2
-    assert part in done.stderr
+def test_a_wrong_option_is_explained(arguments, part, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        speed.parse_args(arguments)
+    assert part in capsys.readouterr().err
 
 
 def test_growth_is_drawn():
@@ -361,8 +355,8 @@ def test_growth_is_drawn():
     np.testing.assert_allclose(line.get_ydata(), [300, 600])
 
 
-def test_both_centers_follow():
-    """What the pair of all parts returns does not show the center: compared here."""
+def test_both_centers_are_equal():
+    """The pair of all parts does not return the center, which is compared here."""
     step = Step(9, 3, channels=8, size=3, dtype=torch.float64)
     for run in step.losses():
         run()
