@@ -1,4 +1,4 @@
-"""Every pretraining config is built and takes steps, and says what the paper says."""
+"""Pretraining configs: each trains and has the paper's numbers. Conventions of all configs."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,12 @@ from tiny_training import write_images
 
 from benchmarks.processes import CONFIGS, ROOT
 from slotcon_plugin.runtime.config_options import read_config
-from slotcon_plugin.runtime.launch import fit_to_machine
+from slotcon_plugin.runtime.fit_machine import fit_to_machine
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-# From METHOD and the paper: prototypes, epochs, preset, images.
+ALL = sorted(path for path in CONFIGS.parent.glob("*/*.py") if path.parent.name != "_base_")
+# The paper's recipes: prototypes, epochs, preset, images.
 RECIPES = {
     "slotcon_r50_coco": (256, 800, "coco", 118_287),
     "slotcon_r50_coco_k27": (27, 800, "coco", 118_287),
@@ -77,8 +78,8 @@ def test_every_config_trains(name, data, tmp_path, on_the_cpu):
     )
 
 
-def test_a_foreign_config_needs_only_the_import(data, tmp_path, on_the_cpu):
-    """No base, another library's usual shape: epochs, a stock optimizer, one hook of ours."""
+def test_a_config_without_our_bases_needs_only_the_import(data, tmp_path, on_the_cpu):
+    """A config as other libraries have it: torch's SGD, and TeacherHook as a custom hook."""
     file = tmp_path / "foreign.py"
     file.write_text("""
 custom_imports = dict(imports=["slotcon_plugin"])
@@ -114,20 +115,16 @@ custom_hooks = [dict(type="TeacherHook")]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_is_a_document(name):
-    text = (CONFIGS / f"{name}.py").read_text()
-    header = text.split('"""')[1]
+def test_headers_of_pretraining_configs(name):
+    header = (CONFIGS / f"{name}.py").read_text().split('"""')[1]
     for word in ("Paper:", "arXiv 2205.15288", "Command:", "Data:", "Expected:"):
         assert word in header
     for mentioned in re.findall(r"configs/pretrain/\w+\.py", header):
         assert (ROOT / mentioned).name == f"{name}.py"
-    cfg = read_config(CONFIGS / f"{name}.py")
-    assert cfg.work_dir == f"work_dirs/{name}"
-    assert "_base_/" not in "".join(path.read_text() for path in (CONFIGS / "_base_").glob("*.py"))
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_paper_s_numbers(name):
+def test_recipes_are_the_paper_s(name):
     prototypes, epochs, preset, images = RECIPES[name]
     cfg = read_config(CONFIGS / f"{name}.py")
     assert cfg.train_cfg.max_epochs == epochs
@@ -149,3 +146,49 @@ def test_the_paper_s_numbers(name):
     for number in (images, per_epoch, per_epoch * epochs):
         assert f"{number:,}" in header
     assert f"{per_epoch * epochs * 512 / 1e6:.1f}" in header
+
+
+def depth_of(path: Path) -> int:
+    bases = Config._get_base_files(str(path))
+    return 1 + max(map(depth_of, (path.parent / base for base in bases)), default=-1)
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_conventions_of_openmmlab(path):
+    """The libraries' tools choose the work_dir and build the visualizer by its name; hooks have
+    names, and custom_hooks is free for the user; at most three levels of bases."""
+    cfg = Config.fromfile(path)
+    assert not {"work_dir", "custom_hooks"} & cfg.keys()
+    assert cfg.visualizer.name == "visualizer"
+    assert depth_of(path) <= 3
+    for mentioned in re.findall(r"\b(\w+\.py)\b", path.read_text().split('"""')[1]):
+        assert any(folder.joinpath(mentioned).exists() for folder in (path.parent, ROOT / "tools"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "pretrain/slotcon_r50_coco",
+            "LossGuard OutputsWindow RuntimeInfo IterTimer DistSamplerSeed Teacher Resume "
+            "Diagnostics Logger ParamScheduler Checkpoint ImageReport",
+        ),
+        (
+            "det/mask_rcnn_r50_fpn_syncbn_1x_coco",
+            "LossGuard RuntimeInfo Backbone IterTimer DistSamplerSeed Resume "
+            "Diagnostics Logger ParamScheduler PreciseBN Checkpoint",
+        ),
+        (
+            "seg/fcn_r50_ade20k",
+            "LossGuard RuntimeInfo Backbone IterTimer DistSamplerSeed Resume "
+            "Diagnostics Logger ParamScheduler Checkpoint",
+        ),
+    ],
+)
+def test_order_of_hooks(name, expected):
+    """MMEngine runs hooks by priority, those of equal priority in the order of the config."""
+    runner = Runner.__new__(Runner)
+    runner._hooks = []
+    runner.register_hooks(Config.fromfile(CONFIGS.parent / f"{name}.py").default_hooks)
+    names = [type(hook).__name__.removesuffix("Hook") for hook in runner._hooks]
+    assert names == expected.split()

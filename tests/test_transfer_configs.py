@@ -1,16 +1,18 @@
-"""The transfer configs: each builds, and says what the protocols say."""
+"""Transfer configs: each builds, states its protocol, and runs in mmdet's or mmseg's own tools."""
 
+import runpy
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from benchmarks.processes import ROOT
+from benchmarks.small_benchmark import write_mini
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.fit_batch import fit_batch_norm, fit_total_batch
 from slotcon_plugin.transfer.data_layout import LAYOUTS
-from slotcon_plugin.transfer.fit_transfer import fit_batch_norm, fit_total_batch
+from slotcon_plugin.transfer.fill_backbone import backbone_hook
 
 DET, SEG = ROOT / "configs" / "det", ROOT / "configs" / "seg"
 FILES = sorted([*DET.glob("*.py"), *SEG.glob("*.py")])
@@ -24,15 +26,11 @@ def plain_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def config(path: Path) -> Config:
-    return read_config(path)
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_config_builds(path, monkeypatch):
     pytest.importorskip("mmdet")
     pytest.importorskip("mmseg")
-    cfg = config(path)
+    cfg = read_config(path)
     if "detectron2" in path.stem:
         pytest.importorskip("detectron2", reason="detectron2 is not in the registries")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -44,37 +42,56 @@ def test_every_config_builds(path, monkeypatch):
     assert not any(m.training is False for m in model.train().modules())  # nor in evaluation mode
 
 
+@pytest.mark.parametrize(
+    ("library", "tool", "config", "options"),
+    [
+        ("mmdet", "browse_dataset", DET / "mask_rcnn_r18_mini.py", ["--not-show"]),
+        ("mmdet", "get_flops", DET / "mask_rcnn_r18_tiny.py", ["--num-images", "1"]),
+        ("mmseg", "browse_dataset", SEG / "fcn_r18_mini.py", ["--not-show"]),
+        ("mmseg", "get_flops", SEG / "fcn_r50_voc12aug.py", ["--shape", "64"]),
+    ],
+)
+def test_tools_of_mmdet_and_mmseg(library, tool, config, options, tmp_path, monkeypatch, capsys):
+    """They build parts of a config without a Runner."""
+    folder = Path(pytest.importorskip(library).__file__).parent
+    script = folder / ".mim" / "tools" / "analysis_tools" / f"{tool}.py"
+    if not script.exists():
+        pytest.skip(f"this {library} has no {script.name}")
+    monkeypatch.setenv("SLOTCON_DATA", str(write_mini(tmp_path / "mini")))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    if tool == "browse_dataset":
+        options = [*options, "--output-dir", str(tmp_path / "drawn")]
+    if config.stem != "fcn_r50_voc12aug":
+        options = [*options, "--cfg-options"]
+        options += [f"{part}_dataloader.dataset.indices=[0,1,2,3]" for part in ("train", "val")]
+    monkeypatch.setattr("sys.argv", [str(script), str(config), *options])
+    runpy.run_path(str(script), run_name="__main__")
+    if tool == "browse_dataset":
+        assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 4
+    else:
+        assert "Flops: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_config_is_a_document(path):
+def test_headers_and_entries_that_tools_need(path):
     header = path.read_text().split('"""')[1]
     for word in ("Paper:", "Command:", "Data:", "Cost:", "Expected:", path.stem):
         assert word in header
-    cfg = config(path)
+    cfg = read_config(path)
     assert cfg.data_layout in LAYOUTS
-    assert cfg.work_dir == f"work_dirs/{path.stem}"
     assert cfg.total_batch_size == cfg.auto_scale_lr.base_batch_size
     assert cfg.auto_scale_lr.enable is False
-    assert [hook.source for hook in cfg.custom_hooks if hook.type == "BackboneHook"] == ["unnamed"]
-
-
-def depth_of(path: Path) -> int:
-    bases = Config._get_base_files(str(path))
-    return 1 + max(map(depth_of, (path.parent / base for base in bases)), default=-1)
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_inheritance_is_shallow(path):
-    assert depth_of(path) <= 2
+    assert backbone_hook(cfg) == dict(type="BackboneHook", source="unnamed")
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_a_yaml_is_a_document_too(path):
+def test_headers_of_detectron2_configs(path):
     for word in ("Command:", "Data:", "Expected:", path.stem):
         assert word in path.read_text()
 
 
-def test_detection_is_the_protocol():
-    cfg = config(DET / "mask_rcnn_r50_fpn_syncbn_1x_coco.py")
+def test_protocol_of_detection():
+    cfg = read_config(DET / "mask_rcnn_r50_fpn_syncbn_1x_coco.py")
     assert cfg.total_batch_size == 8 * cfg.train_dataloader.batch_size == 16
     assert (cfg.train_cfg.max_iters, cfg.optim_wrapper.optimizer.lr) == (90_000, 0.02)
     assert cfg.optim_wrapper.optimizer.weight_decay == 1e-4
@@ -93,12 +110,11 @@ def test_detection_is_the_protocol():
     resize = cfg.train_pipeline[2]
     assert [scale[1] for scale in resize.scales] == [640, 672, 704, 736, 768, 800]
     assert {scale[0] for scale in resize.scales} == {1333}
-    (measured,) = [h for h in cfg.custom_hooks if h.type == "PreciseBNHook"]
-    assert measured.iterations == 200
+    assert cfg.default_hooks.precise_bn == dict(type="PreciseBNHook", iterations=200)
 
 
-def test_detectron2_s_model_has_the_same_protocol():
-    cfg = config(DET / "detectron2_mask_rcnn_r50_fpn_syncbn_1x_coco.py")
+def test_protocol_of_detection_by_detectron2():
+    cfg = read_config(DET / "detectron2_mask_rcnn_r50_fpn_syncbn_1x_coco.py")
     detector = cfg.model.detector
     assert (detector.pixel_mean, detector.pixel_std) == (MEAN, STD)
     assert detector.resnets.stride_in_1x1 is False
@@ -127,9 +143,9 @@ PROTOCOL = {
 
 
 @pytest.mark.parametrize("name", PROTOCOL)
-def test_segmentation_is_the_protocol(name):
+def test_protocol_of_segmentation(name):
     crop, iterations, lr, decay, classes, coarse, mean = PROTOCOL[name]
-    cfg = config(SEG / f"{name}.py")
+    cfg = read_config(SEG / f"{name}.py")
     assert cfg.total_batch_size == 8 * cfg.train_dataloader.batch_size == 16
     assert cfg.train_cfg.max_iters == iterations
     optimizer = cfg.optim_wrapper.optimizer
@@ -166,7 +182,7 @@ def test_segmentation_is_the_protocol(name):
     ("processes", "accumulated", "each"), [(1, 1, 16), (4, 1, 4), (8, 1, 2), (16, 1, 1), (1, 4, 4)]
 )
 def test_the_total_batch_is_16_at_any_number_of_gpus(processes, accumulated, each):
-    cfg = config(DET / "mask_rcnn_r50_fpn_syncbn_1x_coco.py")
+    cfg = read_config(DET / "mask_rcnn_r50_fpn_syncbn_1x_coco.py")
     cfg.optim_wrapper.accumulative_counts = accumulated
     (said,) = fit_total_batch(cfg, processes)
     assert cfg.train_dataloader.batch_size == each
@@ -174,7 +190,7 @@ def test_the_total_batch_is_16_at_any_number_of_gpus(processes, accumulated, eac
 
 
 def test_a_total_batch_that_does_not_divide():
-    cfg = config(DET / "mask_rcnn_r50_fpn_syncbn_1x_coco.py")
+    cfg = read_config(DET / "mask_rcnn_r50_fpn_syncbn_1x_coco.py")
     with pytest.raises(ConfigError, match=r"1, 2, 4, 8, 16 processes.*--auto-scale-lr"):
         fit_total_batch(cfg, 3)
     assert fit_total_batch(cfg, 3, scale_lr=True) == []

@@ -4,69 +4,18 @@ Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); He et al., "Mask R-CNN" (
 Command:  tools/dist_train.sh configs/det/detectron2_mask_rcnn_r50_fpn_syncbn_1x_coco.py 8 \
               --backbone FILE
 Data:     COCO 2017 with annotations; COCO_ROOT.
-Needs:    detectron2 (its installation page says how), found by mmdet's Detectron2Wrapper.
+Needs:    detectron2, installed as its installation page describes.
 Cost:     90,000 iterations of 16 images: 1.44 million images.
 Expected: SlotCon, COCO, 800 epochs: 41.0 box AP, 37.0 mask AP (published, by detectron2's own
           trainer; not measured with this code yet).
 
-The model is detectron2's to the last layer; data pipeline, optimizer and schedule are those of
-_base_/coco_1x.py. A model on a CPU needs detector.device='cpu': tools/train.py writes it.
+Every layer is detectron2's; data pipeline, optimizer and schedule are those of
+mask_rcnn_r50_fpn_syncbn_1x_coco.py.
 """
 
-_base_ = ["_base_/coco_1x.py"]
-
-model = dict(
-    type="Detectron2Wrapper",
-    bgr_to_rgb=True,  # images are read as BGR; mean and std below are RGB's
-    detector=dict(
-        meta_architecture="GeneralizedRCNN",
-        device="cuda",
-        weights="",  # BackboneHook fills the backbone, strictly
-        mask_on=True,
-        pixel_mean=[123.675, 116.28, 103.53],
-        pixel_std=[58.395, 57.12, 57.375],
-        backbone=dict(name="build_resnet_fpn_backbone", freeze_at=0),
-        resnets=dict(
-            depth=50,
-            out_features=["res2", "res3", "res4", "res5"],
-            norm="SyncBN",
-            stride_in_1x1=False,
-            res2_out_channels=256,
-        ),
-        fpn=dict(in_features=["res2", "res3", "res4", "res5"], out_channels=256, norm="SyncBN"),
-        anchor_generator=dict(
-            name="DefaultAnchorGenerator",
-            sizes=[[32], [64], [128], [256], [512]],
-            aspect_ratios=[[0.5, 1.0, 2.0]],
-        ),
-        proposal_generator=dict(name="RPN"),
-        rpn=dict(
-            in_features=["p2", "p3", "p4", "p5", "p6"],
-            pre_nms_topk_train=2000,
-            post_nms_topk_train=1000,
-            pre_nms_topk_test=1000,
-            post_nms_topk_test=1000,
-        ),
-        roi_heads=dict(
-            name="StandardROIHeads",
-            num_classes=80,
-            in_features=["p2", "p3", "p4", "p5"],
-            batch_size_per_image=512,
-            score_thresh_test=0.05,
-        ),
-        roi_box_head=dict(
-            name="FastRCNNConvFCHead",
-            num_conv=4,
-            num_fc=1,
-            norm="SyncBN",
-            pooler_resolution=7,
-        ),
-        roi_mask_head=dict(
-            name="MaskRCNNConvUpsampleHead",
-            num_conv=4,
-            norm="SyncBN",
-            pooler_resolution=14,
-        ),
-    ),
-)
-work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/detectron2_mask_rcnn_r50_fpn_syncbn_1x_coco}}"
+_base_ = [
+    "../_base_/models/detectron2_mask_rcnn_r50_fpn_syncbn.py",
+    "../_base_/datasets/coco_instance.py",
+    "../_base_/schedules/detectron2_1x.py",
+    "../_base_/det_runtime.py",
+]

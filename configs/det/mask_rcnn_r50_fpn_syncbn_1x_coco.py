@@ -7,150 +7,15 @@ Cost:     90,000 iterations of 16 images: 1.44 million images, 12.2 epochs of th
           have objects.
 Expected: SlotCon, COCO, 800 epochs: 41.0 box AP, 37.0 mask AP; random weights 32.8 and 29.9;
           supervised 39.7 and 35.9. Published numbers of detectron2's Mask R-CNN with this
-          protocol, not measured with this code yet; how mmdet's differs: docs/transfers.md.
+          protocol, not measured with this code yet. docs/transfers.md lists how mmdet's differs.
 
-What is not mmdet's usual Mask R-CNN:
-- synchronized batch norm in backbone, FPN, box head and mask head; nothing is frozen;
-- a box head of 4 convolutions and 1 linear layer;
-- batch-norm statistics measured over 200 batches before each evaluation;
-- match_low_quality False in the second stage, as in detectron2.
+The model file in _base_ lists what is not mmdet's usual Mask R-CNN. Before each evaluation the
+batch-norm statistics are measured over 200 batches (default_hooks.precise_bn).
 """
 
-_base_ = ["_base_/coco_1x.py"]
-
-norm_cfg = dict(type="SyncBN", requires_grad=True)
-box_coder = dict(type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0])
-nms = dict(type="nms", iou_threshold=0.7)
-
-model = dict(
-    type="MaskRCNN",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
-    backbone=dict(
-        type="ResNet",
-        depth=50,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        frozen_stages=-1,
-        norm_cfg=norm_cfg,
-        norm_eval=False,
-        style="pytorch",
-    ),
-    neck=dict(
-        type="FPN",
-        in_channels=[256, 512, 1024, 2048],
-        out_channels=256,
-        num_outs=5,
-        norm_cfg=norm_cfg,
-    ),
-    rpn_head=dict(
-        type="RPNHead",
-        in_channels=256,
-        feat_channels=256,
-        anchor_generator=dict(
-            type="AnchorGenerator",
-            scales=[8],
-            ratios=[0.5, 1.0, 2.0],
-            strides=[4, 8, 16, 32, 64],
-        ),
-        bbox_coder=dict(**box_coder, target_stds=[1.0, 1.0, 1.0, 1.0]),
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-    ),
-    roi_head=dict(
-        type="StandardRoIHead",
-        bbox_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
-        ),
-        bbox_head=dict(
-            type="Shared4Conv1FCBBoxHead",
-            in_channels=256,
-            conv_out_channels=256,
-            fc_out_channels=1024,
-            roi_feat_size=7,
-            num_classes=80,
-            norm_cfg=norm_cfg,
-            bbox_coder=dict(**box_coder, target_stds=[0.1, 0.1, 0.2, 0.2]),
-            reg_class_agnostic=False,
-            loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type="L1Loss", loss_weight=1.0),
-        ),
-        mask_roi_extractor=dict(
-            type="SingleRoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32],
-        ),
-        mask_head=dict(
-            type="FCNMaskHead",
-            num_convs=4,
-            in_channels=256,
-            conv_out_channels=256,
-            num_classes=80,
-            norm_cfg=norm_cfg,
-            loss_mask=dict(type="CrossEntropyLoss", use_mask=True, loss_weight=1.0),
-        ),
-    ),
-    train_cfg=dict(
-        rpn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.7,
-                neg_iou_thr=0.3,
-                min_pos_iou=0.3,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(
-                type="RandomSampler",
-                num=256,
-                pos_fraction=0.5,
-                neg_pos_ub=-1,
-                add_gt_as_proposals=False,
-            ),
-            allowed_border=-1,
-            pos_weight=-1,
-            debug=False,
-        ),
-        rpn_proposal=dict(nms_pre=2000, max_per_img=1000, nms=nms, min_bbox_size=0),
-        rcnn=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.5,
-                min_pos_iou=0.5,
-                match_low_quality=False,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(
-                type="RandomSampler",
-                num=512,
-                pos_fraction=0.25,
-                neg_pos_ub=-1,
-                add_gt_as_proposals=True,
-            ),
-            mask_size=28,
-            pos_weight=-1,
-            debug=False,
-        ),
-    ),
-    test_cfg=dict(
-        rpn=dict(nms_pre=1000, max_per_img=1000, nms=nms, min_bbox_size=0),
-        rcnn=dict(
-            score_thr=0.05,
-            nms=dict(type="nms", iou_threshold=0.5),
-            max_per_img=100,
-            mask_thr_binary=0.5,
-        ),
-    ),
-)
-work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/mask_rcnn_r50_fpn_syncbn_1x_coco}}"
+_base_ = [
+    "../_base_/models/mask_rcnn_r50_fpn_syncbn.py",
+    "../_base_/datasets/coco_instance.py",
+    "../_base_/schedules/detectron2_1x.py",
+    "../_base_/det_runtime.py",
+]

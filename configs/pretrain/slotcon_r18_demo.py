@@ -1,24 +1,29 @@
-"""SlotCon, ResNet-18 at stride 16, small images: for one's own folder, a CPU, a first look.
+"""SlotCon, ResNet-18 at stride 16, small images: your own folder, a CPU, a first look.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); this recipe is ours.
 Command:  DATA_ROOT=/my/images python tools/train.py configs/pretrain/slotcon_r18_demo.py
           with 2 processes: tools/dist_train.sh configs/pretrain/slotcon_r18_demo.py 2
-Data:     any folder of images, searched to any depth. DATA_ROOT, or
-          --cfg-options train_dataloader.dataset.source=PATH, names it.
-Cost:     1.5 s a step on 2 CPU cores; 100 epochs of 1,000 images are 6,200 steps. Fewer than 16
-          images: +train_dataloader.sampler.rounds=N shows each N times an epoch.
-Expected: groups that follow the regions of the images; nothing to transfer.
+Data:     any folder of images, searched to any depth, named by DATA_ROOT or by
+          --cfg-options train_dataloader.dataset.source=PATH.
+Cost:     1.5 s a step on 2 CPU cores; 100 epochs of 1,000 images are 6,200 steps. With fewer than
+          16 images, --cfg-options +train_dataloader.sampler.rounds=N shows each N times an epoch.
+Expected: groups that follow the regions of the images; nothing worth transferring.
 
 What differs from the paper's recipe, and why:
-- three stages of ResNet-18: stride 16, so that a view of 128 pixels has 8 x 8 places to group;
-- 16 prototypes and narrow layers: a few dozen images hold few kinds of things;
-- crops of at least a fifth of the image: with 0.08 of a small image little is left to see;
+- three stages of ResNet-18: stride 16, so that a view of 128 pixels has 8 x 8 positions to group;
+- 16 prototypes and narrow layers: a few dozen images show few kinds of things;
+- crops of at least a fifth of the image: 0.08 of a small image shows too little;
 - teacher momentum 0.9: at 0.99 the teacher would lag behind by a hundred of a few hundred steps;
 - lr 3.0 for a batch of 16: 48 times the paper's rule, for a training of a few hundred steps on a
-  few dozen images. A longer one was not tried; the paper's rule would be lr=0.0625.
+  few dozen images. Longer trainings were not tried; the paper's rule gives lr=0.0625.
 """
 
-_base_ = ["_base_/slotcon_r50.py"]
+_base_ = [
+    "../_base_/models/slotcon_r50.py",
+    "../_base_/datasets/unlabeled_images.py",
+    "../_base_/schedules/lars_cosine_800e.py",
+    "../_base_/pretrain_runtime.py",
+]
 
 model = dict(
     backbone=dict(depth=18, num_stages=3),
@@ -33,14 +38,13 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=2,
     dataset=dict(
-        type="UnlabeledImages",
         source="{{$DATA_ROOT:data/images}}",
         views=dict(type="TwoViews", size=128, scale=(0.2, 1.0)),
     ),
 )
 optim_wrapper = dict(optimizer=dict(lr=3.0))
-auto_scale_lr = dict(enable=True, base_batch_size=16)
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=100)
+auto_scale_lr = dict(base_batch_size=16)
+train_cfg = dict(max_epochs=100)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=10))
 log_processor = dict(
     custom_cfg=[
@@ -48,4 +52,3 @@ log_processor = dict(
         dict(data_src="data_time", method_name="mean", window_size=10),
     ]
 )
-work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/slotcon_r18_demo}}"

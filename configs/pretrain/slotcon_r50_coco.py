@@ -4,8 +4,8 @@ Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
 Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
 Fastest:  python tools/train.py configs/pretrain/slotcon_r50_coco.py --amp bf16 --compile
           --cfg-options model.channels_last=True (one GPU; docs/speed.md).
-Data:     every image of train2017 (118,287), no labels. COCO_ROOT, or
-          --cfg-options train_dataloader.dataset.source=PATH, names the folder of train2017/.
+Data:     every image of train2017 (118,287), no labels. The folder that holds train2017/ is named
+          by COCO_ROOT or by --cfg-options train_dataloader.dataset.source=PATH.
 Cost:     8 GPUs x 64 images. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
           94.6 million images seen (two views of each).
           Hours and memory: not measured yet.
@@ -14,10 +14,11 @@ Expected: Mask R-CNN R50-FPN 1x on COCO, teacher's encoder: 41.0 box AP, 37.0 ma
           numbers, not measured with this code yet.
 """
 
-_base_ = ["_base_/slotcon_r50.py"]
+_base_ = [
+    "../_base_/models/slotcon_r50.py",
+    "../_base_/datasets/unlabeled_images.py",
+    "../_base_/schedules/lars_cosine_800e.py",
+    "../_base_/pretrain_runtime.py",
+]
 
-train_dataloader = dict(
-    dataset=dict(type="UnlabeledImages", source="{{$COCO_ROOT:data/coco}}", preset="coco")
-)
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=800)
-work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/slotcon_r50_coco}}"
+train_dataloader = dict(dataset=dict(source="{{$COCO_ROOT:data/coco}}", preset="coco"))

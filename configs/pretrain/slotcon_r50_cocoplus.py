@@ -2,8 +2,9 @@
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
 Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_cocoplus.py 8
-Data:     train2017 (118,287) and unlabeled2017 (123,403): 241,690 images, no labels. COCO_ROOT,
-          or --cfg-options train_dataloader.dataset.source=PATH, names the folder that holds both.
+Data:     train2017 (118,287) and unlabeled2017 (123,403): 241,690 images, no labels. The folder
+          that holds both is named by COCO_ROOT or by
+          --cfg-options train_dataloader.dataset.source=PATH.
 Cost:     8 GPUs x 64 images. floor(241,690 / 512) = 472 steps an epoch, 377,600 steps, 193.3
           million images seen (two views of each).
           Hours and memory: not measured yet.
@@ -11,10 +12,6 @@ Expected: Mask R-CNN R50-FPN 1x on COCO, teacher's encoder: 41.8 box AP, 37.8 ma
           README). Published numbers, not measured with this code yet.
 """
 
-_base_ = ["_base_/slotcon_r50.py"]
+_base_ = ["slotcon_r50_coco.py"]
 
-train_dataloader = dict(
-    dataset=dict(type="UnlabeledImages", source="{{$COCO_ROOT:data/coco}}", preset="coco+")
-)
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=800)
-work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/slotcon_r50_cocoplus}}"
+train_dataloader = dict(dataset=dict(preset="coco+"))

@@ -12,4 +12,3 @@ Pixels of 0-255 are normalized as in pretraining; all else is fcn_r50_cityscapes
 _base_ = ["fcn_r50_cityscapes.py"]
 
 model = dict(data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]))
-work_dir = "{{$SLOTCON_WORK_DIR:work_dirs/fcn_r50_cityscapes_corrected}}"

@@ -1,0 +1,20 @@
+"""What the segmentation data sets share: how they are read. Their own files add the images.
+
+batch_size 2: for 8 GPUs; tools/train.py divides total_batch_size among the processes.
+"""
+
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    pin_memory=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+)
+test_dataloader = val_dataloader
