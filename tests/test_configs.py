@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -192,3 +193,41 @@ def test_order_of_hooks(name, expected):
     runner.register_hooks(Config.fromfile(CONFIGS.parent / f"{name}.py").default_hooks)
     names = [type(hook).__name__.removesuffix("Hook") for hook in runner._hooks]
     assert names == expected.split()
+
+
+def test_metafiles_are_the_configs_with_published_results():
+    """mim reads them. The results are those of references.yaml, and marked as published."""
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())
+    files = [yaml.safe_load((ROOT / path).read_text()) for path in index["Import"]]
+    models = {model["Name"]: model for file in files for model in file["Models"]}
+    small = {path.stem for path in ALL if re.search("_(mini|tiny|demo)$", path.stem)}
+    assert models.keys() == {path.stem for path in ALL} - small
+    references = yaml.safe_load((CONFIGS.parent / "benchmark" / "references.yaml").read_text())
+    rows = dict(
+        slotcon_r50_coco_k27="slotcon-stuff",
+        slotcon_r50_cocoplus="slotcon-cocoplus-800",
+        slotcon_r50_in1k_100e="slotcon-in1k-100",
+        slotcon_r50_in1k_200e="slotcon-in1k-200",
+    )
+    columns = {
+        ("COCO", "box AP"): "box_ap",
+        ("COCO", "mask AP"): "mask_ap",
+        ("Cityscapes", "mIoU"): "city",
+        ("VOC 2012 aug", "mIoU"): "voc",
+        ("ADE20K", "mIoU"): "ade",
+        ("COCO-Stuff 27", "mIoU"): "stuff_miou",
+        ("COCO-Stuff 27", "pixel accuracy"): "stuff_accuracy",
+    }
+    for name, model in models.items():
+        cfg = Config.fromfile(ROOT / model["Config"])
+        assert Path(model["Config"]).stem == name
+        assert model["In Collection"] in {one["Name"] for f in files for one in f["Collections"]}
+        metadata, results = model["Metadata"], model.get("Results", [])
+        assert cfg.train_cfg.get("max_iters") == metadata.get("Iterations")
+        assert cfg.train_cfg.get("max_epochs") == metadata.get("Epochs")
+        assert cfg.auto_scale_lr.base_batch_size == metadata["Batch Size"]
+        assert not results or metadata["Results From"].startswith("published, not measured")
+        published = references[rows.get(name, "slotcon-coco-800")]["results"]
+        for result in results:
+            for metric, value in result["Metrics"].items():
+                assert published[columns[result["Dataset"], metric]] == value
