@@ -5,8 +5,9 @@ import torch
 from tiny_model import aligned
 
 from slotcon_plugin import reference as plain
-from slotcon_plugin.functional.alignment import align, interpolate_axis, resample, resample_back
+from slotcon_plugin.functional.alignment import align, interpolate_axis
 from slotcon_plugin.functional.grouping import prototype_scores, unit_directions
+from slotcon_plugin.functional.kernels import resample
 
 # A pixel's value is 10 · row + column: bilinear interpolation gives 10 y + x between the pixels.
 RAMP = torch.tensor(
@@ -125,20 +126,6 @@ def test_two_views_of_one_scene_meet_after_alignment():
     restored = aligned(torch.stack([first, second])[:, None], boxes, torch.tensor([False, True]))
     inner = restored[:, 0, 2:-2, 2:-2]  # the outermost bins are clamped
     torch.testing.assert_close(inner[0], inner[1])
-
-
-def test_the_way_back_is_the_gradient():
-    boxes, flips = random_boxes(12)
-    alignment = align(boxes, flips, 3, 5)
-    g = torch.Generator().manual_seed(1)
-    maps, upstream = torch.randn(2, len(boxes), 15, 7, generator=g, dtype=torch.float64)
-    maps.requires_grad_()
-    index, weight = alignment
-    mixed = torch.stack([m[i] for m, i in zip(maps, index, strict=True)])  # (b, p, 4, k)
-    mixed = (mixed * weight[..., None]).sum(dim=2)
-    torch.testing.assert_close(resample(maps.detach(), *alignment), mixed.detach())
-    mixed.backward(upstream)
-    torch.testing.assert_close(resample_back(upstream, *alignment), maps.grad)
 
 
 def test_a_box_that_is_no_number_gives_no_number_and_no_failure():

@@ -8,8 +8,8 @@ from torch import nn
 
 import benchmarks.plain_model  # noqa: F401  (registers LastMap)
 import slotcon_plugin  # noqa: F401  (registers the parts)
-from slotcon_plugin.functional.alignment import align, resample
-from slotcon_plugin.functional.chunks import pixel_rows
+from slotcon_plugin.functional.alignment import align
+from slotcon_plugin.functional.kernels import pixel_rows, resample
 
 
 @MODELS.register_module(force=True)

@@ -1,11 +1,11 @@
-"""Figures that tell a healthy training from a collapsing one, as scalars on the device."""
+"""Numbers that show whether training is healthy or collapsing, as scalars on the device."""
 
 import torch
 from torch import Tensor
 
-from .chunks import image_chunks, pixel_rows
+from .checks import check_shapes
+from .kernels import image_chunks, log_normalizer, pixel_rows
 from .precision import full_precision
-from .shapes import check_shapes
 
 
 @full_precision
@@ -17,8 +17,8 @@ def assignment_entropy(scores_bkhw: Tensor, temperature: float) -> Tensor:
     for chunk in image_chunks(scores_bpk):
         logits = scores_bpk[chunk] / temperature
         assignment = logits.softmax(dim=2)
-        # -Σ a log a = log Σ exp(l) - Σ a l; the largest pair of logit and assignment tells the log.
-        total += (logits.amax(dim=2) - assignment.amax(dim=2).log_()).sum()
+        # -Σ a log a = log Σ exp(l) - Σ a l
+        total += log_normalizer(logits, assignment).sum()
         total -= torch.dot(assignment.flatten(), logits.flatten())
     return total / scores_bpk[..., 0].numel()
 
@@ -27,15 +27,13 @@ def assignment_entropy(scores_bkhw: Tensor, temperature: float) -> Tensor:
 def feature_std(*directions_bdhw: Tensor) -> Tensor:
     """Standard deviation of unit-length pixels over the batch, mean over channels, times √d.
 
-    The pixels may come in several parts, (b, d, h, w) each: the two views.
-
-    1 for directions spread evenly over the sphere, 0 when all pixels point the same way (Chen & He,
-    CVPR 2021, fig. 2).
+    1 for directions spread evenly over the sphere, 0 when all pixels are equal (Chen & He, CVPR
+    2021, fig. 2). The pixels may come in several tensors, (b, d, h, w) each, such as the two views.
     """
     for part in directions_bdhw:
         check_shapes(directions_bdhw=part)
-    # By sums and sums of squares, since torch.std takes three times as long on a CPU. Of float32
-    # that leaves 0.0005 for 0; what counts as collapsed is a hundred times that.
+    # By sums and sums of squares, a third of torch.std's time on a CPU. In float32, 0 becomes
+    # 0.0005 at most; a value is called collapsed below a hundred times that.
     parts_nd = [part.permute(0, 2, 3, 1).flatten(0, 2) for part in directions_bdhw]
     pixels, channels = sum(map(len, parts_nd)), parts_nd[0].shape[1]
     mean_d = sum(part.sum(dim=0) for part in parts_nd) / pixels

@@ -4,10 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .alignment import Alignment, resample, resample_back
-from .chunks import empty_maps, image_chunks, pixel_rows
+from .alignment import Alignment
+from .checks import check_shapes
+from .kernels import AlignedCrossEntropy
 from .precision import full_precision
-from .shapes import check_shapes
+
+DIRECTIONS = ((0, 1), (1, 0))  # (the student's view, the teacher's view)
 
 
 @full_precision
@@ -20,15 +22,15 @@ def grouping_loss(
     student_temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """Cross-entropy between the teacher's centered, sharpened assignment and the student's, where
-    the two views show the same place.
+    """Cross-entropy of the student's assignment against the teacher's, on the common region.
+
+    `−Σ_k softmax_k((s_t − c) / τ_t) · log softmax_k(s_s / τ_s)` of aligned scores.
 
     Args:
         student_scores_bkhw: (b, k, h, w) scores of the student's view.
-        teacher_scores_bkhw: (b, k, h, w) scores of the teacher's other view; a target, to which no
-            gradient goes.
-        student_alignment, teacher_alignment: the two views', with p = h · w.
-        center_1k: (1, k) running mean of the teacher's scores.
+        teacher_scores_bkhw: (b, k, h, w) scores of the teacher's other view, without gradient.
+        student_alignment, teacher_alignment: of the two views, with p = h · w.
+        center_1k: (1, k) c, the running mean of the teacher's scores.
         student_temperature, teacher_temperature: positive; the teacher's is the lower one.
 
     Returns:
@@ -46,9 +48,10 @@ def grouping_loss(
         teacher_index_bp4=teacher_alignment.index,
         teacher_weight_bp4=teacher_alignment.weight,
     )
+    # Resampling is linear: temperatures divide the four weights of a pixel, not its k scores.
     student_weight_bp4 = student_alignment.weight.detach() / student_temperature
     teacher_weight_bp4 = teacher_alignment.weight.detach() / teacher_temperature
-    return _GroupingLoss.apply(
+    return AlignedCrossEntropy.apply(
         student_scores_bkhw,
         teacher_scores_bkhw.detach(),
         Alignment(student_alignment.index, student_weight_bp4.to(student_scores_bkhw.dtype)),
@@ -57,53 +60,15 @@ def grouping_loss(
     )
 
 
-class _GroupingLoss(torch.autograd.Function):
-    """The loss, of alignments A that give logits and of a center among logits. The gradient is
-    known as soon as both assignments are: `A_sᵀ (a_s - a_t) / (b · p)`. Without the divisor it is
-    all that is kept for the backward pass, one map of the scores' size; the aligned maps and what
-    is made of them are there for a few images at a time.
-    """
-
-    @staticmethod
-    def forward(ctx, student_bkhw, teacher_bkhw, student_alignment, teacher_alignment, center_1k):
-        student_bpk, teacher_bpk = pixel_rows(student_bkhw), pixel_rows(teacher_bkhw)
-        trained = ctx.needs_input_grad[0]
-        gradient_bkhw, gradient_bpk = empty_maps(student_bkhw) if trained else (None, None)
-        ctx.pixels = student_bpk.shape[0] * student_bpk.shape[1]
-        total = student_bpk.new_zeros(())
-        for chunk in image_chunks(student_bpk):
-            student_places, teacher_places = (
-                [part[chunk] for part in alignment]
-                for alignment in (student_alignment, teacher_alignment)
-            )
-            target = resample(teacher_bpk[chunk], *teacher_places).sub_(center_1k).softmax(dim=2)
-            logits = resample(student_bpk[chunk], *student_places)
-            assignment = logits.softmax(dim=2)
-            # -Σ t log a = log Σ exp(l) - Σ t l; the largest pair of l and a tells the first log.
-            total += (logits.amax(dim=2) - assignment.amax(dim=2).log_()).sum()
-            total -= torch.dot(target.flatten(), logits.flatten())
-            if trained:
-                gradient_bpk[chunk] = resample_back(assignment.sub_(target), *student_places)
-        ctx.save_for_backward(gradient_bkhw)
-        return total / ctx.pixels
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream):
-        (gradient_bkhw,) = ctx.saved_tensors
-        return gradient_bkhw * (upstream / ctx.pixels), None, None, None, None
-
-
 @full_precision
 def slot_loss(
     predictions_qd: Tensor, keys_nd: Tensor, target_q: Tensor, temperature: float
 ) -> Tensor:
-    """Contrast each predicted slot with the teacher's slots of all images: `2 τ ·
-    cross_entropy(cosines / τ)`.
+    """Contrast predicted slots with the teacher's: `2 τ · cross_entropy(cosines / τ)`.
 
     Args:
         predictions_qd: (q, d) predicted slots of the student, of any length.
-        keys_nd: (n, d) teacher slots, of any length.
+        keys_nd: (n, d) teacher slots of all images, of any length.
         target_q: (q,) int64, the row of `keys_nd` that holds the same slot of the same image.
         temperature: τ, positive.
 
@@ -117,6 +82,6 @@ def slot_loss(
 
 
 def moved_center(center_1k: Tensor, mean_1k: Tensor, momentum: float) -> Tensor:
-    """Move the center towards a batch's mean scores; momentum 0.9 keeps 90 %. Returns (1, k)."""
+    """The center (1, k) moved towards a batch's mean scores; momentum 0.9 keeps 90 %."""
     check_shapes(center_1k=center_1k, mean_1k=mean_1k)
     return torch.lerp(mean_1k.to(center_1k.dtype), center_1k, momentum)
