@@ -8,7 +8,6 @@ import torch
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional import grouping
 from slotcon_plugin.functional.precision import full_precision
-from slotcon_plugin.functional.shapes import check_shapes
 
 # One image, 2 x 2 pixels, two channels. Along the two axes, diagonal, and against the first.
 #   (3, 0) (0, 2)
@@ -150,21 +149,7 @@ def test_full_precision_keeps_float64_and_widens_half_precision_by_name_too():
     assert product.__name__ == "product"
 
 
-def test_shapes_are_checked_in_the_arguments_own_names():
-    check_shapes(scores_bkhw=torch.zeros(2, 3, 4, 5), weights_kd=torch.zeros(3, 9))
-    with pytest.raises(
-        ValueError, match=r"weights_kd has shape \(4, 9\), expected k = 3 as in scores_bk"
-    ):
-        check_shapes(scores_bk=torch.zeros(2, 3), weights_kd=torch.zeros(4, 9))
-    with pytest.raises(ValueError, match=r"boxes_b4 has shape \(7, 5\), expected 4 = 4\."):
-        check_shapes(boxes_b4=torch.zeros(7, 5))
-    with pytest.raises(ValueError, match=r"flips_b has shape \(1, 1\), expected 1 axes \(b\)"):
-        check_shapes(flips_b=torch.zeros(1, 1))
-    with pytest.raises(ValueError, match=r"square_hh has shape .* expected h = 2 as in square_hh"):
-        check_shapes(square_hh=torch.zeros(2, 3))
-
-
-def test_functions_check_at_the_door():
+def test_functions_check_their_arguments():
     pixels, weights = random_case()
     with pytest.raises(ValueError, match=r"prototypes_kd has shape .* expected d = 5"):
         grouping.prototype_scores(pixels, torch.zeros(20, 6, dtype=torch.float64))

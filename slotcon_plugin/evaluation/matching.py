@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..functional.shapes import check_shapes
+from ..functional.checks import check_shapes
 
 NOBODY = -1  # the class of a cluster that stands for none
 IGNORED = 255  # the label that counts nowhere

@@ -1,26 +1,28 @@
-"""Spherical k-means: clusters of directions by cosine (Dhillon & Modha, 2001)."""
+"""Spherical k-means: clusters of unit vectors by cosine (Dhillon & Modha, 2001)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .shapes import check_shapes
+from .checks import check_shapes
 
 CHUNK = 16384  # directions that are compared with all centers at a time
+EQUAL = 1 - 1e-6  # cosine above which two directions count as equal (0.08 degrees)
 
 
 def fit_centers(directions_nd: Tensor, num_clusters: int, steps: int = 30, seed: int = 0) -> Tensor:
     """Cluster directions.
 
-    Centers start as in k-means++ (Arthur & Vassilvitskii, 2007), one minus the cosine standing in
-    for the squared distance. A center that loses all directions moves to the one that is farthest
-    from its own.
+    Centers are initialized as in k-means++ (Arthur & Vassilvitskii, 2007), with 1 - cosine in place
+    of the squared distance. No cluster of the result is empty, unless there are fewer different
+    directions than clusters. Every process that is given the same directions finds the same.
 
     Args:
         directions_nd: (n, d) of unit length.
         num_clusters: k, at most n.
-        steps: of Lloyd's algorithm, at most; it ends when no direction changes its cluster.
-        seed: of the start.
+        steps: at most so many steps of Lloyd's algorithm; it ends when no direction changes its
+            cluster.
+        seed: of the initialization.
 
     Returns:
         (k, d) centers of unit length.
@@ -31,20 +33,17 @@ def fit_centers(directions_nd: Tensor, num_clusters: int, steps: int = 30, seed:
             f"num_clusters is {num_clusters}, expected 1 to {len(directions_nd)}, the number of "
             "directions. Take fewer clusters, or more directions an image."
         )
-    centers_kd = _start(directions_nd, num_clusters, seed)
-    before_n = None
+    centers_kd = _initial_centers(directions_nd, num_clusters, seed)
+    previous_n = None
     for _ in range(steps):
-        cosine_n, cluster_n = assign(directions_nd, centers_kd)
-        if before_n is not None and torch.equal(cluster_n, before_n):
-            break
-        before_n = cluster_n
+        centers_kd, cluster_n = _fill_empty(directions_nd, centers_kd)
+        if previous_n is not None and torch.equal(cluster_n, previous_n):
+            return centers_kd
+        previous_n = cluster_n
         sums_kd = torch.zeros_like(centers_kd).index_add_(0, cluster_n, directions_nd)
         empty_k = torch.bincount(cluster_n, minlength=num_clusters) == 0
-        centers_kd = F.normalize(sums_kd, dim=1)
-        if empty_k.any():
-            farthest = cosine_n.topk(int(empty_k.sum()), largest=False).indices
-            centers_kd[empty_k] = directions_nd[farthest]
-    return centers_kd
+        centers_kd = torch.where(empty_k[:, None], centers_kd, F.normalize(sums_kd, dim=1))
+    return _fill_empty(directions_nd, centers_kd)[0]
 
 
 def assign(directions_nd: Tensor, centers_kd: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +53,31 @@ def assign(directions_nd: Tensor, centers_kd: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])
 
 
-def _start(directions_nd: Tensor, num_clusters: int, seed: int) -> Tensor:
+def _fill_empty(directions_nd: Tensor, centers_kd: Tensor) -> tuple[Tensor, Tensor]:
+    """Move each center of an empty cluster to the direction that is farthest from all centers.
+
+    This is done for one center after another. A moved center is the nearest one of at least that
+    direction, so none is moved twice. Ends early when every direction equals a center.
+
+    Returns:
+        The centers, and the cluster of each direction, (n,) int64.
+    """
+    cosine_n, cluster_n = assign(directions_nd, centers_kd)
+    centers_kd = centers_kd.clone()
+    for _ in range(len(centers_kd)):
+        empty_k = torch.bincount(cluster_n, minlength=len(centers_kd)) == 0
+        farthest = int(cosine_n.argmin())
+        if not empty_k.any() or cosine_n[farthest] > EQUAL:
+            break
+        k = int(empty_k.nonzero()[0])
+        centers_kd[k] = directions_nd[farthest]
+        moved_n = directions_nd @ centers_kd[k]
+        cluster_n = torch.where(moved_n > cosine_n, k, cluster_n)
+        cosine_n = torch.maximum(moved_n, cosine_n)
+    return centers_kd, cluster_n
+
+
+def _initial_centers(directions_nd: Tensor, num_clusters: int, seed: int) -> Tensor:
     """Centers drawn one after another, with probability proportional to 1 - cosine."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.rand(num_clusters, generator=generator, dtype=torch.float64)

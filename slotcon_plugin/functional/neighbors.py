@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .shapes import check_shapes
+from .checks import check_shapes
 
 
 def nearest(
