@@ -28,10 +28,11 @@ from .hooks.resume_hook import ResumeHook, StepSeedHook
 from .hooks.teacher_hook import TeacherHook
 from .hooks.unsupervised_seg_hook import UnsupervisedSegHook
 from .models.backbones import TorchvisionResNet
+from .models.grouping_loss import GroupingLoss
 from .models.head import PrototypeHead
-from .models.losses import GroupingLoss, SlotLoss
 from .models.mlp import PixelProjector, SlotPredictor
 from .models.prototypes import Prototypes
+from .models.slot_loss import SlotLoss
 from .models.slotcon import SlotCon
 from .optim.lars import SlotConLARS
 from .optim.schedulers import WarmupCosineLR

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.plain_model import plain_losses, random_geometry
 from slotcon_plugin import reference as plain
 from slotcon_plugin.errors import ConfigError
-from slotcon_plugin.functional.alignment import ViewGeometry, resample
-from slotcon_plugin.functional.chunks import pixel_rows
+from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.functional.kernels import pixel_rows, resample
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
 
@@ -341,12 +341,38 @@ def test_wrong_arguments_are_named():
         model(random_views(1), random_geometry(1), mode="train")
     with pytest.raises(ValueError, match=r"flips_b has shape \(2,\), expected b = 3"):
         model(random_views(3), random_geometry(2)._replace(boxes=torch.zeros(2, 3, 4)), mode="loss")
-    with pytest.raises(ValueError, match=r"group_loss_weight is 1.5, expected .* \[0, 1\]"):
-        config = tiny_config()
-        config["head"]["group_loss_weight"] = 1.5
+
+
+WRONG_ARGUMENTS = [
+    ("teacher_momentum", 1.5, r"a number in \[0, 1\]"),
+    ("teacher_momentum", "0.99", "a number in"),
+    ("head.group_loss_weight", 1.5, r"a number in \[0, 1\]"),
+    ("head.group_loss.student_temperature", 0, r"a number in \(0, inf\)"),
+    ("head.group_loss.teacher_temperature", "cold", r"a number in \(0, inf\)"),
+    ("head.group_loss.center_momentum", -0.1, r"a number in \[0, 1\]"),
+    ("head.slot_loss.temperature", math.nan, r"a number in \(0, inf\)"),
+    ("head.prototypes.num_prototypes", 1, "an integer of at least 2"),
+    ("head.prototypes.num_prototypes", "abc", "an integer of at least 2"),
+    ("head.prototypes.channels", 16.0, "an integer of at least 1"),
+    ("head.prototypes.temperature", math.inf, r"a number in \(0, inf\)"),
+    ("head.predictor.channels", 0, "an integer of at least 1"),
+    ("head.predictor.hidden_channels", "wide", "an integer of at least 1"),
+    ("neck.in_channels", -1, "an integer of at least 1"),
+    ("neck.hidden_channels", True, "an integer of at least 1"),
+    ("neck.out_channels", None, "an integer of at least 1"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "expected"), WRONG_ARGUMENTS)
+def test_parts_check_their_arguments(path, value, expected):
+    config = tiny_config()
+    *parents, name = path.split(".")
+    part = config
+    for parent in parents:
+        part = part[parent]
+    part[name] = value
+    with pytest.raises(ValueError, match=f"{name} is {value!r}, expected {expected}"):
         MODELS.build(config)
-    with pytest.raises(ValueError, match="num_prototypes is 1, expected at least 2"):
-        tiny_model(num_prototypes=1)
 
 
 def test_compiling_changes_no_name():

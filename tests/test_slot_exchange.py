@@ -6,8 +6,6 @@ batch; keys and the center are everyone's; gradients of weights are means over t
 
 import contextlib
 import copy
-import os
-from datetime import timedelta
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from tiny_model import gradients, random_views, tiny_model
 from torch import nn
 
 from benchmarks.plain_model import plain_losses
+from benchmarks.processes import run_processes
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional import collectives
 from slotcon_plugin.functional.alignment import ViewGeometry, align
@@ -25,41 +24,29 @@ from slotcon_plugin.functional.grouping import (
     prototype_scores,
     unit_directions,
 )
-from slotcon_plugin.models.losses import GroupingLoss, SlotLoss
+from slotcon_plugin.models.grouping_loss import GroupingLoss
 from slotcon_plugin.models.mlp import SlotPredictor
+from slotcon_plugin.models.slot_loss import SlotLoss
 
 PROCESSES = 2
 EXACT = dict(rtol=1e-9, atol=1e-11)
 
 
-def _worker(rank, folder):
-    """One of two real processes: does every job of this file, for a process starts slowly."""
-    torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group(
-        "gloo",
-        f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=PROCESSES,
-        timeout=timedelta(seconds=180),  # an exchange that the other process left out is an error
-    )
-    results = dict(
+def _worker(rank):
+    """Every job of this file, because a process starts slowly."""
+    return dict(
         exchanges=send_around(rank),
         all=losses_on_features(rank),
         none_on_0=losses_on_features(rank, zero_on=0),
         none_on_1=losses_on_features(rank, zero_on=1),
         wrapped=train_wrapped(rank),
     )
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def exchanged(tmp_path_factory):
-    """What each process got, by rank, for a job of `_worker`."""
-    folder = tmp_path_factory.mktemp("exchange")
-    torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=PROCESSES)
-    ranks = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
+def exchanged():
+    """The results of each process, by rank, of a job of `_worker`."""
+    ranks = run_processes(_worker, PROCESSES)
     return lambda job: [results[job] for results in ranks]
 
 

@@ -1,2 +1,1 @@
-"""The model and its parts. `slotcon.py` tells the algorithm; the other files hold what it is made
-of."""
+"""The model (`slotcon.py`) and its parts."""

@@ -9,8 +9,8 @@ _DEPTHS = (18, 34, 50, 101, 152)
 class TorchvisionResNet(nn.Module):
     """A ResNet without its classifier; `state_dict()` keys are torchvision's.
 
-    Convolutions start He-normal (fan out), the last batch-norm scale of every residual block at
-    zero, as SlotCon's do (METHOD, "The model").
+    Initialized as in the published code: convolutions He-normal (fan out), the last batch-norm
+    scale of every residual block zero.
 
     Args:
         depth: 18, 34, 50, 101 or 152.

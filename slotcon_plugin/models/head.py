@@ -3,15 +3,17 @@
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 
+from ..functional.checks import check_numbers
+
 
 class PrototypeHead(BaseModule):
-    """The student's prototypes and slot predictor, and the two losses that both views are held to.
+    """The student's prototypes and slot predictor, and the two losses.
 
     Args:
-        prototypes, group_loss, slot_loss, predictor: configs of the parts. `group_loss` learns the
-            number of prototypes from `prototypes`. A part of one's own takes and gives what
-            `Prototypes`, `GroupingLoss` and `SlotLoss` take and give.
-        group_loss_weight: λ_g in [0, 1]; the slot loss weighs 1 - λ_g.
+        prototypes, group_loss, slot_loss, predictor: configs of the parts. `group_loss` gets
+            `num_prototypes` from `prototypes`. Other classes must have the methods of `Prototypes`,
+            `GroupingLoss` and `SlotLoss`, with the same arguments and results.
+        group_loss_weight: λ_g in [0, 1]; the slot loss has the weight 1 - λ_g.
         init_cfg: MMEngine's initialization config.
     """
 
@@ -25,10 +27,7 @@ class PrototypeHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if not 0 <= group_loss_weight <= 1:
-            raise ValueError(
-                f"group_loss_weight is {group_loss_weight}, expected a weight in [0, 1]."
-            )
+        check_numbers("[0, 1]", group_loss_weight=group_loss_weight)
         self.prototypes = MODELS.build(prototypes)
         num_prototypes = len(self.prototypes.weight)
         self.group_loss = MODELS.build(group_loss, default_args=dict(num_prototypes=num_prototypes))

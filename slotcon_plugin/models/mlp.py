@@ -4,18 +4,19 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ..functional.checks import check_integers
 
-def _mlp(linear: Callable, norm: Callable, sizes: tuple[int, int, int]) -> nn.Sequential:
+
+def _mlp(linear: Callable, norm: Callable, inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Linear, batch norm, GELU, twice, and linear; weights truncated normal, std 0.02, biases 0."""
-    inside, hidden, outside = sizes
     layers = nn.Sequential(
-        linear(inside, hidden),
+        linear(inputs, hidden),
         norm(hidden),
         nn.GELU(),
         linear(hidden, hidden),
         norm(hidden),
         nn.GELU(),
-        linear(hidden, outside),
+        linear(hidden, outputs),
     )
     for layer in layers[::3]:
         nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -36,11 +37,11 @@ class PixelProjector(nn.Module):
         self, in_channels: int = 2048, hidden_channels: int = 4096, out_channels: int = 256
     ) -> None:
         super().__init__()
-        self.mlp = _mlp(
-            lambda i, o: nn.Conv2d(i, o, 1),
-            nn.BatchNorm2d,
-            (in_channels, hidden_channels, out_channels),
+        widths = dict(
+            in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels
         )
+        check_integers(1, **widths)
+        self.mlp = _mlp(lambda i, o: nn.Conv2d(i, o, 1), nn.BatchNorm2d, *widths.values())
 
     def forward(self, maps_bchw: tuple[Tensor, ...] | Tensor) -> Tensor:
         """Project the last of the backbone's feature maps. Returns (b, d, h, w), not normalized."""
@@ -57,7 +58,8 @@ class SlotPredictor(nn.Module):
 
     def __init__(self, channels: int = 256, hidden_channels: int = 4096) -> None:
         super().__init__()
-        self.mlp = _mlp(nn.Linear, nn.BatchNorm1d, (channels, hidden_channels, channels))
+        check_integers(1, channels=channels, hidden_channels=hidden_channels)
+        self.mlp = _mlp(nn.Linear, nn.BatchNorm1d, channels, hidden_channels, channels)
 
     def forward(self, slots_qd: Tensor) -> Tensor:
         """Predict the teacher's slots from the student's. (q, d) to (q, d)."""

@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from ..functional.checks import check_integers, check_numbers
 from ..functional.grouping import Grouping, active_slots, prototype_scores, unit_directions
 
 
 class Prototypes(nn.Module):
-    """K learnable directions in feature space, started from a standard normal.
+    """K learnable directions in feature space, initialized from a standard normal distribution.
 
     Args:
-        num_prototypes: K; 256 on COCO and COCO+, 2048 on ImageNet-1K.
+        num_prototypes: K, at least 2; 256 on COCO and COCO+, 2048 on ImageNet-1K.
         channels: d.
         temperature: τ of the attention that pools slots, the student's and the teacher's.
     """
@@ -19,8 +20,9 @@ class Prototypes(nn.Module):
         self, num_prototypes: int = 256, channels: int = 256, temperature: float = 0.07
     ) -> None:
         super().__init__()
-        if num_prototypes < 2:
-            raise ValueError(f"num_prototypes is {num_prototypes}, expected at least 2.")
+        check_integers(2, num_prototypes=num_prototypes)
+        check_integers(1, channels=channels)
+        check_numbers("(0, inf)", temperature=temperature)
         self.temperature = temperature
         self.weight = nn.Parameter(torch.randn(num_prototypes, channels))
 

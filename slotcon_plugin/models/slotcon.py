@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..functional import diagnostics
 from ..functional.alignment import Alignment, ViewGeometry, align
+from ..functional.checks import check_numbers
 from ..functional.collectives import any_process
-from ..functional.grouping import Grouping, pool_slots, slot_mask
+from ..functional.grouping import Grouping, slot_mask
 from ..functional.schedules import teacher_momentum
 from .teacher import Teacher
 
@@ -22,12 +23,15 @@ class SlotCon(BaseModel):
 
     Args:
         backbone, neck, head: configs of encoder, projector and prototype head.
-        teacher_momentum: momentum of the teacher at step 0.
+        teacher_momentum: momentum of the teacher at step 0, in [0, 1].
         compile: run encoder and projector, student's and teacher's, through torch.compile.
-        channels_last: keep the encoders' weights with channels innermost, as tensor cores like
-            them; their maps follow.
+        channels_last: store the encoders' weights with channels innermost, the layout that tensor
+            cores use; their feature maps then have it too.
         data_preprocessor: config of the device part of the data pipeline.
         init_cfg: MMEngine's initialization config.
+
+    Raises:
+        ConfigError: the backbone freezes some of its parameters.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class SlotCon(BaseModel):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        check_numbers("[0, 1]", teacher_momentum=teacher_momentum)
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head)
@@ -59,24 +64,25 @@ class SlotCon(BaseModel):
 
     @property
     def student(self) -> tuple:
-        """The parts that have a twin in the teacher: encoder, projector, prototypes."""
+        """The parts that the teacher has too: encoder, projector, prototypes."""
         return self.backbone, self.neck, self.head.prototypes
 
     @property
     def num_prototypes(self) -> int:
+        """K."""
         return len(self.head.prototypes.weight)
 
     def init_weights(self) -> None:
-        """Initialize the student, then start the teacher equal to it."""
+        """Initialize the student, then copy it to the teacher."""
         super().init_weights()
         self.teacher.start_equal(*self.student)
 
     def update_teacher(self, step: int, total_steps: int) -> float:
-        """Move the teacher; once per optimization step, before its first forward pass.
+        """Move the teacher, once per optimizer step, before its first forward pass.
 
         Args:
-            step: k, optimization steps taken so far.
-            total_steps: K, optimization steps of the whole training.
+            step: optimizer steps taken so far.
+            total_steps: optimizer steps of the whole training.
 
         Returns:
             The momentum that was used.
@@ -87,7 +93,7 @@ class SlotCon(BaseModel):
         return momentum
 
     def expect_teacher_moves(self) -> None:
-        """Take it that `update_teacher` is called when it is due; training asks for this."""
+        """Declare that `update_teacher` is called before each step, which training requires."""
         self.teacher_moves = True
 
     def forward(self, inputs, data_samples: ViewGeometry | None = None, mode: str = "tensor"):
@@ -96,9 +102,9 @@ class SlotCon(BaseModel):
         Args:
             inputs: for 'loss', the two views, (b, 3, h, w) each; else images (b, 3, h, w).
                 Normalized.
-            data_samples: for 'loss', where the two views lie; not used otherwise.
-            mode: 'loss' gives a dict of the two weighted losses and of diagnostics; 'tensor' the
-                teacher's last encoder map (b, c, h, w); 'predict' one BaseDataElement an image,
+            data_samples: for 'loss', the geometry of the two views; not used otherwise.
+            mode: 'loss' returns a dict of the two weighted losses and of diagnostics; 'tensor' the
+                teacher's last encoder map (b, c, h, w); 'predict' one BaseDataElement per image,
                 with the teacher's `scores` (k, h, w), `assignment` (h, w) and `slots` (k, d).
 
         Raises:
@@ -117,7 +123,10 @@ class SlotCon(BaseModel):
         return self.head.prototypes(self.neck(self.backbone(images)))
 
     def loss(self, views: list[Tensor], geometry: ViewGeometry) -> dict[str, Tensor]:
-        """One step of SlotCon, after the teacher moved."""
+        """The losses of one step of SlotCon, after the teacher was moved.
+
+        `slotcon_plugin.reference` computes the same in plain torch.
+        """
         self._check_teacher_moves()
         head, teacher = self.head, self.teacher
 
@@ -125,22 +134,22 @@ class SlotCon(BaseModel):
         student_views = [self.group(view) for view in views]
         teacher_views = [teacher(view) for view in views]
 
-        # 2. Inverse augmentation: pixel (i, j) of both views shows the same place.
-        # 3. Both views are grouped alike there.
+        # 2. Inverse augmentation: pixel (i, j) of both views then shows the same part of the image.
+        # 3. Grouping loss: both views are to be grouped alike there.
         student_scores = [view.scores for view in student_views]
         teacher_scores = [view.scores for view in teacher_views]
         loss_group = head.group_loss(
             student_scores, teacher_scores, _alignments(geometry, like=student_scores[0])
         )
 
-        # 4. The center follows.
+        # 4. The center moves, after it was used.
         if self.training:
             head.group_loss.move_center(teacher_scores)
 
-        # 5. A slot is recognized in the other view.
+        # 5. Slot loss: a slot is to be recognized in the other view.
         loss_slot = head.slot_loss(student_views, teacher_views, head.predictor)
 
-        # 6. Total: MMEngine adds up what has "loss" in its name.
+        # 6. Total: MMEngine sums the entries that have "loss" in their names.
         weight = head.group_loss_weight
         return dict(
             loss_group=weight * loss_group.sum(),
@@ -156,10 +165,10 @@ class SlotCon(BaseModel):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> list[BaseDataElement]:
-        """The teacher's grouping of whole images, one element an image; see `forward`."""
+        """The teacher's grouping of whole images, one element per image; see `forward`."""
         view = self.teacher(images)
         every_k = torch.arange(self.num_prototypes, device=images.device).expand(len(images), -1)
-        slots_bkd = pool_slots(view.features, view.scores, every_k, view.temperature)
+        slots_bkd = view.pool(every_k)
         return [
             BaseDataElement(scores=scores_khw, assignment=scores_khw.argmax(dim=0), slots=slots_kd)
             for scores_khw, slots_kd in zip(view.scores, slots_bkd, strict=True)
@@ -170,12 +179,12 @@ class SlotCon(BaseModel):
             raise RuntimeError(
                 "The teacher was not moved before the first step. Train with custom_hooks="
                 "[dict(type='TeacherHook')], or call update_teacher(step, total_steps) before "
-                "each step of a loop of your own."
+                "each step of your own training loop."
             )
 
     @torch.no_grad()
     def _diagnose(self, teacher_views: list[Grouping]) -> dict[str, Tensor]:
-        """What is logged beside the losses, of the teacher's views."""
+        """What is logged beside the losses, from the teacher's views."""
         active = [slot_mask(view.active, self.num_prototypes) for view in teacher_views]
         active_bk = torch.cat(active)
         used_k = any_process(active_bk.any(dim=0))
@@ -191,18 +200,18 @@ class SlotCon(BaseModel):
 
 
 def _alignments(geometry: ViewGeometry, like: Tensor) -> list[Alignment]:
-    """The two views' alignments, of maps like (b, k, h, w)."""
-    boxes_vb4 = geometry.boxes.to(like.dtype)
-    places = zip(boxes_vb4, geometry.flips, strict=True)
-    return [align(*place, *like.shape[2:]) for place in places]
+    """The two views' alignments, for maps like (b, k, h, w)."""
+    views = zip(geometry.boxes.to(like.dtype), geometry.flips, strict=True)
+    return [align(boxes_b4, flips_b, *like.shape[2:]) for boxes_b4, flips_b in views]
 
 
 def _check_nothing_is_frozen(backbone: nn.Module, name: str) -> None:
     """mmdet's and mmseg's ResNets can freeze stages and batch-norm statistics."""
+    norm_eval = getattr(backbone, "norm_eval", False)
     frozen_stages = getattr(backbone, "frozen_stages", -1)
-    if getattr(backbone, "norm_eval", False) or frozen_stages >= 0:
+    if norm_eval or frozen_stages >= 0:
         raise ConfigError(
-            f"The backbone {name} has norm_eval={getattr(backbone, 'norm_eval', False)} and "
-            f"frozen_stages={frozen_stages}, which freeze part of it; pretraining trains all of "
-            "it: set norm_eval=False, frozen_stages=-1."
+            f"The backbone {name} has norm_eval={norm_eval} and frozen_stages={frozen_stages}, "
+            "which freeze part of it; pretraining trains all of it: set norm_eval=False, "
+            "frozen_stages=-1."
         )

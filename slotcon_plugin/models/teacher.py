@@ -1,4 +1,4 @@
-"""The teacher: a slowly moving copy of the student that is never trained."""
+"""The teacher: a moving average of the student that is never trained."""
 
 import copy
 
@@ -29,19 +29,19 @@ class Teacher(nn.Module):
         return self.prototypes(self.neck(self.backbone(images_b3hw)))
 
     def start_equal(self, *student: nn.Module) -> None:
-        """Take over the student's weights and buffers, once, after the student was initialized."""
-        for mine, theirs in zip(self.children(), student, strict=True):
-            mine.load_state_dict(theirs.state_dict())
+        """Copy the student's weights and buffers, once, after the student was initialized."""
+        for own, students in zip(self.children(), student, strict=True):
+            own.load_state_dict(students.state_dict())
 
     def follow(self, *student: nn.Module, momentum: float) -> None:
-        """Move every parameter: `θ_t ← m θ_t + (1 − m) θ_s`. Buffers stay.
+        """Move every parameter: `θ_t ← m θ_t + (1 − m) θ_s`. Buffers do not change.
 
         Args:
             student: backbone, neck and prototypes, in this order.
             momentum: m in [0, 1]; 0.99 keeps 99 % of the teacher.
         """
-        theirs = [p for part in student for p in part.parameters()]
-        follow(list(self.parameters()), theirs, momentum)
+        students = [p for part in student for p in part.parameters()]
+        follow(list(self.parameters()), students, momentum)
 
 
 @torch.no_grad()

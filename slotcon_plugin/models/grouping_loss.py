@@ -1,0 +1,90 @@
+"""The grouping loss as a module: it holds the center and the temperatures."""
+
+import torch
+from torch import Tensor, nn
+
+from ..functional import diagnostics
+from ..functional.alignment import Alignment
+from ..functional.checks import check_integers, check_numbers
+from ..functional.collectives import mean_over_processes
+from ..functional.losses import DIRECTIONS, grouping_loss, moved_center
+
+
+class GroupingLoss(nn.Module):
+    """Both views of an image are to be grouped alike (section 3.1 of the paper).
+
+    Args:
+        num_prototypes: k, at least 2.
+        student_temperature, teacher_temperature: softmax temperatures of the two assignments,
+            positive.
+        center_momentum: the share of the center that a step keeps, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        num_prototypes: int,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.07,
+        center_momentum: float = 0.9,
+    ) -> None:
+        super().__init__()
+        check_integers(2, num_prototypes=num_prototypes)
+        check_numbers(
+            "(0, inf)",
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+        )
+        check_numbers("[0, 1]", center_momentum=center_momentum)
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.center_momentum = center_momentum
+        self.register_buffer("center", torch.zeros(1, num_prototypes))
+
+    def forward(
+        self,
+        student_scores: list[Tensor],
+        teacher_scores: list[Tensor],
+        alignments: list[Alignment],
+    ) -> Tensor:
+        """Compare the two views on their common region.
+
+        Args:
+            student_scores, teacher_scores: unaligned scores of the two views, (b, k, h, w) each.
+            alignments: of the two views, p = h · w.
+
+        Returns:
+            (2,): a loss per direction.
+        """
+        temperatures = self.student_temperature, self.teacher_temperature
+        losses = [
+            grouping_loss(
+                student_scores[s],
+                teacher_scores[t],
+                alignments[s],
+                alignments[t],
+                self.center,
+                *temperatures,
+            )
+            for s, t in DIRECTIONS
+        ]
+        return torch.stack(losses)
+
+    @torch.no_grad()
+    def move_center(self, teacher_scores: list[Tensor]) -> None:
+        """Move the center towards the mean of *unaligned* scores, (b, k, h, w) of each view.
+
+        The mean is over views, images, pixels and processes.
+        """
+        means_vk = torch.stack([scores_bkhw.mean(dim=(0, 2, 3)) for scores_bkhw in teacher_scores])
+        mean_1k = mean_over_processes(means_vk.mean(dim=0, keepdim=True))
+        self.center.copy_(moved_center(self.center, mean_1k, self.center_momentum))
+
+    @torch.no_grad()
+    def diagnose(self, teacher_scores: list[Tensor]) -> dict[str, Tensor]:
+        """Diagnostics of the teacher's *unaligned* scores, (b, k, h, w) of each view."""
+        entropies = [
+            diagnostics.assignment_entropy(scores_bkhw, self.teacher_temperature)
+            for scores_bkhw in teacher_scores
+        ]
+        entropy = torch.stack(entropies).mean()
+        return dict(assignment_entropy=entropy, center_norm=self.center.norm())
