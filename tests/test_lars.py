@@ -165,7 +165,13 @@ def test_resuming_from_the_state_dict_changes_nothing():
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("value", [-1, "abc", float("nan")])
 @pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay", "trust_coefficient"])
-def test_a_negative_value_is_refused_by_name(name):
-    with pytest.raises(ValueError, match=f"{name} is -1, expected 0 or more"):
-        SlotConLARS([nn.Parameter(torch.ones(1))], **{"lr": 1.0, name: -1})
+def test_a_wrong_value_is_named(name, value):
+    p = nn.Parameter(torch.ones(1))
+    with pytest.raises(ValueError, match=f"{name} is {value!r}, expected a number in"):
+        SlotConLARS([p], **{"lr": 1.0, name: value})
+    with pytest.raises(ValueError, match=f"{name} is {value!r}, expected a number in"):
+        SlotConLARS([{"params": [p], name: value}], lr=1.0)
+    with pytest.raises(ValueError, match=r"momentum is 1.1, expected a number in \[0, 1\]"):
+        SlotConLARS([p], lr=1.0, momentum=1.1)

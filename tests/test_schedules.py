@@ -129,10 +129,25 @@ def test_lengths_are_epochs_unless_the_config_says_otherwise():
     )
 
 
-@pytest.mark.parametrize("warmup", [31, -1])
-def test_a_warm_up_longer_than_the_training_is_refused(warmup):
-    with pytest.raises(ValueError, match=f"warmup is {warmup}, expected a length between 0 and"):
-        run(optimizer_of(), 1, warmup=warmup, end=30, by_epoch=False)
-    with pytest.raises(ValueError, match=f"warmup is {warmup * 6}, expected .* end, 180"):
-        config = dict(by_epoch=True, convert_to_iter_based=True)
-        run(optimizer_of(), 1, warmup=warmup, end=30, **config)
+def test_a_warm_up_longer_than_the_training_is_refused():
+    with pytest.raises(ValueError, match=r"warmup is 31, expected at most .* 30: shorten"):
+        run(optimizer_of(), 1, warmup=31, end=30, by_epoch=False)
+    with pytest.raises(ValueError, match=r"warmup is 186, expected at most .* 180: shorten"):
+        run(optimizer_of(), 1, warmup=31, end=30, by_epoch=True, convert_to_iter_based=True)
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("warmup", -1),
+        ("warmup", "long"),
+        ("final", -1e-6),
+        ("start_divisor", 0),
+        ("end", "never"),
+    ],
+)
+def test_arguments_of_the_schedule_are_checked(name, value, by_epoch):
+    options = dict(warmup=1, end=30, by_epoch=by_epoch, convert_to_iter_based=by_epoch)
+    with pytest.raises(ValueError, match=f"{name} is {value!r}, expected a number in"):
+        run(optimizer_of(), 1, **options | {name: value})

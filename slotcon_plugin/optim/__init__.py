@@ -1,1 +1,1 @@
-"""LARS as SlotCon uses it, and its learning-rate schedule."""
+"""The optimizer, LARS as SlotCon uses it, and the learning-rate schedule."""

@@ -1,8 +1,10 @@
-"""LARS as SlotCon uses it. mmpretrain's, timm's and lightly's are other updates: hence the name."""
+"""LARS as SlotCon uses it. The LARS of mmpretrain, timm and lightly compute other updates."""
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from ..functional.checks import check_numbers
 
 
 class SlotConLARS(Optimizer):
@@ -10,18 +12,15 @@ class SlotConLARS(Optimizer):
 
     For a tensor with two or more axes: `d = g + wd · p`, then `d ← d · trust · |p| / |d|` (factor 1
     where a norm is 0). One-dimensional tensors (biases, norm layers): `d = g`. Then `μ ← momentum ·
-    μ + d` and `p ← p − lr · μ`: the learning rate stands outside the momentum. Prototypes are
-    treated like any matrix.
+    μ + d` and `p ← p − lr · μ`: the momentum buffer does not contain the learning rate. Prototypes
+    are treated like any matrix.
 
     Args:
         params: parameters or parameter groups.
-        lr: learning rate.
-        momentum: share of the buffer that a step keeps.
-        weight_decay: wd.
-        trust_coefficient: size of a step relative to the tensor's norm.
-
-    Raises:
-        ValueError: a negative value.
+        lr: learning rate, at least 0.
+        momentum: share of the buffer that a step keeps, in [0, 1].
+        weight_decay: wd, at least 0.
+        trust_coefficient: size of a step relative to the tensor's norm, at least 0.
     """
 
     def __init__(
@@ -32,20 +31,17 @@ class SlotConLARS(Optimizer):
         weight_decay: float = 1e-5,
         trust_coefficient: float = 0.001,
     ) -> None:
-        defaults = dict(
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            trust_coefficient=trust_coefficient,
-        )
-        for name, value in defaults.items():
-            if value < 0:
-                raise ValueError(f"SlotConLARS: {name} is {value}, expected 0 or more.")
+        defaults = dict(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        defaults["trust_coefficient"] = trust_coefficient
         super().__init__(params, defaults)
+        for group in self.param_groups:  # a group may have values of its own
+            check_numbers("[0, 1]", momentum=group["momentum"])
+            others = ("lr", "weight_decay", "trust_coefficient")
+            check_numbers("[0, inf)", **{name: group[name] for name in others})
 
     @torch.no_grad()
     def step(self, closure=None):
-        """Take one step; parameters without a gradient stay as they are."""
+        """Take one step; parameters without a gradient do not change."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -71,7 +67,7 @@ class SlotConLARS(Optimizer):
 
 
 def _adapted(params: list[Tensor], group: dict) -> list[Tensor]:
-    """Decayed gradients, each scaled to `trust · |p|`; the gradients themselves stay untouched."""
+    """Decayed gradients, each scaled to `trust · |p|`; the gradients themselves do not change."""
     decayed = torch._foreach_add([p.grad for p in params], params, alpha=group["weight_decay"])
     param_norms = torch.stack(torch._foreach_norm(params))
     norms = torch.stack(torch._foreach_norm(decayed))

@@ -1,7 +1,8 @@
-"""The learning-rate schedule as MMEngine sees it; the formula is in `functional.schedules`."""
+"""The learning-rate schedule for MMEngine; the formula is in `functional.schedules`."""
 
 from mmengine.optim.scheduler.param_scheduler import INF, _ParamScheduler
 
+from ..functional.checks import check_numbers
 from ..functional.schedules import learning_rate
 
 
@@ -10,20 +11,19 @@ class WarmupCosineLR(_ParamScheduler):
 
     In a config, in epochs: `dict(type='WarmupCosineLR', warmup=5, by_epoch=True,
     convert_to_iter_based=True)`; in iterations: `dict(type='WarmupCosineLR', warmup=1000,
-    by_epoch=False)`. The peak is the optimizer's `lr`; the end is the training's unless `end` is
-    given.
+    by_epoch=False)`. The peak is the optimizer's `lr`.
 
     Args:
         optimizer: optimizer or optimizer wrapper.
         warmup: length of the warm-up, in iterations (in epochs where the config says so).
-        final: learning rate at the end.
-        start_divisor: the first step has peak / start_divisor.
-        end: last step of the schedule, exclusive.
+        final: learning rate at the end, at least 0.
+        start_divisor: the first step has peak / start_divisor, positive.
+        end: last step of the schedule, exclusive; by default the training's.
         last_step, by_epoch, verbose: as in MMEngine's schedulers. `by_epoch` has MMEngine's
-            default too, because its runner counts the `end` that it fills in by the same default.
+            default, because its runner sets a missing `end` according to that default.
 
     Raises:
-        ValueError: the warm-up is longer than the training.
+        ValueError: an argument is out of its range, such as a warm-up longer than the training.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class WarmupCosineLR(_ParamScheduler):
         by_epoch: bool = True,
         verbose: bool = False,
     ) -> None:
-        if not 0 <= warmup <= end:
+        check_numbers("[0, inf)", warmup=warmup, final=final)
+        check_numbers("(0, inf)", start_divisor=start_divisor, end=end)
+        if warmup > end:
             raise ValueError(
-                f"warmup is {warmup}, expected a length between 0 and the schedule's end, {end}: "
+                f"warmup is {warmup}, expected at most the length of the schedule, {end}: "
                 "shorten param_scheduler.warmup or lengthen train_cfg.max_epochs."
             )
-        self.warmup = warmup
-        self.final = final
-        self.start_divisor = start_divisor
+        self.warmup, self.final, self.start_divisor = warmup, final, start_divisor
         super().__init__(
             optimizer, "lr", end=end, last_step=last_step, by_epoch=by_epoch, verbose=verbose
         )
@@ -54,13 +54,11 @@ class WarmupCosineLR(_ParamScheduler):
         cls, *args, warmup: int, epoch_length: int, end: int = INF, by_epoch=True, **options
     ):
         """Build the per-iteration schedule from lengths in epochs."""
+        check_numbers("[0, inf)", warmup=warmup, end=end)
         end = end if end == INF else end * epoch_length
         return cls(*args, warmup=warmup * epoch_length, end=end, by_epoch=False, **options)
 
     def _get_value(self) -> list[float]:
-        return [
-            learning_rate(
-                self.last_step, self.end, self.warmup, peak, self.final, self.start_divisor
-            )
-            for peak in self.base_values
-        ]
+        schedule = self.end, self.warmup
+        options = self.final, self.start_divisor
+        return [learning_rate(self.last_step, *schedule, lr, *options) for lr in self.base_values]
