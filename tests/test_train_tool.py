@@ -1,23 +1,20 @@
-"""tools/train.py: what it prints, what it adjusts, what it says to mistakes."""
+"""`apis.train` on the demo config, and the command line of tools/train.py."""
 
-import importlib.util
 import itertools
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
-from tiny_training import write_images
+from tiny_training import finish, start_training, write_images
 
 from benchmarks.processes import CONFIGS, DEMO, ROOT
 from benchmarks.small_benchmark import pretraining_options
-from slotcon_plugin.errors import ConfigError
-from slotcon_plugin.runtime import launch
-from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.apis import train as train_module
+from slotcon_plugin.runtime.run_command import run_command
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 runs = itertools.count()
@@ -34,30 +31,25 @@ class Planted:
 
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("train_tool", ROOT / "tools" / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
 @pytest.fixture
-def train(tool, images, tmp_path, monkeypatch, capsys):
-    """Runs the tool on the tiny demo config in this process, on the CPU: status, output, errors."""
+def train(images, tmp_path, monkeypatch, capsys):
+    """Trains with the small demo config in this process, on the CPU: status, output, errors."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     schemes = dict(CheckpointLoader._schemes)
 
-    def run(*arguments, options=(), config=DEMO):
-        shrunk = [*pretraining_options(images, tmp_path / "work"), *options]
+    def run(cfg_options=(), config=DEMO, launcher="none", **options):
+        small = [*pretraining_options(images, tmp_path / "work"), *cfg_options]
         # MMEngine reuses a logger of the same name and second, with the last test's closed output.
-        shrunk.append(f"+experiment_name=run{next(runs)}")
-        status = tool.main([str(config), *arguments, "--cfg-options", *shrunk])
+        small.append(f"+experiment_name=run{next(runs)}")
+        status = run_command(
+            lambda: train_module.train(config, cfg_options=small, launcher=launcher, **options),
+            launcher,
+        )
         output = capsys.readouterr()
         return status, output.out, output.err
 
@@ -65,21 +57,51 @@ def train(tool, images, tmp_path, monkeypatch, capsys):
     CheckpointLoader._schemes = schemes
 
 
-def test_help_teaches_without_loading_torch():
-    began = time.monotonic()
+@pytest.mark.parametrize("name", ["train", "test", "demo", "draw_groups"])
+def test_help_does_not_load_torch(name):
     shown = subprocess.run(
-        [sys.executable, "-X", "importtime", ROOT / "tools" / "train.py", "--help"],
+        [sys.executable, "-X", "importtime", ROOT / "tools" / f"{name}.py", "--help"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "| torch" not in shown.stderr, f"{time.monotonic() - began:.1f} s"
-    for word in ("examples:", "--resume", "--amp", "--cfg-options", "dist_train.sh", "COCO_ROOT"):
-        assert word in shown.stdout
+    assert "| torch" not in shown.stderr
+    if name == "train":
+        for word in ("examples:", "--resume", "--amp", "--cfg-options", "dist_train.sh"):
+            assert word in shown.stdout
 
 
-def test_a_dry_run_says_what_would_happen_and_writes_nothing(train, tmp_path):
-    status, out, _ = train("--dry-run", options=["optim_wrapper.optimizer.lr=0.8"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train.py", DEMO, "--seed", "-1"), "argument --seed: '-1', expected a whole number"),
+        (("train.py", DEMO, "--seed", "one"), "argument --seed: 'one', expected a whole number"),
+        (("demo.py", "--steps", "0"), "argument --steps: '0', expected a whole number from 1 on"),
+        (("demo.py", "--seed", "-1"), "argument --seed: '-1', expected a whole number from 0 on"),
+        (
+            ("draw_groups.py", DEMO, "none.pth", "--out", "none.png", "--count", "0"),
+            "argument --count: '0', expected a whole number from 1 on",
+        ),
+    ],
+)
+def test_numbers_of_a_command_line_are_checked(arguments, message):
+    tool, *words = arguments
+    command = [sys.executable, ROOT / "tools" / tool, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_cfg_options_may_be_given_twice(images, tmp_path):
+    small = pretraining_options(images, tmp_path / "work")
+    words = ["--cfg-options", *small, "--cfg-options", "train_cfg.max_epochs=3"]
+    output = finish(start_training(DEMO, "--dry-run", "--local_rank=0", *words))
+    assert "3 epochs of 3 iterations" in output
+    assert "8 prototypes" in output
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(train, tmp_path):
+    status, out, _ = train(["optim_wrapper.optimizer.lr=0.8"], dry_run=True)
     assert status == 0
     for words in (
         "12\n",
@@ -94,8 +116,8 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(train, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_training_leaves_checkpoints_and_logs(train, tmp_path):
-    status, out, _ = train("--amp", "bf16", "--seed", "3")
+def test_training_writes_checkpoints_and_logs(train, tmp_path):
+    status, out, _ = train(amp="bf16", seed=3)
     assert status == 0
     assert "precision: bfloat16 mixed" in out
     saved = load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")
@@ -112,23 +134,29 @@ def test_training_leaves_checkpoints_and_logs(train, tmp_path):
         assert f"{word}: " in log
 
 
-def test_resume_says_from_where_and_needs_no_checkpoint(train, tmp_path):
-    status, out, _ = train("--resume")
+def test_resume_without_a_good_checkpoint(train, tmp_path):
+    status, out, _ = train(resume="auto")
     assert status == 0
-    assert "nothing to resume from" in out
+    assert "a new training starts" in out
     (tmp_path / "work" / "epoch_2.pth").write_bytes(b"")
-    status, out, _ = train("--resume", "--dry-run")
+    status, out, _ = train(resume="auto", dry_run=True)
     assert status == 0
-    assert "Passing over epoch_2.pth" in out
+    assert "epoch_2.pth is skipped" in out
     assert "epoch_1.pth, after epoch 1, iteration 3" in out
+    (tmp_path / "work" / "epoch_1.pth").write_bytes(b"")
+    status, out, err = train(resume="auto")
+    assert status == 1
+    assert "epoch_1.pth is empty" in out  # the reason of each, before the message that none is good
+    assert "None of the checkpoints" in err
 
 
-def test_resume_keeps_the_seed_of_the_run(train, tmp_path, tool):
-    train("--seed", "7", options=["train_cfg.max_epochs=1"])
-    args = tool.parse_args([str(DEMO), "--resume", str(tmp_path / "work" / "epoch_1.pth")])
-    cfg = read_config(DEMO)
-    tool.settle_start(cfg, args, lambda line: None)
-    assert cfg.randomness.seed == 7
+def test_resume_keeps_the_seed_of_the_run(train, tmp_path):
+    train(["train_cfg.max_epochs=1"], seed=7)
+    train(resume=str(tmp_path / "work" / "epoch_1.pth"), cfg_options=["train_cfg.max_epochs=1"])
+    assert load_checkpoint_safely(tmp_path / "work" / "epoch_1.pth")["meta"]["seed"] == 7
+    logs = list((tmp_path / "work").rglob("*.log"))
+    assert len(logs) == 2
+    assert all("    seed: 7\n" in log.read_text() for log in logs)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +174,7 @@ def test_a_resume_under_another_schedule_is_refused(train, tmp_path, changed, wo
     train()
     (tmp_path / "work" / "epoch_2.pth").unlink()
     before = sorted((tmp_path / "work").glob("*.pth"))
-    status, out, err = train("--resume", options=[changed])
+    status, out, err = train([changed], resume="auto")
     assert status == 1
     assert "epoch_1.pth was trained under another schedule" in err
     assert all(word in err for word in words)
@@ -157,33 +185,34 @@ def test_a_resume_under_another_schedule_is_refused(train, tmp_path, changed, wo
 def test_resume_in_a_config_is_safe_too(train, tmp_path):
     train()
     (tmp_path / "work" / "epoch_2.pth").write_bytes(b"")
-    status, out, _ = train(options=["resume=True"])
+    status, out, _ = train(["resume=True"])
     assert status == 0
-    assert "Passing over epoch_2.pth" in out
+    assert "epoch_2.pth is skipped" in out
     assert "resuming from" in out
     assert load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")["meta"]["iter"] == 6
 
 
 def test_a_resume_may_change_the_precision(train, tmp_path):
-    """bfloat16 on a GPU saves an empty loss scale, which float16 cannot take over."""
-    train("--amp", "bf16")
+    """bfloat16 on a GPU saves an empty loss scale, which float16 cannot load."""
+    train(amp="bf16")
     path = tmp_path / "work" / "epoch_1.pth"
     saved = load_checkpoint_safely(path)
     saved["optimizer"]["loss_scaler"] = {}
     torch.save(saved, path)
     (tmp_path / "work" / "epoch_2.pth").unlink()
-    assert train("--resume", "--amp", "off")[0] == 0
+    assert train(resume="auto", amp="off")[0] == 0
 
 
-def test_planted_code_is_not_run(train, tmp_path):
+def test_code_in_a_checkpoint_is_not_run(train, tmp_path):
     trace = tmp_path / "was_run"
-    torch.save({"state_dict": {}, "surprise": Planted(trace)}, tmp_path / "planted.pth")
-    for arguments, options in (
-        (["--resume", str(tmp_path / "planted.pth")], []),
-        ([], [f"load_from={tmp_path / 'planted.pth'}"]),
-        ([], [f"+model.init_cfg={{'type':'Pretrained','checkpoint':'{tmp_path}/planted.pth'}}"]),
+    planted = str(tmp_path / "planted.pth")
+    torch.save({"state_dict": {}, "surprise": Planted(trace)}, planted)
+    for resume, cfg_options in (
+        (planted, []),
+        (None, [f"load_from={planted}"]),
+        (None, [f"+model.init_cfg={{'type':'Pretrained','checkpoint':'{planted}'}}"]),
     ):
-        status, out, err = train(*arguments, options=options)
+        status, out, err = train(cfg_options, resume=resume)
         assert status == 1
         assert "refused" in err
         assert "Traceback" not in out + err
@@ -191,47 +220,54 @@ def test_planted_code_is_not_run(train, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "message"),
+    ("options", "cfg_options", "message"),
     [
-        ([], ["train_cfg.max_epoch=3"], "train_cfg has no `max_epoch`. Did you mean max_epochs?"),
-        ([], ["custom_hooks.9.patience=3"], "custom_hooks is a list of 6"),
-        ([], ["seed"], "expected KEY=VALUE"),
-        ([], ["model.type=SlotCom"], "model type='SlotCom', which is not registered."),
-        ([], ["model.type=SlotCom"], "Did you mean SlotCon?"),
-        ([], ["model.backbone.type=mmnone.ResNet"], "Is mmnone installed?"),
-        ([], ["custom_hooks.0.type=LossGardHook"], "Did you mean LossGuardHook?"),
-        ([], ["optim_wrapper.optimizer.type=LARSS"], "which is not registered"),
-        ([], ["+model.neck.depth=3"], "unexpected keyword argument 'depth'"),
-        ([], ["model.head.group_loss_weight=2"], "group_loss_weight is 2, expected a weight in"),
-        ([], ["+train_dataloader.dataset.preset=cocoo"], "cocoo"),
-        ([], ["param_scheduler.warmup=3"], "shorten param_scheduler.warmup or lengthen train_cfg"),
-        ([], ["resume=True", "load_from=absent.pth"], "There is no checkpoint absent.pth"),
-        ([], ["train_dataloader.dataset.source=/no/where"], "/no/where does not exist"),
-        ([], ["train_dataloader.batch_size=13"], "12 images, fewer than one batch of 13"),
-        (["--amp", "fp16"], [], "--amp fp16 needs a GPU"),
-        (["--resume", "absent.pth"], [], "There is no checkpoint absent.pth"),
-        (["--launcher", "mpi"], [], "OMPI_COMM_WORLD_RANK"),
+        ({}, ["train_cfg.max_epoch=3"], "train_cfg has no `max_epoch`. Did you mean max_epochs?"),
+        ({}, ["log_processor.custom_cfg.9.window_size=3"], "custom_cfg is a list of 2"),
+        ({}, ["seed"], "expected KEY=VALUE"),
+        ({}, ["model.type=SlotCom"], "model type='SlotCom', which is not registered."),
+        ({}, ["model.type=SlotCom"], "Did you mean SlotCon?"),
+        ({}, ["model.backbone.type=mmnone.ResNet"], "Is mmnone installed?"),
+        ({}, ["default_hooks.logger.type=LogerHook"], "Did you mean LoggerHook?"),
+        ({}, ["optim_wrapper.optimizer.type=LARSS"], "which is not registered"),
+        ({}, ["+model.neck.depth=3"], "unexpected keyword argument 'depth'"),
+        ({}, ["optim_wrapper.optimizer.lr=-1"], "optim_wrapper.optimizer.lr is -1"),
+        ({}, ["model=None"], "cannot be trained: it has no model"),
+        ({}, ["+train_dataloader.dataset.preset=cocoo"], "cocoo"),
+        ({}, ["param_scheduler.warmup=3"], "shorten param_scheduler.warmup or lengthen train_cfg"),
+        ({}, ["resume=True", "load_from=absent.pth"], "There is no checkpoint absent.pth"),
+        ({}, ["train_dataloader.dataset.source=/no/where"], "/no/where does not exist"),
+        ({}, ["train_dataloader.batch_size=13"], "12 images, fewer than one batch of 13"),
+        ({"seed": -1}, [], "randomness.seed is -1, expected a whole number from 0"),
+        ({"amp": "fp16"}, [], "--amp fp16 needs a GPU"),
+        ({"resume": "absent.pth"}, [], "There is no checkpoint absent.pth"),
+        ({"launcher": "mpi"}, [], "OMPI_COMM_WORLD_RANK"),
     ],
 )
-def test_a_mistake_gets_one_message(train, arguments, options, message):
-    status, out, err = train(*arguments, options=options)
+def test_a_mistake_gets_one_message(train, options, cfg_options, message):
+    status, out, err = train(cfg_options, **options)
     assert status == 1
     assert message in err
     assert err.count("error: ") == 1
     assert "Traceback" not in out + err
 
 
-def test_of_many_processes_one_tells(train, monkeypatch):
+def test_a_value_is_checked_in_a_dry_run_too(train):
+    status, out, err = train(["model.head.prototypes.num_prototypes=abc"], dry_run=True)
+    assert (status, out) == (1, "")
+    assert "num_prototypes is 'abc', expected a whole number from 1 on" in err
+
+
+def test_only_the_first_process_reports_a_common_error(train, monkeypatch):
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    told = train("--launcher", "pytorch", options=["train_cfg.max_epoch=3"])
-    assert told == (1, "", "")
+    assert train(["train_cfg.max_epoch=3"], launcher="pytorch") == (1, "", "")
     monkeypatch.setenv("RANK", "0")
-    _, _, err = train("--launcher", "pytorch", options=["train_cfg.max_epoch=3"])
+    _, _, err = train(["train_cfg.max_epoch=3"], launcher="pytorch")
     assert err.count("error: ") == 1
 
 
-def test_a_config_that_is_not_there_or_broken(train, tmp_path):
+def test_a_missing_or_broken_config_is_reported(train, tmp_path):
     status, _, err = train(config=CONFIGS / "slotcon_r50_coko.py")
     assert status == 1
     assert "Did you mean slotcon_r50_coco.py?" in err
@@ -241,113 +277,27 @@ def test_a_config_that_is_not_there_or_broken(train, tmp_path):
     assert "cannot be read: SyntaxError" in err
 
 
-def test_options_are_read_as_python():
-    cfg = read_config(
-        DEMO,
-        [
-            "train_dataloader.dataset.views.scale=(0.3, 1)",
-            "train_dataloader.dataset.source=/a folder/with, commas",
-            "model.compile=true",
-            "work_dir=None",
-            "optim_wrapper.optimizer.lr=1e-3",
-            "custom_hooks.0.patience=9",
-            "+model.head.init_cfg={'type': 'Constant'}",
-        ],
-    )
-    assert cfg.train_dataloader.dataset.views.scale == (0.3, 1)
-    assert cfg.train_dataloader.dataset.source == "/a folder/with, commas"
-    assert cfg.model.compile is True
-    assert cfg.work_dir is None
-    assert cfg.optim_wrapper.optimizer.lr == 1e-3
-    assert cfg.custom_hooks[0].patience == 9
-    assert cfg.model.head.init_cfg.type == "Constant"
+def test_the_options_are_written_into_the_config(train, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
 
+    def stop(cfg):
+        seen.append(cfg)
+        raise Stop
 
-def test_the_learning_rate_follows_the_global_batch():
-    """METHOD: 1.0 x batch / 256, accumulated iterations included."""
-    for world_size, batch, accumulation, lr in ((8, 64, 1, 2.0), (1, 64, 1, 0.25), (4, 64, 2, 2.0)):
-        cfg = read_config(
-            CONFIGS / "slotcon_r50_coco.py",
-            [
-                f"train_dataloader.batch_size={batch}",
-                f"+optim_wrapper.accumulative_counts={accumulation}",
-            ],
-        )
-        said = launch.fit_learning_rate(cfg, world_size)
-        assert cfg.optim_wrapper.optimizer.lr == lr
-        assert f"peak learning rate {lr:g} = 2 x global batch" in said[0]
-        again = launch.fit_learning_rate(cfg, world_size)  # as when the dumped config is used
-        assert cfg.optim_wrapper.optimizer.lr == lr
-        assert "as configured" in again[0]
-
-
-def test_the_learning_rate_can_be_left_alone():
-    cfg = read_config(CONFIGS / "slotcon_r50_coco.py")
-    launch.fit_learning_rate(cfg, 1, scale=False)
-    assert cfg.optim_wrapper.optimizer.lr == 2.0
-    cfg.auto_scale_lr = None
-    with pytest.raises(ConfigError, match="base_batch_size"):
-        launch.fit_learning_rate(cfg, 1, scale=True)
-
-
-@pytest.mark.parametrize(
-    ("cuda", "precision", "kind"),
-    [
-        (True, None, dict(type="AmpOptimWrapper", dtype="float16", loss_scale="dynamic")),
-        (True, "fp16", dict(type="AmpOptimWrapper", dtype="float16", loss_scale="dynamic")),
-        (
-            True,
-            "bf16",
-            dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale={"enabled": False}),
-        ),
-        (True, "off", dict(type="OptimWrapper")),
-        (False, None, dict(type="OptimWrapper")),
-        (False, "bf16", dict(type="CpuAmpOptimWrapper")),
-        (False, "off", dict(type="OptimWrapper")),
-    ],
-)
-def test_the_precision_fits_the_machine(monkeypatch, cuda, precision, kind):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    cfg = read_config(CONFIGS / "slotcon_r50_coco.py")
-    launch.fit_precision(cfg, precision)
-    wrapper = dict(cfg.optim_wrapper)
-    wrapper.pop("optimizer")
-    assert wrapper == kind
-
-
-def test_batch_norm_is_synchronized_on_several_gpus_only(monkeypatch):
-    for name, value in (("RANK", "1"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    cfg = read_config(CONFIGS / "slotcon_r50_coco.py")
-    launch.fit_to_processes(cfg, "none")
-    assert "sync_bn" not in cfg
-    launch.fit_to_processes(cfg, "pytorch")
-    assert cfg.sync_bn == "torch"
-    assert "model_wrapper_cfg" not in cfg
-    assert launch.processes("pytorch") == (1, 8)
-
-
-def test_training_does_without_tensorboard(monkeypatch):
-    monkeypatch.setattr(launch, "find_spec", lambda name: None)
-    cfg = read_config(DEMO)
-    assert "not installed" in launch.fit_loggers(cfg)[0]
-    assert [backend.type for backend in cfg.visualizer.vis_backends] == ["LocalVisBackend"]
-
-
-def test_the_compile_option_reaches_the_model(tool, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    args = tool.parse_args([str(DEMO), "--compile", "--work-dir", "elsewhere", "--deterministic"])
+    seen = []
+    monkeypatch.setattr(train_module.Runner, "from_cfg", stop)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    cfg = tool.settle_config(args, lambda line: None)
+    with pytest.raises(Stop):
+        train(compile=True, work_dir="elsewhere", deterministic=True)
+    (cfg,) = seen
     assert cfg.model.compile is True
     assert cfg.work_dir == "elsewhere"
     assert cfg.randomness == {"seed": 0, "deterministic": True}
 
 
-def test_folders_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv("COCO_ROOT", "/big/coco")
+def test_the_work_dir_comes_from_the_environment_or_the_config_s_name(monkeypatch):
+    monkeypatch.delenv("SLOTCON_WORK_DIR", raising=False)
+    assert train_module.default_work_dir(DEMO) == "work_dirs/slotcon_r18_demo"
     monkeypatch.setenv("SLOTCON_WORK_DIR", "/big/results")
-    cfg = read_config(CONFIGS / "slotcon_r50_coco.py")
-    assert cfg.train_dataloader.dataset.source == "/big/coco"
-    assert cfg.work_dir == "/big/results"
+    assert train_module.default_work_dir(DEMO) == "/big/results"

@@ -1,7 +1,8 @@
 """tools/train.py and tools/test.py on detection and segmentation, on images made here."""
 
-import importlib.util
+import importlib
 import itertools
+import json
 import re
 import runpy
 from pathlib import Path
@@ -15,25 +16,20 @@ from mmengine.runner import CheckpointLoader
 from tiny_training import finish
 from tiny_weights import write_encoder
 
-from benchmarks.processes import ROOT, start
+from benchmarks.processes import DEMO, ROOT, start
 from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
+from slotcon_plugin.apis.test import test as evaluate
+from slotcon_plugin.apis.train import train
 from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.run_command import run_command
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
-from slotcon_plugin.transfer.fill_backbone import fill_backbone
-from slotcon_plugin.transfer.fit_transfer import name_backbone
+from slotcon_plugin.transfer.fill_backbone import fill_backbone, name_backbone
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
 
 METRICS = {DET: "coco/segm_mAP", SEG: "mIoU"}
 runs = itertools.count()
-
-
-def load_tool(name):
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +45,30 @@ def weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def tool(root, monkeypatch, capsys):
-    """Runs a tool in this process, on the CPU: status, output, errors."""
+def run(root, monkeypatch, capsys):
+    """Runs `train` or `test` in this process, on the CPU: status, output, errors."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("SLOTCON_DATA", str(root))
     schemes = dict(CheckpointLoader._schemes)
     MMLogger._instance_dict.clear()  # the last test's logger writes to that test's closed output
 
-    def run(name, config, *arguments, options=()):
-        own = [*transfer_options(config, root), *options, f"+experiment_name=transfer{next(runs)}"]
-        status = load_tool(name).main([str(config), *arguments, "--cfg-options", *own])
+    def run_api(function, config, *arguments, cfg_options=(), **options):
+        own = [*transfer_options(config, root), *cfg_options]
+        own.append(f"+experiment_name=transfer{next(runs)}")
+        status = run_command(lambda: function(config, *arguments, cfg_options=own, **options))
         output = capsys.readouterr()
         return status, output.out, output.err
 
-    yield run
+    yield run_api
     CheckpointLoader._schemes = schemes
 
 
 @pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])
-def test_trains_evaluates_resumes_and_tests(config, tool, weights, root, tmp_path):
+def test_trains_evaluates_resumes_and_tests(config, run, weights, root, tmp_path):
     work = tmp_path / "work"
-    train = ("train", config, "--backbone", str(weights), "--work-dir", str(work))
-    status, out, err = tool(*train)
+    options = dict(backbone=str(weights), work_dir=work)
+    status, out, err = run(train, config, **options)
     assert status == 0, out + err
     assert "total batch 2 = 1 processes x 2" in out
     assert "batch norm of each process instead of synchronized" in out
@@ -87,25 +84,26 @@ def test_trains_evaluates_resumes_and_tests(config, tool, weights, root, tmp_pat
     assert 0 < moved < 0.01  # the weights given, two steps later
 
     longer = ["train_cfg.max_iters=3", "train_cfg.val_interval=3"]
-    status, out, _ = tool(*train, "--resume", options=longer)
+    status, out, _ = run(train, config, resume="auto", cfg_options=longer, **options)
     assert status == 0
     assert "iteration 2" in out
     assert "from the checkpoint" in out
 
-    # The same figure as in training: what precise BN measured is in the checkpoint.
-    arguments = (str(work / "iter_2.pth"), "--work-dir", str(tmp_path / "test"))
-    status, out, _ = tool("test", config, *arguments)
+    # The same metric as in training: the checkpoint contains the statistics of precise BN.
+    out_file = tmp_path / "metrics.json"
+    status, out, _ = run(
+        evaluate, config, work / "iter_2.pth", work_dir=tmp_path / "test", out=out_file
+    )
     assert status == 0
     (shown,) = re.findall(rf"^{METRICS[config]}: (\S+)$", out, re.MULTILINE)
     assert float(shown) == pytest.approx(float(in_training), abs=1e-3)
+    assert json.loads(out_file.read_text())[METRICS[config]] == pytest.approx(float(shown), 1e-3)
 
 
-def test_a_dry_run_shows_the_plan_and_writes_nothing(tool, weights, tmp_path):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(run, weights, tmp_path):
     work = tmp_path / "work"
     for config in (DET, SEG):
-        status, out, _ = tool(
-            "train", config, "--dry-run", "--backbone", str(weights), "--work-dir", str(work)
-        )
+        status, out, _ = run(train, config, dry_run=True, backbone=str(weights), work_dir=work)
         assert status == 0
         for words in ("all 120 tensors used", "2 = 1 processes x 2 images", "2 iterations"):
             assert words in out
@@ -113,44 +111,35 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tool, weights, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "arguments", "options", "message"),
+    ("config", "options", "cfg_options", "message"),
     [
-        (SEG, [], [], "No backbone is named"),
-        (SEG, ["--backbone", "absent.pth"], [], "absent.pth"),
-        (SEG, ["--backbone", "WEIGHTS"], ["model.backbone.type=ResNetV1c"], "deep stem"),
-        (DET, ["--backbone", "WEIGHTS"], ["model.backbone.depth=34"], "left at random"),
-        (
-            SEG,
-            ["--backbone", "none"],
-            ["+optim_wrapper.accumulative_counts=3"],
-            "cannot be divided",
-        ),
-        (DET, ["--backbone", "none", "--amp", "bf16"], [], "NMS and RoIAlign have no bfloat16"),
-        (SEG, ["--backbone", "none"], ["train_dataloader.dataset.ann_file=no.txt"], "no.txt"),
+        (SEG, {}, [], "No backbone is named"),
+        (SEG, {"backbone": "absent.pth"}, [], "absent.pth"),
+        (SEG, {"backbone": "WEIGHTS"}, ["model.backbone.type=ResNetV1c"], "deep stem"),
+        (DET, {"backbone": "WEIGHTS"}, ["model.backbone.depth=34"], "missing: layer1.2"),
+        (SEG, {"backbone": "none"}, ["+optim_wrapper.accumulative_counts=3"], "cannot be divided"),
+        (SEG, {"backbone": "none"}, ["total_batch_size=0"], "total_batch_size is 0, expected"),
+        (SEG, {"backbone": "none", "compile": True}, [], "--compile is for pretraining"),
+        (DET, {"backbone": "none", "amp": "bf16"}, [], "NMS and RoIAlign have no bfloat16"),
+        (SEG, {"backbone": "none"}, ["train_dataloader.dataset.ann_file=no.txt"], "no.txt"),
     ],
 )
-def test_a_mistake_gets_one_message(config, arguments, options, message, tool, weights, tmp_path):
-    arguments = [str(weights) if word == "WEIGHTS" else word for word in arguments]
-    status, out, err = tool(
-        "train", config, "--work-dir", str(tmp_path), *arguments, options=options
-    )
+def test_a_mistake_gets_one_message(config, options, cfg_options, message, run, weights, tmp_path):
+    if options.get("backbone") == "WEIGHTS":
+        options = {**options, "backbone": str(weights)}
+    status, out, err = run(train, config, work_dir=tmp_path, cfg_options=cfg_options, **options)
     assert status == 1
     assert message in err
     assert err.count("error: ") == 1
     assert "Traceback" not in out + err
 
 
-def test_what_is_missing_is_named_together(tool, root, tmp_path):
-    status, _, err = tool(
-        "train",
-        DET,
-        "--backbone",
-        "none",
-        options=[
-            "train_dataloader.dataset.ann_file=away.json",
-            "val_dataloader.dataset.data_prefix.img=gone/",
-        ],
-    )
+def test_all_missing_files_are_named_together(run, root, tmp_path):
+    missing = [
+        "train_dataloader.dataset.ann_file=away.json",
+        "val_dataloader.dataset.data_prefix.img=gone/",
+    ]
+    status, _, err = run(train, DET, backbone="none", cfg_options=missing)
     assert status == 1
     assert "away.json" in err
     assert "gone" in err
@@ -158,44 +147,37 @@ def test_what_is_missing_is_named_together(tool, root, tmp_path):
     copy = write_mini(tmp_path / "copy")
     (copy / "voc21" / "001.png").unlink()
     (copy / "images" / "002.jpg").unlink()
-    status, _, err = tool(
-        "train",
-        SEG,
-        "--backbone",
-        "none",
-        "--work-dir",
-        str(tmp_path / "work"),
-        options=[f"train_dataloader.dataset.data_root={copy}/"],
-    )
+    options = dict(backbone="none", work_dir=tmp_path / "work")
+    moved = [f"train_dataloader.dataset.data_root={copy}/"]
+    status, _, err = run(train, SEG, cfg_options=moved, **options)
     assert status == 1
     assert "2 of 8 files" in err
     assert "001.png" in err
     assert "002.jpg" in err
 
 
-def test_evaluation_wants_the_right_checkpoint(tool, weights, tmp_path):
-    status, _, err = tool("test", SEG, str(weights), "--work-dir", str(tmp_path))
+def test_evaluation_needs_a_fitting_checkpoint_and_a_test_set(run, weights, tmp_path):
+    status, _, err = run(evaluate, SEG, weights, work_dir=tmp_path)
     assert status == 1
     assert "does not fit the config's model" in err
-    pretraining = ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py"
-    assert load_tool("test").main([str(pretraining), str(weights)]) == 1
+    assert run_command(lambda: evaluate(DEMO, weights)) == 1
 
 
-def test_the_supervised_backbone_is_torchvision_s(tool, tmp_path, monkeypatch):
+def test_the_supervised_backbone_is_torchvision_s(run, tmp_path, monkeypatch):
     """From torch's own cache, as after a first download."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     cache = tmp_path / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18().state_dict(), cache / "resnet18-f37072fd.pth")
-    status, out, err = tool("train", SEG, "--dry-run", "--backbone", "supervised")
+    status, out, err = run(train, SEG, dry_run=True, backbone="supervised")
     assert status == 0, err
     assert "resnet18-f37072fd.pth (torchvision), all 120 tensors used" in out
 
 
 def test_a_pretraining_starts_from_a_backbone_too(weights):
     """Student and teacher alike."""
-    cfg = read_config(ROOT / "configs" / "pretrain" / "slotcon_r18_demo.py")
+    cfg = read_config(DEMO)
     cfg.model.backbone.num_stages, cfg.model.neck.in_channels = 4, 512
     model = MODELS.build(cfg.model)
     model.init_weights()
@@ -204,7 +186,7 @@ def test_a_pretraining_starts_from_a_backbone_too(weights):
     for backbone in (model.backbone, model.teacher.backbone):
         assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], given)
     assert name_backbone(cfg, str(weights)) == [f"backbone: {weights}"]
-    assert cfg.custom_hooks[0] == dict(type="BackboneHook", source=str(weights))
+    assert cfg.default_hooks.backbone == dict(type="BackboneHook", source=str(weights))
 
 
 @pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])

@@ -1,4 +1,4 @@
-"""Numbers on command lines, checked before anything is loaded. Shared by the tools beside it."""
+"""Types and options of command lines that several tools share; nothing heavy is imported."""
 
 import argparse
 import math
@@ -41,3 +41,34 @@ def _real(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cfg-options; given several times, all of them are used."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help="replace entries of the config, e.g. train_cfg.max_epochs=100; "
+        "+KEY=VALUE adds a new one",
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add --launcher, and --local_rank, which torch.distributed.launch passes and nobody reads."""
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="how the processes were started; the scripts in tools/ set it",
+    )
+    parser.add_argument("--local_rank", "--local-rank", action=_Ignore, help=argparse.SUPPRESS)
+
+
+class _Ignore(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str, **options):
+        super().__init__(option_strings, argparse.SUPPRESS, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, *arguments) -> None:
+        pass

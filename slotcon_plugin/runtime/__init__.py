@@ -1,1 +1,1 @@
-"""Training under MMEngine: hooks, safe checkpoints, processes and precision. Floor 2."""
+"""What all commands share: files, configs, processes, precision and logged numbers."""

@@ -1,39 +1,107 @@
-"""Configs from files and command lines, with errors that name the mistake."""
+"""Configs from files and command lines, with error messages that name the wrong entry."""
 
 import ast
-import contextlib
 import difflib
+import inspect
+import math
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine import registry as registries
 from mmengine.config import Config
 from mmengine.registry import Registry, build_functions
+from mmengine.runner import Runner
 
 from ..errors import ConfigError
 
 
+class Rule(NamedTuple):
+    """What a value must be, in words and as a function."""
+
+    expected: str
+    accepts: Callable[[object], bool]
+
+
+def whole(least: int, most: float = math.inf) -> Rule:
+    """An integer in [least, most]; True and False are none."""
+    words = f"a whole number from {least} " + ("on" if most == math.inf else f"to {most}")
+    return Rule(words, lambda value: type(value) is int and least <= value <= most)
+
+
+def _is_real(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+POSITIVE = Rule("a number above 0", lambda value: _is_real(value) and value > 0)
+NOT_NEGATIVE = Rule("a number from 0 on", lambda value: _is_real(value) and value >= 0)
+SHARE = Rule("a number from 0 to 1", lambda value: _is_real(value) and 0 <= value <= 1)
+FLAG = Rule("True or False", lambda value: isinstance(value, bool))
+SECTION = Rule("a dictionary", lambda value: value is None or isinstance(value, dict))
+COUNT_OR_OFF = Rule(
+    "a whole number from 1 on, or -1 (off)",
+    lambda value: type(value) is int and (value >= 1 or value == -1),
+)
+SEED = whole(0, 2**32 - 1)  # NumPy's range
+
+# Entries of a config that are checked if they are there, before anything is built.
+RULES = {
+    "model": SECTION,
+    "model.compile": FLAG,
+    "model.channels_last": FLAG,
+    "model.teacher_momentum": SHARE,
+    "model.head.group_loss_weight": SHARE,
+    "model.head.prototypes.num_prototypes": whole(1),
+    "train_dataloader.dataset.views.size": whole(1),
+    "train_dataloader.sampler.rounds": whole(1),
+    **{f"{part}_dataloader": SECTION for part in ("train", "val", "test")},
+    **{f"{part}_dataloader.batch_size": whole(1) for part in ("train", "val", "test")},
+    **{f"{part}_dataloader.num_workers": whole(0) for part in ("train", "val", "test")},
+    "train_cfg": SECTION,
+    "train_cfg.max_epochs": whole(1),
+    "train_cfg.max_iters": whole(1),
+    "train_cfg.val_interval": whole(1),
+    "total_batch_size": whole(1),
+    "optim_wrapper": SECTION,
+    "optim_wrapper.accumulative_counts": whole(1),
+    "optim_wrapper.optimizer": SECTION,
+    "optim_wrapper.optimizer.lr": POSITIVE,
+    "optim_wrapper.optimizer.momentum": SHARE,
+    "optim_wrapper.optimizer.weight_decay": NOT_NEGATIVE,
+    "auto_scale_lr.enable": FLAG,
+    "auto_scale_lr.base_batch_size": whole(1),
+    "param_scheduler.warmup": NOT_NEGATIVE,
+    "default_hooks.logger.interval": whole(1),
+    "default_hooks.checkpoint.interval": COUNT_OR_OFF,
+    "default_hooks.checkpoint.max_keep_ckpts": COUNT_OR_OFF,
+    "randomness": SECTION,
+    "randomness.seed": SEED,
+    "resume": FLAG,
+}
+CLOSE = 0.85  # similarity from which an added key is taken for a misspelled one
+
+
 def read_config(path: str | Path, options: list[str] | None = None) -> Config:
-    """Read a config file and put command-line options in.
+    """Read a config file, replace entries, and check the values of `RULES`.
 
     Args:
         path: a config file.
-        options: "dotted.key=value". The key has to be in the config already, so that a slip of the
-            pen is not a silent no-op; "+key=value" adds one that is not. Values are Python
-            literals, true and false, or else text as it stands.
+        options: "dotted.key=value" for a key of the config, "+dotted.key=value" for a new one.
+            Values are Python literals, true and false, or text.
 
     Raises:
-        ConfigError: no such file, a file that cannot be run, or an option that the config does not
-            have.
+        ConfigError: no such file; a file that cannot be run; a key that the config does not have;
+            a new key that resembles one of the config's; a value out of range.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(
-            f"There is no config {path}.{_did_you_mean(path.name, _names_beside(path))}"
-        )
+        beside = [other.name for other in path.parent.glob("*.py")]
+        raise ConfigError(f"There is no config {path}.{_did_you_mean(path.name, beside)}")
     try:
         cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program: it can fail in any way
+    except Exception as error:  # a config is a program: it can raise anything
         raise ConfigError(
             f"The config {path} cannot be read: {type(error).__name__}: {error}"
         ) from error
@@ -42,32 +110,29 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"--cfg-options cannot be put into {path.name}: {error}") from error
+        raise ConfigError(f"--cfg-options do not fit {path.name}: {error}") from error
+    check_values(cfg)
     return cfg
 
 
 def _read_option(cfg: Config, option: str) -> tuple[str, object]:
     key, equals, text = option.partition("=")
-    if not equals or not key:
+    if not equals or not key.removeprefix("+"):
         raise ConfigError(
             f"--cfg-options {option}: expected KEY=VALUE, without spaces around the ="
         )
-    if not key.startswith("+"):
-        _check_key(cfg, key)
+    _check_key(cfg, key.removeprefix("+"), new=key.startswith("+"))
     value: object = text
     if text.lower() in ("true", "false"):
         value = text.lower() == "true"
     else:
-        with contextlib.suppress(ValueError, SyntaxError):
+        with suppress(ValueError, SyntaxError):
             value = ast.literal_eval(text)
     return key.removeprefix("+"), value
 
 
-def _names_beside(path: Path) -> list[str]:
-    return [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
-
-
-def _check_key(cfg: Config, key: str) -> None:
+def _check_key(cfg: Config, key: str, new: bool) -> None:
+    """Every part of a dotted key must be in the config; a new one must not resemble another."""
     node, passed = cfg._cfg_dict, []
     for part in key.split("."):
         where = ".".join(passed) or "the config"
@@ -81,10 +146,18 @@ def _check_key(cfg: Config, key: str) -> None:
             node = node[part]
         else:
             known = list(node) if isinstance(node, dict) else []
-            raise ConfigError(
-                f"--cfg-options {key}: {where} has no `{part}`.{_did_you_mean(part, known)} "
-                f"To add a key that is not there, write +{key}=…"
-            )
+            if not new:
+                raise ConfigError(
+                    f"--cfg-options {key}: {where} has no `{part}`.{_did_you_mean(part, known)} "
+                    f"To add a new key, write +{key}=…"
+                )
+            close = difflib.get_close_matches(part, known, n=1, cutoff=CLOSE)
+            if close and (passed or part not in inspect.signature(Runner).parameters):
+                raise ConfigError(
+                    f"--cfg-options +{key}: {where} has no `{part}`. Did you mean {close[0]}? "
+                    "A new key with such a similar name can only be added in a config file."
+                )
+            return
         passed.append(part)
 
 
@@ -95,14 +168,62 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f" There are: {', '.join(sorted(known))}." if 0 < len(known) <= 20 else ""
 
 
-def explain_build_error(error: Exception) -> ConfigError | None:
-    """Turn what is raised on a bad config entry into one line; None if it is something else.
+def check_values(cfg: Config) -> None:
+    """Check the entries of `RULES` that a config has.
 
-    Known are a `type` that nobody registered, an argument that the named class does not take, and
-    a value that it refuses.
+    Raises:
+        ConfigError: a value of another type or out of range.
     """
-    if not _raised_while_building(error):
-        return None
+    for key, rule in RULES.items():
+        node = cfg._cfg_dict
+        *parents, last = key.split(".")
+        for part in parents:
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict) and last in node:
+            check_value(f"the config's {key}", node[last], rule)
+
+
+def check_value(name: str, value: object, rule: Rule) -> None:
+    """Check a value of a config or an option of a command.
+
+    Raises:
+        ConfigError: the rule does not accept it.
+    """
+    if not rule.accepts(value):
+        raise ConfigError(f"{name} is {value!r}, expected {rule.expected}")
+
+
+def check_optimizer(cfg: Config) -> None:
+    """MMEngine's own message for an unknown optimizer is "None is not a callable object".
+
+    Raises:
+        ConfigError: the optimizer's name is not registered.
+    """
+    name = cfg.optim_wrapper.optimizer.type
+    if isinstance(name, str) and registries.OPTIMIZERS.get(name) is None:
+        raise _unregistered("optimizer", name)
+
+
+@contextmanager
+def explained_build_errors() -> Iterator[None]:
+    """Raise a ConfigError for what MMEngine and constructors raise on a wrong config entry.
+
+    That is a `type` that is not registered, an argument that the named class does not have, and a
+    value that it refuses. Other errors are raised unchanged.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        explained = _explain(error)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _explain(error: Exception) -> ConfigError | None:
+    frames = traceback.walk_tb(error.__traceback__)
+    if not any(frame.f_code.co_filename == build_functions.__file__ for frame, _ in frames):
+        return None  # not raised while something was built
     message = str(error.args[0]) if error.args else ""
     if isinstance(error, KeyError) and " registry. Please check" in message:
         name, _, rest = message.partition(" is not in the ")
@@ -113,22 +234,6 @@ def explain_build_error(error: Exception) -> ConfigError | None:
     if isinstance(error, ValueError):
         return ConfigError(f"The config has a value that cannot be used: {message}")
     return None
-
-
-def _raised_while_building(error: Exception) -> bool:
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code.co_filename == build_functions.__file__ for frame, _ in frames)
-
-
-def check_optimizer(cfg: Config) -> None:
-    """MMEngine raises no more than "None is not a callable object" for an unknown optimizer.
-
-    Raises:
-        ConfigError: the optimizer's name is not registered.
-    """
-    name = cfg.optim_wrapper.optimizer.type
-    if isinstance(name, str) and registries.OPTIMIZERS.get(name) is None:
-        raise _unregistered("optimizer", name)
 
 
 def _unregistered(kind: str, name: str) -> ConfigError:

@@ -13,7 +13,7 @@ TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
 
 
 def load_training_state(path: str | Path) -> dict:
-    """Read a checkpoint to resume from, and check that it is a complete and healthy one.
+    """Read a checkpoint for resuming.
 
     Raises:
         CheckpointError: as `load_checkpoint_safely`; or parts are missing; or a weight is not
@@ -23,13 +23,13 @@ def load_training_state(path: str | Path) -> dict:
     missing = [key for key in TRAINING_KEYS if key not in checkpoint]
     if missing:
         raise CheckpointError(
-            f"{path} cannot be resumed from: {', '.join(missing)} missing. It holds weights only; "
-            "start a new training from them with --cfg-options load_from=PATH."
+            f"{path} cannot be resumed from: {', '.join(missing)} missing. It contains weights "
+            "only; start a new training from them with --cfg-options load_from=PATH."
         )
     for name, value in checkpoint["state_dict"].items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(
-                f"{path} is not worth resuming from: `{name}` is not finite. Take an earlier one."
+                f"{path} cannot be resumed from: `{name}` is not finite. Use an earlier one."
             )
     return checkpoint
 
@@ -37,20 +37,24 @@ def load_training_state(path: str | Path) -> dict:
 def find_last_good_checkpoint(
     work_dir: str | Path, warn: Callable[[str], None] = print
 ) -> tuple[Path, dict] | None:
-    """The newest checkpoint of a work dir that can be resumed from, with its content.
+    """The newest checkpoint of a work dir that can be resumed from.
 
-    MMEngine notes the newest one in `last_checkpoint`, a small file that a crash can leave behind
-    empty, wrong or one epoch late, so it is a first guess only; the other numbered files follow,
-    the latest written first. One that was passed over is named through `warn`.
+    MMEngine writes the newest one's name into the file `last_checkpoint`. After a crash that file
+    can be empty, wrong or one checkpoint too old, so it is only tried first; the other numbered
+    checkpoints follow, the latest first.
+
+    Args:
+        work_dir: a training's folder.
+        warn: called with one line for each checkpoint that cannot be used.
 
     Returns:
         The path and the checkpoint; None if the folder has no checkpoint at all.
 
     Raises:
-        CheckpointError: there are checkpoints, and none of them is good.
+        CheckpointError: there are checkpoints, and none of them can be used.
     """
     work_dir = Path(work_dir)
-    age = {}
+    age = {}  # path -> (time, number)
     for path in work_dir.glob("*.pth"):
         number = re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name)
         if number:
@@ -58,26 +62,24 @@ def find_last_good_checkpoint(
     candidates = sorted(age, key=age.get, reverse=True)
     note = work_dir / "last_checkpoint"
     if note.is_file():
-        # By its name alone, since the folder may have been moved.
+        # Only the name is used: the folder may have been moved.
         noted = work_dir / Path(note.read_text(errors="replace").strip()).name
-        # Killed between the two writes: a file later in time and number is the last one.
-        overtaken = noted in age and any(
+        # If the process was killed between the two writes, a checkpoint is newer than the note.
+        outdated = noted in age and any(
             all(x > y for x, y in zip(a, age[noted])) for a in age.values()
         )
-        if noted.is_file() and noted != work_dir and not overtaken:
+        if noted.is_file() and noted != work_dir and not outdated:
             candidates = [noted, *(path for path in candidates if path != noted)]
     broken = []
     for path in candidates:
         try:
-            checkpoint = load_training_state(path)
+            return path, load_training_state(path)
         except CheckpointError as error:
             broken.append(path.name)
-            warn(f"Passing over {path.name}: {error}")
-            continue
-        return path, checkpoint
+            warn(f"{path.name} is skipped: {error}")
     if broken:
         raise CheckpointError(
             f"None of the checkpoints in {work_dir} can be resumed from ({', '.join(broken)}). "
-            "Start anew in another --work-dir, or move them away."
+            "Start a new training in another --work-dir, or move them away."
         )
     return None

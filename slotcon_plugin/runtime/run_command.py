@@ -33,8 +33,8 @@ def run_command(
 
 
 def _report(error: SlotConError, process: int) -> None:
-    # Every process meets the same error, or, with data, every process of one machine does: only
-    # the first of them prints it. A stopped training is each process's own.
+    # All processes meet the same error, or, with data, all of one machine: only the first of them
+    # prints it. A stopped training is reported by every process.
     reporter = int(os.environ.get("LOCAL_RANK", 0)) if isinstance(error, DataError) else process
     if reporter and not isinstance(error, TrainingStopped):
         return

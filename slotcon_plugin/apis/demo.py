@@ -1,0 +1,96 @@
+"""SlotCon in a few minutes: a short pretraining of a small ResNet, and figures of its groups."""
+
+import random
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ..datasets.sample_images import sample_photographs
+from ..datasets.sources import list_images
+from ..hooks.progress_bar_hook import ProgressBarHook
+from ..runtime.config_options import SEED, check_value, read_config, whole
+from ..runtime.fit_machine import fit_to_machine
+from ..runtime.launch import announce
+from ..runtime.scalars import read_curves
+from ..visualization.curves import draw_losses
+from ..visualization.groups import draw_groups, group_photographs
+from .draw_groups import read_first
+from .training_plan import check_enough_images
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain" / "slotcon_r18_demo.py"
+MOST_IMAGES = 160  # of a larger folder, so many are drawn at random
+SHOWN = 6  # images in the figure
+
+
+def demo(
+    data: str | None = None,
+    work_dir: str | Path = "work_dirs/demo",
+    steps: int = 200,
+    seed: int = 0,
+) -> None:
+    """Pretrain on photographs; draw their groups before and after, and the losses.
+
+    Writes groups.png, losses.png, the logs and a checkpoint into the work dir. Runs from a clone
+    of the repository, whose demo config it uses.
+
+    Args:
+        data: a folder, searched to any depth, or a glob; None: eight photographs that scikit-image
+            and scikit-learn contain.
+        work_dir: where the results are written.
+        steps: training steps of 16 images.
+        seed: of weights, order and views, and of the choice of images from a large folder.
+
+    Raises:
+        SlotConError: an option or the images cannot be used.
+    """
+    check_value("--steps", steps, whole(1))
+    check_value("--seed", seed, SEED)
+    paths = list_images(data or sample_photographs())
+    if len(paths) > MOST_IMAGES:
+        announce(f"{len(paths)} images found, {MOST_IMAGES} of them are used")
+        paths = sorted(random.Random(seed).sample(paths, MOST_IMAGES))
+    # The two photographs of the motorcycle are a stereo pair, of no use beside each other.
+    shown = paths if data else [path for path in paths if "motorcycle" not in Path(path).name]
+    photographs = read_first(shown, SHOWN)
+    work_dir = Path(work_dir)
+    announce(f"{len(paths)} images, {steps} steps; results will be in {work_dir}")
+
+    runner = Runner.from_cfg(demo_config(paths, work_dir, steps, seed))
+    runner.register_hook(ProgressBarHook())
+    check_enough_images(runner.train_dataloader)
+    before = group_photographs(runner.model, photographs)
+    started = time.monotonic()
+    runner.train()
+    minutes = (time.monotonic() - started) / 60
+    after = group_photographs(runner.model, photographs)
+
+    groups, losses = work_dir / "groups.png", work_dir / "losses.png"
+    rows = {"before training": before, "after training": after}
+    draw_groups(rows, runner.model.num_prototypes).savefig(groups, dpi=110)
+    draw_losses(read_curves(Path(runner.log_dir))).savefig(losses, dpi=110)
+    announce(f"trained {runner.iter} steps in {minutes:.1f} min; see {groups} and {losses}")
+
+
+def demo_config(paths: list[str], work_dir: Path, steps: int, seed: int) -> Config:
+    """The demo's config with these images and exactly this number of steps, for this machine."""
+    cfg = read_config(CONFIG)
+    cfg.work_dir = str(work_dir)
+    cfg.randomness.seed = seed
+    cfg.log_level = "WARNING"  # a progress bar is shown instead of log lines
+    loader = cfg.train_dataloader
+    loader.dataset.source = paths
+    # One pass of the data loader lasts for all steps.
+    loader.sampler.rounds = -(-steps * loader.batch_size // len(paths))
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps)
+    cfg.param_scheduler = dict(type="WarmupCosineLR", warmup=max(1, steps // 4), by_epoch=False)
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=steps)
+    cfg.default_hooks.logger.interval = min(cfg.default_hooks.logger.interval, steps)
+    cfg.log_processor.by_epoch = False
+    for hook in [*cfg.default_hooks.values(), *(cfg.get("custom_hooks") or [])]:
+        if hook.type == "ImageReportHook":
+            hook.max_unreadable = 0.5  # of a few images, one is already more than 1 %
+    for line in fit_to_machine(cfg):
+        announce(line)
+    return cfg

@@ -1,0 +1,67 @@
+"""Evaluation of detectors and segmentation networks that `apis.train` trained."""
+
+import json
+import math
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+from ..checkpoints.fill import check_state_dict
+from ..runtime.atomic_files import write_atomically
+from ..runtime.config_options import explained_build_errors, read_config
+from ..runtime.fit_batch import fit_batch_norm
+from ..runtime.fit_machine import fit_loggers, fit_to_processes, fit_workers
+from ..runtime.launch import announce, leave_processes, process_number
+from ..runtime.safe_loading import load_checkpoint_safely, use_safe_loader
+from ..runtime.scalars import note_images
+from ..transfer.data_layout import check_layout
+from ..transfer.fit_transfer import keep_only_test
+from .train import default_work_dir
+
+
+def test(
+    config: str | Path,
+    checkpoint: str | Path,
+    work_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    cfg_options: list[str] | None = None,
+    launcher: str = "none",
+) -> dict[str, float]:
+    """Evaluate a checkpoint on a config's test set, and print the metrics.
+
+    Args:
+        config: a config file with a test set, such as those in configs/det and configs/seg.
+        checkpoint: exactly the weights of the config's model.
+        work_dir: folder of the log; None: the config's.
+        out: a JSON file for the metrics; those that are not finite are null in it.
+        cfg_options: see `apis.train.train`.
+        launcher: see `apis.train.train`.
+
+    Returns:
+        The metrics by the names that the log has.
+
+    Raises:
+        SlotConError: the config, the data or the checkpoint cannot be used.
+    """
+    use_safe_loader()
+    weights = load_checkpoint_safely(checkpoint)
+    cfg = read_config(config, cfg_options)
+    cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
+    cfg.load_from, cfg.resume = str(checkpoint), False
+    keep_only_test(cfg, str(config))
+    check_layout(cfg)
+    lines = [*fit_to_processes(cfg, launcher), *fit_batch_norm(cfg)]
+    for line in [*lines, *fit_workers(cfg), *fit_loggers(cfg)]:
+        announce(line, launcher)
+    with explained_build_errors():
+        runner = Runner.from_cfg(cfg)
+        check_state_dict(runner.model, weights, str(checkpoint))
+        metrics = runner.test()
+    if process_number(launcher) == 0:
+        note_images(cfg.work_dir, evaluated=len(runner.test_dataloader.dataset))
+        print("\n".join(f"{name}: {value:.4g}" for name, value in metrics.items()))
+        if out:
+            numbers = {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
+            write_atomically(json.dumps(numbers, indent=1).encode(), out)
+    leave_processes()
+    return metrics

@@ -1,0 +1,159 @@
+"""Pretraining with SlotCon, and training of detectors and segmentation networks."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ..errors import ConfigError
+from ..runtime.config_options import (
+    check_optimizer,
+    check_values,
+    explained_build_errors,
+    read_config,
+)
+from ..runtime.fit_machine import fit_to_machine
+from ..runtime.launch import announce, leave_processes, processes
+from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
+from ..runtime.safe_loading import load_checkpoint_safely, use_safe_loader
+from ..runtime.scalars import note_images
+from ..transfer.data_layout import check_listed_files
+from ..transfer.fill_backbone import name_backbone
+from ..transfer.fit_transfer import fit_transfer, is_transfer
+from .training_plan import check_enough_images, describe_plan
+
+NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+
+
+def train(
+    config: str | Path,
+    work_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    backbone: str | None = None,
+    amp: str | None = None,
+    auto_scale_lr: bool | None = None,
+    seed: int | None = None,
+    deterministic: bool = False,
+    compile: bool = False,
+    cfg_options: list[str] | None = None,
+    launcher: str = "none",
+    dry_run: bool = False,
+) -> Path:
+    """Train what a config describes, or print the plan.
+
+    The config is adapted to this machine (processes, precision, learning rate, workers); each
+    change is printed. Checkpoints are read without running code that is in them, by MMEngine too.
+
+    Args:
+        config: a config file.
+        work_dir: folder of checkpoints and logs; None: the config's.
+        resume: "auto": the last good checkpoint in the work dir, if there is one; or a path.
+        backbone: weights of the backbone: an exported file or a checkpoint of this package;
+            "supervised": torchvision's ImageNet weights; "none": random; None: the config's.
+        amp: mixed precision, "fp16", "bf16" or "off"; None: the config's on a GPU, float32 on a
+            CPU.
+        auto_scale_lr: scale the learning rate with the global batch; None: as the config says.
+        seed: of weights, order and views; None: the checkpoint's or the config's.
+        deterministic: bitwise repeatable kernels on a GPU; slower.
+        compile: `torch.compile` encoder and projector.
+        cfg_options: "key=value" replaces an entry of the config, "+key=value" adds one.
+        launcher: how the processes were started: "none", "pytorch", "slurm" or "mpi".
+        dry_run: build model and data, print the plan and return.
+
+    Returns:
+        The work dir.
+
+    Raises:
+        SlotConError: a config, an option, data or a checkpoint cannot be used, or training was
+            stopped.
+    """
+    rank, world_size = processes(launcher)
+    cfg = read_config(config, cfg_options)
+    missing = [name for name in NEEDED if not cfg.get(name)]
+    if missing:
+        raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.")
+    check_optimizer(cfg)
+    cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
+    cfg.randomness = {"seed": 0, **(cfg.get("randomness") or {})}
+    if seed is not None:
+        cfg.randomness.seed = seed
+    if deterministic:
+        cfg.randomness.deterministic = True
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
+    if compile:
+        if is_transfer(cfg):
+            raise ConfigError(f"--compile is for pretraining; {config} trains {cfg.model.type}.")
+        cfg.model.compile = True
+    check_values(cfg)
+    use_safe_loader()
+    say = partial(announce, launcher=launcher)
+    for line in fit_transfer(cfg, world_size, amp, auto_scale_lr):
+        say(line)
+    for line in fit_to_machine(cfg, launcher, amp, auto_scale_lr):
+        say(line)
+    choose_start(cfg, resume, say, keep_seed=seed is None)
+    for line in name_backbone(cfg, backbone):
+        say(line)
+    with explained_build_errors():
+        if dry_run:
+            plan = describe_plan(cfg, world_size)
+            if rank == 0:
+                print(plan, flush=True)
+            return Path(cfg.work_dir)
+        runner = Runner.from_cfg(cfg)
+        if is_transfer(cfg):
+            check_listed_files(runner.train_dataloader.dataset, cfg)
+        check_enough_images(runner.train_dataloader)
+        if rank == 0:
+            note_images(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
+        runner.train()
+    # Not after an error: the other processes may be waiting, and must see that this one ended.
+    leave_processes()
+    say(f"done; results are in {cfg.work_dir}")
+    return Path(cfg.work_dir)
+
+
+def default_work_dir(config: str | Path) -> str:
+    """The work dir of a config that names none."""
+    return os.environ.get("SLOTCON_WORK_DIR", f"work_dirs/{Path(config).stem}")
+
+
+def choose_start(
+    cfg: Config, resume: str | Path | None, say: Callable[[str], None], keep_seed: bool
+) -> None:
+    """Write the checkpoint that training starts from into the config, and check that it is good.
+
+    Args:
+        cfg: is changed in place.
+        resume: see `train`; None: as the config says.
+        say: is called with each line about the choice.
+        keep_seed: resume with the seed of the checkpoint's run, for the same order and views as
+            without the interruption.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    if resume is None and cfg.get("resume"):  # as in mmdet's and mmseg's configs
+        resume = cfg.get("load_from") or "auto"
+    if resume is None:
+        if cfg.get("load_from"):
+            load_checkpoint_safely(cfg.load_from)  # an error here comes before the long setup
+        return
+    cfg.resume = False
+    if resume == "auto":
+        found = find_last_good_checkpoint(cfg.work_dir, warn=say)
+        if found is None:
+            say(f"no checkpoint in {cfg.work_dir} to resume from: a new training starts")
+            return
+        path, state = found
+    else:
+        path, state = Path(resume), load_training_state(resume)
+    cfg.load_from, cfg.resume = str(path), True
+    meta = state["meta"]
+    if keep_seed and meta.get("seed") is not None:
+        cfg.randomness.seed = meta["seed"]
+    epoch, iteration = meta["epoch"], meta["iter"]
+    say(f"resuming from {path}, after epoch {epoch}, iteration {iteration:,}")

@@ -1,0 +1,178 @@
+"""Adapts a config to the machine: processes, precision, learning rate, workers, loggers.
+
+A config describes the paper's setup. Each function here changes the entries that depend on the
+machine and returns one line for each change, so that a command can print them.
+"""
+
+from importlib.util import find_spec
+
+import torch
+from mmengine.config import Config
+
+from ..errors import ConfigError
+from .launch import cores_each, join_cpu_processes, processes
+
+
+def fit_to_machine(
+    cfg: Config, launcher: str = "none", precision: str | None = None, scale_lr: bool | None = None
+) -> list[str]:
+    """Apply all functions of this module.
+
+    Args:
+        cfg: is changed in place.
+        launcher: see `launch.processes`.
+        precision: see `fit_precision`.
+        scale_lr: see `fit_learning_rate`.
+
+    Returns:
+        What was changed, one line each.
+    """
+    _, world_size = processes(launcher)
+    return [
+        *fit_to_processes(cfg, launcher),
+        *fit_precision(cfg, precision),
+        *fit_learning_rate(cfg, world_size, scale_lr),
+        *fit_workers(cfg),
+        *fit_loggers(cfg),
+    ]
+
+
+def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
+    """NCCL and synchronized batch norm on GPUs; gloo, batch norm per process and an equal part of
+    the cores on CPUs.
+
+    On CPUs the process group is initialized here: MMEngine would ask for a GPU.
+    """
+    _, world_size = processes(launcher)
+    cfg.launcher = launcher
+    if launcher == "none":
+        gpus = torch.cuda.device_count()
+        return [f"one of {gpus} GPUs is used; tools/dist_train.sh CONFIG N uses N"] * (gpus > 1)
+    if torch.cuda.is_available():
+        cfg.sync_bn = "torch"
+        return [f"{world_size} processes on GPUs: NCCL, synchronized batch norm"]
+    cfg.model_wrapper_cfg = dict(
+        type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
+    )
+    cfg.pop("sync_bn", None)
+    threads = cores_each()
+    torch.set_num_threads(threads)
+    join_cpu_processes(launcher)
+    return [
+        f"{world_size} processes on CPUs: gloo, batch norm per process, "
+        f"{threads} thread{'s' * (threads > 1)} each"
+    ]
+
+
+def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
+    """Choose the optimizer wrapper.
+
+    Args:
+        cfg: is changed in place.
+        precision: "fp16", "bf16" or "off"; None keeps the config's, or float32 if that needs a GPU
+            and there is none.
+
+    Raises:
+        ConfigError: float16 without a GPU.
+    """
+    cuda = torch.cuda.is_available()
+    wrapper = cfg.optim_wrapper
+    if precision is None:
+        if cuda or wrapper.get("type") != "AmpOptimWrapper":
+            return []
+        _set_wrapper(wrapper, "OptimWrapper")
+        return ["no GPU: float32 instead of the config's mixed precision (--amp bf16 works here)"]
+    if precision == "off":
+        _set_wrapper(wrapper, "OptimWrapper")
+    elif cuda and precision == "fp16":
+        _set_wrapper(wrapper, "AmpOptimWrapper", dtype="float16", loss_scale="dynamic")
+    elif cuda:  # bfloat16 has float32's range and needs no loss scale
+        _set_wrapper(wrapper, "AmpOptimWrapper", dtype="bfloat16", loss_scale=dict(enabled=False))
+    elif precision == "bf16":
+        _set_wrapper(wrapper, "CpuAmpOptimWrapper")
+    else:
+        raise ConfigError(
+            "--amp fp16 needs a GPU, and torch sees none: float16 is slow and inexact on a CPU. "
+            "Use --amp bf16, or omit --amp for float32."
+        )
+    names = dict(fp16="float16 mixed", bf16="bfloat16 mixed", off="float32")
+    return [f"precision: {names[precision]}"]
+
+
+def _set_wrapper(wrapper: dict, kind: str, **options) -> None:
+    for name in ("dtype", "loss_scale", "use_fsdp"):
+        wrapper.pop(name, None)
+    wrapper.update(type=kind, **options)
+
+
+def fit_learning_rate(cfg: Config, world_size: int, scale: bool | None = None) -> list[str]:
+    """Scale the learning rate by global batch / base_batch_size.
+
+    Unlike MMEngine's scaling, the global batch includes accumulated iterations. MMEngine's scaling
+    is turned off, so that the learning rate is scaled once.
+
+    Args:
+        cfg: is changed in place; its `auto_scale_lr` has `base_batch_size` and `enable`.
+        world_size: number of processes.
+        scale: whether to scale; None: the config's `enable`.
+
+    Raises:
+        ConfigError: the config has no base batch size.
+    """
+    rule = cfg.get("auto_scale_lr") or {}
+    scale = rule.get("enable", False) if scale is None else scale
+    optimizer, batch = cfg.optim_wrapper.optimizer, global_batch(cfg, world_size)
+    if not scale:
+        cfg.auto_scale_lr = None
+        return [f"peak learning rate {optimizer.lr:g}, as configured (global batch {batch})"]
+    base = rule.get("base_batch_size")
+    if not base:
+        raise ConfigError(
+            "--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config: "
+            "the global batch for which its learning rate is set."
+        )
+    configured, optimizer.lr = optimizer.lr, optimizer.lr * batch / base
+    cfg.auto_scale_lr = dict(enable=False, base_batch_size=batch)
+    return [f"peak learning rate {optimizer.lr:g} = {configured:g} x global batch {batch} / {base}"]
+
+
+def global_batch(cfg: Config, world_size: int) -> int:
+    """Images per optimizer step, over all processes and accumulated iterations."""
+    accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
+    return world_size * cfg.train_dataloader.batch_size * accumulated
+
+
+def fit_workers(cfg: Config) -> list[str]:
+    """At most one worker per core of the process; page-locked memory if there is a GPU."""
+    changes = []
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name)
+        if not loader:
+            continue
+        configured = loader.get("num_workers", 0)
+        loader.num_workers = min(configured, cores_each())
+        if loader.num_workers < configured and name == "train_dataloader":
+            changes.append(
+                f"{loader.num_workers} loading workers per process instead of {configured}: "
+                "one per CPU core"
+            )
+        if loader.num_workers == 0:  # torch refuses these two without workers
+            loader.persistent_workers = False
+            loader.pop("prefetch_factor", None)
+        loader.pin_memory = torch.cuda.is_available()
+    return changes
+
+
+def fit_loggers(cfg: Config) -> list[str]:
+    """Remove the TensorBoard backend if TensorBoard is not installed; training does not need it."""
+    visualizer = cfg.get("visualizer") or {}
+    visualizer.pop("name", None)  # runs of one process would share a visualizer of the same name
+    backends = visualizer.get("vis_backends", [])
+    kept = [backend for backend in backends if backend["type"] != "TensorboardVisBackend"]
+    if len(kept) == len(backends) or find_spec("tensorboard") is not None:
+        return []
+    cfg.visualizer.vis_backends = kept
+    return [
+        "TensorBoard is not installed: no TensorBoard logs (pip install tensorboard); "
+        "scalars.json is written"
+    ]
