@@ -1,5 +1,6 @@
 """detectron2's model under MMEngine's Runner, and its own trainer; where it is installed."""
 
+import json
 import sys
 
 import pytest
@@ -82,13 +83,22 @@ def test_the_official_trainer_trains_and_evaluates(root, pickled, tmp_path, monk
     assert "Evaluation results for segm" in output
     assert (tmp_path / "model_final.pth").exists()
 
+    out = tmp_path / "metrics.json"
+    trained = ("MODEL.WEIGHTS", tmp_path / "model_final.pth")
+    status, output = run(*tool, *work, "--eval-only", "--out", out, *trained, *shrunk)
+    assert status == 0, output
+    assert {"bbox", "segm"} == json.loads(out.read_text()).keys()
+    status, output = run(*tool, *work, "--eval-only", "MODEL.WEIGHTS", "none.pkl", *shrunk)
+    assert status == 1
+    assert "MODEL.WEIGHTS is none.pkl" in output
+
     status, output = run(*tool, "--backbone", pickled / "r34.pkl", *work, *shrunk)
     assert status == 1
     assert output.count("error: ") == 1
     (tmp_path / "last_checkpoint").write_text("model_final.pkl")
     status, output = run(*tool, "--backbone", pickled / "r18.pkl", *work, "--resume", *shrunk)
     assert status == 1
-    assert "last_checkpoint is " in output and "expected a .pth file" in output
+    assert "last_checkpoint is " in output and "expected an existing .pth file" in output
     status, output = run(*tool, *work, *shrunk)
     assert status == 1
     assert "No backbone is named" in output

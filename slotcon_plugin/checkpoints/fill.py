@@ -1,4 +1,4 @@
-"""Loads an encoder into a ResNet of any library; downloads torchvision's supervised weights."""
+"""Loads weights into models, completely or not at all; downloads supervised weights."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import torchvision
 from torch import nn
 
 from ..errors import CheckpointError, ConfigError
+from ..runtime.wrapping import unwrapped
 from .architecture import DEPTHS, refuse_deep_stem
 from .encoder import Encoder
 from .names import DETECTRON2, TORCHVISION, differences, rename
@@ -56,6 +57,21 @@ def _check_strides(module: nn.Module, target: str) -> None:
                 "in the 3x3 ones. Set style='pytorch' (mmdet, mmseg) or "
                 "MODEL.RESNETS.STRIDE_IN_1X1 False (detectron2). Nothing was loaded."
             )
+
+
+def check_state_dict(model: nn.Module, checkpoint: dict, path: str) -> None:
+    """Check that a checkpoint has exactly the model's weights; MMEngine would only warn.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    model = unwrapped(model)
+    weights = checkpoint.get("state_dict", checkpoint)
+    if problems := differences(weights, model.state_dict()):
+        raise CheckpointError(
+            f"{path} does not fit the config's model, {type(model).__name__}. Tensors: {problems}. "
+            "Use the config that it was trained with."
+        )
 
 
 def supervised_file(depth: int) -> Path:

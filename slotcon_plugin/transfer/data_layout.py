@@ -1,16 +1,15 @@
-"""Are the images and labels of a detection or segmentation config where it expects them?"""
+"""Checks that the images and labels of a detection or segmentation config are there."""
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from mmengine.config import Config
 
 from ..errors import DataError
 
-NAMED = 8  # files that a message names
+MAX_LISTED = 8  # files in a message
 
-# What a config's `data_layout` may name: how the data set lies, and where it is to be had.
+# Values of a config's `data_layout`: the folders of each dataset and where to download it.
 LAYOUTS = {
     "coco": """COCO 2017, from https://cocodataset.org/#download (train, val, annotations):
   coco/                                    COCO_ROOT
@@ -20,7 +19,7 @@ LAYOUTS = {
     annotations/instances_val2017.json""",
     "voc12aug": """VOC 2012 with the additional labels of SBD: VOCtrainval from
 http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, SBD from
-http://home.bharathh.info/pubs/codes/SBD/download.html, brought together by mmseg's
+http://home.bharathh.info/pubs/codes/SBD/download.html, merged by mmseg's
 tools/dataset_converters/voc_aug.py, which writes SegmentationClassAug and aug.txt:
   VOCdevkit/VOC2012/                       VOC_ROOT
     JPEGImages/                            *.jpg
@@ -29,8 +28,8 @@ tools/dataset_converters/voc_aug.py, which writes SegmentationClassAug and aug.t
     ImageSets/Segmentation/train.txt       1,464 names
     ImageSets/Segmentation/aug.txt         9,118 names
     ImageSets/Segmentation/val.txt         1,449 names""",
-    "cityscapes": """Cityscapes, from https://www.cityscapes-dataset.com (leftImg8bit, gtFine; with
-an account). *_labelTrainIds.png are written by cityscapesScripts' csCreateTrainIdLabelImgs:
+    "cityscapes": """Cityscapes, from https://www.cityscapes-dataset.com (leftImg8bit, gtFine; needs
+an account). cityscapesScripts' csCreateTrainIdLabelImgs writes *_labelTrainIds.png:
   cityscapes/                              CITYSCAPES_ROOT
     leftImg8bit/{train,val}/CITY/          2,975 and 500 *_leftImg8bit.png
     gtFine/{train,val}/CITY/               *_gtFine_labelTrainIds.png""",
@@ -38,8 +37,8 @@ an account). *_labelTrainIds.png are written by cityscapesScripts' csCreateTrain
 http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip:
   ADEChallengeData2016/                    ADE_ROOT
     images/{training,validation}/          20,210 and 2,000 *.jpg
-    annotations/{training,validation}/     *.png, 0 for what is no class""",
-    "coco_mini": """a folder of small COCO images (SLOTCON_DATA names it):
+    annotations/{training,validation}/     *.png, 0 for pixels of no class""",
+    "coco_mini": """a folder of small COCO images, the path of which is in SLOTCON_DATA:
   coco_mini/
     images/                                *.jpg
     instances.json                         COCO instances of all of them
@@ -49,27 +48,41 @@ http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip:
 
 
 def check_layout(cfg: Config) -> None:
-    """Name everything that is missing before anything is built.
-
-    Looks for the annotation files and image folders of the training, validation and test sets.
+    """Check the annotation files and image folders of the training, validation and test sets.
 
     Raises:
-        DataError: something is missing; the message names it all, and where the data are to be had.
+        DataError: files or folders are missing; the message lists all of them.
     """
-    wanted = list(dict.fromkeys(_wanted(cfg)))
-    missing = [path for path in wanted if not _is_there(path)]
+    require_paths(list(dict.fromkeys(_paths(cfg))), cfg.get("data_layout"))
+
+
+def require_paths(paths: list[str], layout: str | None) -> None:
+    """Check that files exist and folders are not empty.
+
+    Args:
+        paths: files and folders.
+        layout: a key of LAYOUTS, which is printed if something is missing.
+
+    Raises:
+        DataError: the message lists everything that is missing.
+    """
+    missing = [
+        path
+        for path in paths
+        if not (os.path.isfile(path) or (os.path.isdir(path) and any(os.scandir(path))))
+    ]
     if missing:
         raise DataError(
-            f"The data of this config are not complete. Missing, or empty, {len(missing)} of "
-            f"{len(wanted)}:\n  " + "\n  ".join(missing) + _advice(cfg)
+            f"The data of this config are incomplete. Missing or empty are {len(missing)} of "
+            f"{len(paths)}:\n  " + "\n  ".join(missing) + _advice(layout)
         )
 
 
 def check_listed_files(dataset, cfg: Config) -> None:
-    """Look for every image and label map that a built data set lists. Folders are read once.
+    """Check that every image and label map of a built dataset exists. Folders are read once.
 
     Raises:
-        DataError: some are missing; the message has their number and names the first.
+        DataError: files are missing; the message has their number and the first MAX_LISTED.
     """
     folders: dict[str, set[str]] = {}
 
@@ -79,27 +92,24 @@ def check_listed_files(dataset, cfg: Config) -> None:
             folders[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
         return name in folders[folder]
 
-    listed = 0
-    missing = []
-    for index in range(len(dataset)):
-        sample = dataset.get_data_info(index)
-        paths = [sample[key] for key in ("img_path", "seg_map_path") if sample.get(key)]
-        listed += len(paths)
-        missing += [path for path in paths if not exists(path)]
+    samples = map(dataset.get_data_info, range(len(dataset)))
+    keys = ("img_path", "seg_map_path")
+    paths = [sample[key] for sample in samples for key in keys if sample.get(key)]
+    missing = [path for path in paths if not exists(path)]
     if missing:
-        more = f"\n  and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        further = len(missing) - MAX_LISTED
         raise DataError(
-            f"{len(missing)} of {listed} files that the data set lists are missing:\n  "
-            + "\n  ".join(missing[:NAMED])
-            + more
-            + _advice(cfg)
+            f"{len(missing)} of {len(paths)} files of the dataset are missing:\n  "
+            + "\n  ".join(missing[:MAX_LISTED])
+            + f"\n  and {further} more" * (further > 0)
+            + _advice(cfg.get("data_layout"))
         )
 
 
-def _wanted(cfg: Config) -> Iterator[str]:
+def _paths(cfg: Config) -> Iterator[str]:
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if cfg.get(loader):
-            yield from _paths_of(cfg[loader].dataset)
+            yield from _dataset_paths(cfg[loader].dataset)
     for name in ("val_evaluator", "test_evaluator"):
         evaluators = cfg.get(name) or []
         for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
@@ -107,22 +117,17 @@ def _wanted(cfg: Config) -> Iterator[str]:
                 yield evaluator["ann_file"]
 
 
-def _paths_of(dataset: dict) -> Iterator[str]:
-    """The files and folders of a data set's config; wrappers hold it in `dataset` or `datasets`."""
+def _dataset_paths(dataset: dict) -> Iterator[str]:
+    """The files and folders in a dataset's config; wrappers have `dataset` or `datasets`."""
     for part in [*dataset.get("datasets", []), *filter(None, [dataset.get("dataset")])]:
-        yield from _paths_of(part)
+        yield from _dataset_paths(part)
     root = dataset.get("data_root") or ""
     for name in (dataset.get("ann_file"), *(dataset.get("data_prefix") or {}).values()):
         if name:
             yield os.path.normpath(os.path.join(root, name))
 
 
-def _is_there(path: str) -> bool:
-    return Path(path).is_file() or (Path(path).is_dir() and any(os.scandir(path)))
-
-
-def _advice(cfg: Config) -> str:
-    layout = cfg.get("data_layout")
+def _advice(layout: str | None) -> str:
     if layout not in LAYOUTS:
-        return "\nThe paths are those of the config's dataset entries, under their data_root."
+        return "\nCheck data_root, ann_file and data_prefix of the config's datasets."
     return f"\nExpected: {LAYOUTS[layout]}"

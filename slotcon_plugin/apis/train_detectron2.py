@@ -1,0 +1,86 @@
+"""Training and evaluation by detectron2's own trainer."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+from ..errors import ConfigError
+from ..runtime.atomic_files import write_atomically
+
+
+def train_detectron2(
+    config: str | Path,
+    options: Sequence[str] = (),
+    backbone: str | None = None,
+    num_gpus: int = 1,
+    resume: bool = False,
+    eval_only: bool = False,
+    work_dir: str | Path | None = None,
+    out: str | Path | None = None,
+) -> None:
+    """Train Mask R-CNN with detectron2's own trainer and evaluate it, or only evaluate it.
+
+    Args:
+        config: a detectron2 config, .yaml.
+        options: detectron2's alternating keys and values, which replace entries of the config.
+        backbone: an exported file, a checkpoint of this package, 'supervised' (torchvision's
+            ImageNet weights) or 'none' (random); None takes the config's MODEL.WEIGHTS.
+        num_gpus: processes, one per GPU; 0 or 1 on a CPU.
+        resume: continue from the last checkpoint in the work dir.
+        eval_only: evaluate MODEL.WEIGHTS instead of training.
+        work_dir: folder of checkpoints and logs; by default SLOTCON_WORK_DIR or
+            work_dirs/detectron2_NAME.
+        out: write the metrics to this file, as JSON.
+
+    Raises:
+        SlotConError: detectron2 is not installed, the config or a file cannot be used, data are
+            missing, or the backbone was not loaded completely.
+    """
+    try:
+        from detectron2.engine import launch
+    except ImportError as error:
+        raise ConfigError(
+            f"detectron2 cannot be imported ({error}). Its installation is described on "
+            "https://detectron2.readthedocs.io/en/latest/tutorials/install.html. Without it, "
+            "configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py trains mmdet's Mask R-CNN."
+        ) from None
+    run = partial(_run, config, list(options), backbone, num_gpus, resume, eval_only, work_dir, out)
+    launch(run, num_gpus, dist_url="auto")
+
+
+def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) -> None:
+    """The work of each process."""
+    from detectron2.checkpoint import DetectionCheckpointer
+    from detectron2.engine import default_setup
+
+    from ..transfer import detectron2_route as route
+
+    cfg = route.read_yaml(config, options, work_dir)
+    route.check_batch(cfg, num_gpus)
+    route.register_data(cfg)
+    source = None
+    if eval_only:
+        route.check_trained(cfg.MODEL.WEIGHTS)
+    else:
+        source = route.use_backbone(cfg, backbone)
+    if resume:
+        route.check_resume(cfg.OUTPUT_DIR)
+    cfg.freeze()
+    default_setup(cfg, SimpleNamespace(config_file=str(config), eval_only=eval_only))
+    if eval_only:
+        model = route.Trainer.build_model(cfg)
+        DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
+        metrics = route.Trainer.test(cfg, model)
+    else:
+        trainer = route.Trainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        if trainer.start_iter == 0:
+            report = route.check_backbone(trainer.model, source, cfg.MODEL.RESNETS.DEPTH)
+            print(f"[slotcon] {report}", flush=True)
+        metrics = trainer.train()
+    if metrics and out:  # only the first process has metrics
+        # COCO's mean over no objects of a size or class is NaN, which JSON does not have.
+        text = json.dumps(metrics, indent=1, default=float).replace("NaN", "null")
+        write_atomically(text.encode(), out)

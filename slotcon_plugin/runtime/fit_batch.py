@@ -1,0 +1,91 @@
+"""Adapts the batches of a detection or segmentation training to the processes.
+
+Like those of `fit_machine`, each function changes a config and returns one line for each change.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from mmengine.config import Config
+
+from ..errors import ConfigError
+
+
+def fit_total_batch(cfg: Config, world_size: int, scale_lr: bool | None = None) -> list[str]:
+    """Divide `total_batch_size` among the processes, unless the learning rate is scaled instead.
+
+    Args:
+        cfg: is changed in place; nothing is done if it has no `total_batch_size`.
+        world_size: number of processes.
+        scale_lr: True keeps the configured batch size per process.
+
+    Raises:
+        ConfigError: the total batch cannot be divided evenly.
+    """
+    total = cfg.get("total_batch_size")
+    if not total or scale_lr:
+        return []
+    steps = cfg.optim_wrapper.get("accumulative_counts", 1)
+    each, rest = divmod(total, world_size * steps)
+    if rest or not each:
+        fits = [str(n) for n in range(1, total + 1) if total % (n * steps) == 0]
+        raise ConfigError(
+            f"A total batch of {total} cannot be divided among {world_size} processes"
+            + f" and {steps} accumulated iterations" * (steps > 1)
+            + f". Use {', '.join(fits)} processes; or keep the config's "
+            f"{cfg.train_dataloader.batch_size} images per process and scale the learning rate "
+            "with --auto-scale-lr; or change the recipe with --cfg-options total_batch_size=N."
+        )
+    cfg.train_dataloader.batch_size = each
+    return [
+        f"total batch {total} = {world_size} processes x {each}"
+        + f" x {steps} accumulated (batch norm sees {world_size * each})" * (steps > 1)
+    ]
+
+
+def fit_batch_norm(cfg: Config) -> list[str]:
+    """Replace synchronized batch norm, which needs a GPU, by plain batch norm if there is none.
+
+    A detectron2 model, which has its own `device`, is moved to the CPU.
+    """
+    if torch.cuda.is_available():
+        return []
+    if "detector" in cfg.model:
+        cfg.model.detector.device = "cpu"
+    if not _replace(cfg.model, "SyncBN", "BN"):
+        return []
+    return ["no GPU: batch norm of each process instead of synchronized batch norm"]
+
+
+def _replace(node: object, old: str, new: str) -> int:
+    """Replace the value `old` everywhere in nested dictionaries and lists; returns how often."""
+    count = 0
+    if isinstance(node, dict | list):
+        for key in list(node) if isinstance(node, dict) else range(len(node)):
+            if node[key] == old:
+                node[key] = new
+                count += 1
+            else:
+                count += _replace(node[key], old, new)
+    return count
+
+
+def fit_random_numbers(cfg: Config) -> list[str]:
+    """Make random numbers depend only on the seed, the iteration and the image, so that a resumed
+    training equals an uninterrupted one. For trainings with MMEngine's InfiniteSampler."""
+    loader = cfg.train_dataloader
+    if loader.sampler.get("type") != "InfiniteSampler":
+        return []
+    loader.sampler.type = "EndlessSampler"
+    for dataset in _datasets_with_pipeline(loader.dataset):
+        dataset.pipeline = [dict(type="mmengine.SeedFromDraw"), *dataset.pipeline]
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="StepSeedHook")]
+    return ["random numbers: seeded for each image and each iteration, also after --resume"]
+
+
+def _datasets_with_pipeline(dataset: dict) -> Iterator[dict]:
+    """The datasets with a pipeline in a dataset's config; wrappers have `dataset` or `datasets`."""
+    if "pipeline" in dataset:
+        yield dataset
+    for part in [*dataset.get("datasets", []), *filter(None, [dataset.get("dataset")])]:
+        yield from _datasets_with_pipeline(part)
