@@ -1,4 +1,4 @@
-"""The images of the demo: groups where they should be, curves of what was logged."""
+"""The demo and the figures of groups and losses."""
 
 import json
 import sys
@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
 from PIL import Image
 from tiny_model import tiny_config
 from tiny_training import write_images
 
-from benchmarks.processes import ROOT, start
-from slotcon_plugin.errors import DataError
+from benchmarks.processes import DEMO, ROOT, start
+from benchmarks.small_benchmark import pretraining_options
+from slotcon_plugin.apis.demo import demo_config
+from slotcon_plugin.apis.draw_groups import draw_groups
+from slotcon_plugin.apis.train import train
+from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.runtime.scalars import read_curves
 from slotcon_plugin.visualization import curves, groups
 
@@ -76,18 +81,51 @@ def run_demo(*arguments):
 
 
 def test_the_demo_draws_groups_and_losses(tmp_path):
-    images = write_images(tmp_path / "images", count=20)
-    options = ["--data", images, "--work-dir", tmp_path / "work", "--steps", 10]
+    """With exactly the steps asked for, from a folder with any name, with one broken image."""
+    images = write_images(tmp_path / "motorcycles", count=20)
+    (images / "000.png").write_bytes(b"no image")
+    options = ["--data", images, "--work-dir", tmp_path / "work", "--steps", 3]
     status, output = run_demo(*options)
     assert status == 0, output
-    assert "20 images; about 10 steps" in output
-    assert "trained 10 steps" in output  # an epoch is 8 rounds of 20 images
+    assert "20 images, 3 steps" in output
+    assert "cannot read the image" in output
+    assert "trained 3 steps" in output
     for name in ("groups.png", "losses.png"):
         assert min(Image.open(tmp_path / "work" / name).size) > 300
+    assert (tmp_path / "work" / "iter_3.pth").exists()
 
 
-def test_the_demo_says_what_is_wrong_with_a_folder(tmp_path):
+@pytest.mark.parametrize(("images", "steps"), [(20, 1), (20, 10), (7, 25), (160, 11)])
+def test_the_demo_trains_the_steps_asked_for(images, steps, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    cfg = demo_config([f"{i}.png" for i in range(images)], tmp_path, steps, seed=0)
+    assert cfg.train_cfg == dict(type="IterBasedTrainLoop", max_iters=steps)
+    # The loader does not end before: MMEngine waits two seconds to start it again.
+    assert cfg.train_dataloader.sampler.rounds * images >= steps * 16
+    assert cfg.default_hooks.logger.interval <= steps  # at least one loss is logged
+
+
+def test_the_demo_reports_a_missing_folder(tmp_path):
     status, output = run_demo("--data", tmp_path / "none")
     assert status == 1
     assert "none does not exist" in output
     assert "Traceback" not in output
+
+
+def test_the_groups_of_a_checkpoint_are_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    images = write_images(tmp_path / "images")
+    (images / "000.png").write_bytes(b"no image")
+    options = pretraining_options(images, tmp_path / "work", epochs=1)
+    options.append("default_hooks.image_report.max_unreadable=0.5")
+    schemes = dict(CheckpointLoader._schemes)
+    work_dir = train(DEMO, cfg_options=options)
+    CheckpointLoader._schemes = schemes
+    checkpoint, out = work_dir / "epoch_1.pth", tmp_path / "groups.png"
+    draw_groups(DEMO, checkpoint, out, images=str(images), count=2, cfg_options=options)
+    assert min(Image.open(out).size) > 300
+    assert "000.png" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--count is 0, expected a whole number from 1 on"):
+        draw_groups(DEMO, checkpoint, out, count=0, cfg_options=options)
+    with pytest.raises(DataError, match="None of the images can be read"):
+        draw_groups(DEMO, checkpoint, out, images=str(images / "000.png"), cfg_options=options)
