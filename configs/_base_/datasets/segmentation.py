@@ -1,4 +1,4 @@
-"""What the segmentation data sets share: how they are read. Their own files add the images.
+"""What the segmentation datasets share: how they are read. Their own files add the images.
 
 batch_size 2: for 8 GPUs; tools/train.py divides total_batch_size among the processes.
 """

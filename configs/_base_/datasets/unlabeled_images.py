@@ -1,4 +1,4 @@
-"""Images without labels, two views of each. A config adds `source` and, for a known data set,
+"""Images without labels, two views of each. A config adds `source` and, for a known dataset,
 `preset`."""
 
 train_dataloader = dict(
