@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "pretrain"
 DEMO = CONFIGS / "slotcon_r18_demo.py"
+PRELOADED = ["torch", "torchvision", "mmengine.runner", "tensorboard", "scipy.optimize", "pytest"]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -40,37 +41,48 @@ def start(*command: object, output: object = subprocess.PIPE) -> subprocess.Pope
     )
 
 
-def run_processes(function: Callable, processes: int, *arguments: object) -> list:
-    """Run a function in processes that are connected by gloo, with one thread each.
+def run_processes(
+    function: Callable, processes: int, *arguments: object, connect: bool = True
+) -> list:
+    """Run a function in several processes with one thread each.
 
     Args:
         function: function(rank, *arguments); defined at the top level of a module.
         processes: how many.
+        connect: connect them by gloo before.
 
     Returns:
         What it returned on each rank.
     """
     import torch
 
+    # Processes are forked from one that has imported the libraries, which takes seconds, once.
+    torch.multiprocessing.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
-        shared = function, arguments, processes, folder
-        torch.multiprocessing.spawn(_run_one, shared, nprocs=processes)
+        shared = function, arguments, processes, folder, connect
+        torch.multiprocessing.start_processes(
+            _run_one, shared, nprocs=processes, start_method="forkserver"
+        )
         files = [Path(folder, f"{rank}.pickle") for rank in range(processes)]
         return [pickle.loads(file.read_bytes()) for file in files]
 
 
-def _run_one(rank: int, function: Callable, arguments: tuple, processes: int, folder: str) -> None:
+def _run_one(
+    rank: int, function: Callable, arguments: tuple, processes: int, folder: str, connect: bool
+) -> None:
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group(
-        "gloo",
-        f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=processes,
-        timeout=timedelta(seconds=180),  # a collective that another process skips is an error
-    )
+    if connect:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        dist.init_process_group(
+            "gloo",
+            f"file://{folder}/rendezvous",
+            rank=rank,
+            world_size=processes,
+            timeout=timedelta(seconds=180),  # a collective that another process skips is an error
+        )
     Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(function(rank, *arguments)))
-    dist.destroy_process_group()
+    if connect:
+        dist.destroy_process_group()

@@ -1,19 +1,17 @@
 """The evaluations on images whose answer is known, on one process and on two."""
 
 import gc
-import os
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from colored import COLORS, ColorFeatures, ColorGroups, write_colored
 from PIL import Image
 from tiny_training import assert_same
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.processes import run_processes
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.evaluation.batches import NoBar, Reading, check_apart
 from slotcon_plugin.evaluation.evaluation_report import Run, comparison
@@ -252,21 +250,7 @@ def test_networks_stand_in_one_table():
     assert all(row.count("50.00 / 25.00") == 2 for row in rows)
 
 
-def _worker(rank, folder):
-    torch.set_num_threads(1)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group(
-        "gloo",
-        f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(seconds=180),
-    )
-    torch.save(_find(Path(folder)), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def _find(folder):
+def _find(rank, folder):
     """What must not depend on the number of processes."""
     dataset, features = open_colored(folder), ColorFeatures()
     return dict(
@@ -280,13 +264,12 @@ def _find(folder):
 
 def test_two_processes_equal_one(tmp_path):
     folder = write_colored(tmp_path / "data", count=5, seed=1)
-    torch.multiprocessing.spawn(_worker, (str(folder),), nprocs=2)
-    alone = _find(folder)
+    together = run_processes(_find, 2, folder)
+    alone = _find(0, folder)
     clustered = alone.pop("clustered")
     assert alone["retrieved"]["memory"] == 75  # 15 cells of each image, in whatever process
     assert [len(rows) for rows in alone["sampled"]] == [20, 3]  # 4 cells of each; the bound
-    for rank in range(2):
-        found = torch.load(folder / f"{rank}.pt", weights_only=True)
+    for found in together:
         also = found.pop("clustered")
         assert_same(found, alone)
         for size in ("3", "4"):

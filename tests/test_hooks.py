@@ -2,13 +2,11 @@
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from mmengine.dataset import DefaultSampler
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -17,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import slotcon_plugin  # noqa: F401  (registers the names)
+from benchmarks.processes import run_processes
 from slotcon_plugin.errors import TrainingStopped
 from slotcon_plugin.runtime.resume_state import load_training_state
 
@@ -153,14 +152,11 @@ def test_the_logged_losses_are_the_mean_since_the_last_line(tmp_path):
 
 
 def _train_one_of_two(rank, folder):
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    make_runner(Path(folder) / "work", Numbers(8), interval=2).train()
-    dist.destroy_process_group()
+    make_runner(folder, Numbers(8), interval=2).train()
 
 
 def test_the_logged_figures_are_all_processes(tmp_path):
-    torch.multiprocessing.spawn(_train_one_of_two, (str(tmp_path),), nprocs=2)
+    run_processes(_train_one_of_two, 2, tmp_path)
     (file,) = tmp_path.rglob("scalars.json")
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     # One process has 0, 2, 4, 6, the other 1, 3, 5, 7.

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
@@ -11,6 +9,7 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import nn
 
+from benchmarks.processes import run_processes
 from slotcon_plugin.functional.population import PopulationMoments
 from slotcon_plugin.hooks.precise_bn_hook import PreciseBNHook, measure_batch_norm
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -80,20 +79,15 @@ def test_all_else_stays():
     assert not model[0]._forward_pre_hooks and not model[1]._forward_pre_hooks
 
 
-def _on_one_of_two(rank, meeting, results):
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+def _measure_one_of_two(rank):
     model = nn.Sequential(nn.BatchNorm2d(2)).train()
-    mine = batches((4, 2), 0) if rank == 0 else batches((3, 1), 5)
-    measure_batch_norm(model, mine, model)
-    results[rank] = (model[0].running_mean.tolist(), model[0].running_var.tolist())
-    dist.destroy_process_group()
+    own = batches((4, 2), 0) if rank == 0 else batches((3, 1), 5)
+    measure_batch_norm(model, own, model)
+    return model[0].running_mean.tolist(), model[0].running_var.tolist()
 
 
-def test_two_processes_equal_one(tmp_path):
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(_on_one_of_two, (str(tmp_path / "meeting"), results), nprocs=2)
-        one, other = results[0], results[1]
+def test_two_processes_equal_one():
+    one, other = run_processes(_measure_one_of_two, 2)
     assert one == other
     model = nn.Sequential(nn.BatchNorm2d(2)).train()
     measure_batch_norm(model, [*batches((4, 2), 0), *batches((3, 1), 5)], model)
