@@ -1,4 +1,4 @@
-"""Files of every kind become upright 8-bit RGB; broken ones one kind of error."""
+"""Files of every kind are read as upright 8-bit RGB; broken ones raise one kind of error."""
 
 import pickle
 import struct
@@ -7,17 +7,18 @@ import zlib
 import numpy as np
 import pytest
 from photographs import photograph_paths, photographs
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 
 from slotcon_plugin.datasets import decode
 from slotcon_plugin.datasets.decode import UnreadableImage, read_image
 
 Turn = Image.Transpose
+SRGB = ImageCms.createProfile("sRGB")
 
 
 @pytest.fixture(scope="module")
 def image():
-    return photographs(96)[2].crop((0, 0, 96, 64))  # not square: a turn shows in the size
+    return photographs(96)[2].crop((0, 0, 96, 64))  # not square: a rotation changes the size
 
 
 def difference(ours, expected):
@@ -61,7 +62,7 @@ def test_exif_orientation(orientation, image, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_exif_leaves_the_image(image, tmp_path):
+def test_broken_exif_is_ignored(image, tmp_path):
     image.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert read_image(tmp_path / "a.jpg").size == image.size
 
@@ -132,7 +133,7 @@ def test_broken_files_raise_one_error_that_names_them(tmp_path):
         assert str(again) == str(caught.value)
 
 
-def test_pixels_are_the_images_whoever_decodes(image, tmp_path, monkeypatch):
+def test_pixels_are_equal_with_and_without_simplejpeg(image, tmp_path, monkeypatch):
     files = dict(quality=70), dict(quality=95, subsampling=0), dict(progressive=True)
     for number, options in enumerate(files):
         image.save(tmp_path / f"{number}.jpg", **options)
@@ -142,6 +143,12 @@ def test_pixels_are_the_images_whoever_decodes(image, tmp_path, monkeypatch):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     image.save(tmp_path / "turned.jpg", exif=exif)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    image.save(tmp_path / "turned_by_xmp.jpg", xmp=xmp)
+    assert read_image(tmp_path / "turned_by_xmp.jpg").size == (image.height, image.width)
+    image.save(tmp_path / "icc.jpg", icc_profile=ImageCms.ImageCmsProfile(SRGB).tobytes())
+    image.save(tmp_path / "rgb.jpg", keep_rgb=True)
+    image.save(tmp_path / "two.mpo", save_all=True, append_images=[image.rotate(180)])
     for decoder in (decode.decode_jpeg, None):
         monkeypatch.setattr(decode, "decode_jpeg", decoder)
         for path in tmp_path.iterdir():
@@ -150,10 +157,30 @@ def test_pixels_are_the_images_whoever_decodes(image, tmp_path, monkeypatch):
             assert pixels.dtype == np.uint8
 
 
-def test_a_cut_off_jpeg_is_unreadable_to_both(image, tmp_path):
+@pytest.mark.skipif(decode.decode_jpeg is None, reason="needs simplejpeg")
+def test_upright_rgb_jpegs_are_decoded_by_simplejpeg(image, tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 1
+    profile = ImageCms.ImageCmsProfile(SRGB).tobytes()
+    files = dict(), dict(exif=exif), dict(icc_profile=profile), dict(progressive=True)
+    monkeypatch.setattr(decode, "_read", None)
+    for number, options in enumerate(files):
+        image.save(tmp_path / f"{number}.jpg", **options)
+        assert decode.read_pixels(tmp_path / f"{number}.jpg").shape == (64, 96, 3)
+
+
+def test_a_truncated_jpeg_is_unreadable_for_both(image, tmp_path):
     image.save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
     for read in (read_image, decode.read_pixels):
         with pytest.raises(UnreadableImage, match=r"cut\.jpg"):
             read(tmp_path / "cut.jpg")
+
+
+def test_an_image_beyond_pils_limit_is_unreadable_for_both(image, tmp_path, monkeypatch):
+    image.save(tmp_path / "large.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for read in (read_image, decode.read_pixels):
+        with pytest.raises(UnreadableImage, match="DecompressionBombError"):
+            read(tmp_path / "large.jpg")

@@ -1,6 +1,8 @@
-"""Reading one image file into 8-bit RGB, whatever it holds."""
+"""Reading one image file as 8-bit RGB."""
 
 import io
+import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +10,18 @@ from PIL import ExifTags, Image, ImageOps
 
 try:
     from simplejpeg import decode_jpeg
-except ImportError:  # it only saves time: PIL gives the same pixels
+except ImportError:  # optional: PIL gives the same pixels in more time
     decode_jpeg = None
 
 BACKGROUND = (255, 255, 255)
+FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of a JPEG: size and channels
 
 
 class UnreadableImage(Exception):
-    """A file that is missing, broken, or no image. Its text names the file and says why."""
+    """A file that is missing, broken, or not an image. The message names the file and the cause."""
 
     def __init__(self, path: str | Path, reason: str):
-        super().__init__(path, reason)  # both, so that it survives pickling between processes
+        super().__init__(path, reason)  # both, so that pickling between processes works
         self.path = str(path)
         self.reason = reason
 
@@ -27,36 +30,36 @@ class UnreadableImage(Exception):
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read an image file: decoded, upright, 8 bits a channel, RGB.
+    """Read an image file: decoded, upright, RGB with 8 bits a channel.
 
-    Orientation is taken from EXIF. Gray and palette images become RGB; CMYK is converted without
-    a color profile; 16-bit values are scaled to 8 (65535 becomes 255); transparent parts show
-    white, the ground on which such images are usually drawn. Of an animation, the first frame.
+    The orientation is taken from EXIF or XMP. Grayscale and palette images become RGB; CMYK is
+    converted without a color profile; 16-bit values are scaled to 8 bits (65535 becomes 255);
+    transparent parts become white. Only the first frame of an animation is read.
 
     Raises:
         UnreadableImage: the file cannot be read, for any reason.
     """
     try:
         return _read(path)
-    except Exception as error:  # decoders raise almost anything on a broken file
+    except Exception as error:  # decoders raise almost any exception on a broken file
         raise UnreadableImage(path, f"{type(error).__name__}: {error}") from error
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
-    """The pixels of `read_image`, uint8 (h, w, 3), the same values in less time.
+    """Read an image file as uint8 (h, w, 3): the pixels of `read_image`, in less time.
 
-    An intact, upright RGB JPEG goes through simplejpeg if that is installed, straight into the
-    array; any other file, and whatever simplejpeg complains about, through `read_image`'s way.
+    An upright RGB JPEG is decoded by simplejpeg if that is installed. PIL reads every other file,
+    and those for which simplejpeg reports an error.
 
     Raises:
         UnreadableImage: the file cannot be read, for any reason.
     """
     try:
-        if decode_jpeg is not None and _is_plain_jpeg(data := Path(path).read_bytes()):
-            try:
-                return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
-            except ValueError:
-                pass  # PIL forgives some faults, and names the others
+        if decode_jpeg is not None:
+            data = Path(path).read_bytes()
+            with suppress(Exception):  # PIL tolerates some faults, and explains the others
+                if _is_upright_rgb_jpeg(data):
+                    return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
         return np.asarray(_read(path))
     except Exception as error:
         raise UnreadableImage(path, f"{type(error).__name__}: {error}") from error
@@ -68,26 +71,31 @@ def _read(path: str | Path) -> Image.Image:
         return to_rgb(upright(image))
 
 
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether these are the bytes of an RGB JPEG that is stored upright; only its head is read."""
-    if not data.startswith(b"\xff\xd8"):
+def _is_upright_rgb_jpeg(data: bytes) -> bool:
+    """Whether simplejpeg decodes this file to the same pixels as PIL, as its header says."""
+    position, pixels, channels, metadata = 2, 0, 0, False
+    while data.startswith(b"\xff\xd8") and data[position : position + 1] == b"\xff":
+        marker, length = struct.unpack_from(">BH", data, position + 1)
+        if marker == 0xDA:  # the first scan: the header ends
+            break
+        if marker in FRAME_MARKERS:
+            height, width, channels = struct.unpack_from(">HHB", data, position + 5)
+            pixels = height * width
+        metadata |= marker == 0xE1  # EXIF or XMP, which may hold an orientation
+        position += 2 + length
+    if channels != 3 or pixels > (Image.MAX_IMAGE_PIXELS or pixels):  # PIL warns or refuses
         return False
+    if not metadata:
+        return True
     with Image.open(io.BytesIO(data)) as image:
-        if image.format != "JPEG" or image.mode != "RGB":
-            return False
-        if "exif" not in image.info:
-            return True
-        try:
-            return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        except Exception:  # as `upright` takes it
-            return False
+        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn the image as its EXIF orientation asks; unreadable EXIF data is taken as none."""
+    """Rotate or mirror the image as its metadata requires; broken metadata is ignored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # broken metadata does not make the pixels worthless
+    except Exception:
         return image
 
 
@@ -102,16 +110,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # "I;16" and its byte orders; "I" holds 16 bits in 32
-        return _scale_16_bit(image)
+        # PIL's own conversion clips at 255 in some versions: nearly every pixel would be white.
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(ground, image).convert("RGB")
+        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(background, image)
     return image.convert("RGB")
-
-
-def _scale_16_bit(image: Image.Image) -> Image.Image:
-    # PIL's own conversion clips at 255 in some versions: nearly every pixel would be white.
-    values = np.asarray(image).astype(np.int64).clip(0, 65535)
-    gray = ((values + 128) // 257).astype(np.uint8)
-    return Image.fromarray(gray).convert("RGB")
