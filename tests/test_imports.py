@@ -46,24 +46,12 @@ STEP = """
 import torch
 from mmengine.registry import MODELS, OPTIMIZERS
 
-import slotcon_plugin
+from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.functional.alignment import ViewGeometry
+from slotcon_plugin.runtime.config_options import read_config
 
-model = MODELS.build(
-    dict(
-        type="SlotCon",
-        backbone=dict(type="TorchvisionResNet", depth=18, num_stages=2),
-        neck=dict(type="PixelProjector", in_channels=128, hidden_channels=16, out_channels=8),
-        head=dict(
-            type="PrototypeHead",
-            prototypes=dict(type="Prototypes", num_prototypes=10, channels=8),
-            group_loss=dict(type="GroupingLoss"),
-            slot_loss=dict(type="SlotLoss"),
-            predictor=dict(type="SlotPredictor", channels=8, hidden_channels=16),
-        ),
-        data_preprocessor=dict(type="TwoViewPreprocessor"),
-    )
-)
+cfg = read_config("configs/pretrain/slotcon_r18_demo.py", pretraining_options("images", "work"))
+model = MODELS.build(cfg.model)
 model.init_weights()
 optimizer = OPTIMIZERS.build(
     dict(type="SlotConLARS", lr=0.1),
