@@ -1,4 +1,4 @@
-"""`parity.py`: the published records pass, any figure that is off fails, other settings work."""
+"""benchmarks/parity.py: the published records pass, any wrong value fails, other settings work."""
 
 import copy
 import json
@@ -13,38 +13,30 @@ from tiny_model import gradients, twin
 from benchmarks import parity
 from benchmarks.parity import recipe
 from benchmarks.plain_model import plain_losses
+from benchmarks.processes import ROOT
 from slotcon_plugin import reference as plain
 from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.functional.schedules import learning_rate, teacher_momentum
 
-HERE = Path(__file__).parent
-RECORDS = sorted((HERE / "golden").glob("*_?proc.json"))
+GOLDEN = Path(__file__).parent / "golden"
+RECORDS = sorted(GOLDEN.glob("*_?proc.json"))
 
 
-def run_parity(*records):
-    return subprocess.run(
-        [sys.executable, HERE.parent / "benchmarks" / "parity.py", *records],
-        capture_output=True,
-        text=True,
-        cwd=HERE,
-    )
-
-
-def test_the_published_records_pass():
+def test_the_published_records_pass(capsys):
     assert len(RECORDS) == 3
-    done = run_parity(*RECORDS)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert parity.main([str(record) for record in RECORDS]) == 0
+    printed = capsys.readouterr().out
     for record in RECORDS:
-        assert f"{record}: " in done.stdout
+        assert f"{record}: " in printed
     kinds = ("learning rate", "momentum", "center", "losses", "gradients", "final weights")
-    assert all(done.stdout.count(kind) == 3 for kind in kinds)
-    assert "above" not in done.stdout
+    assert all(printed.count(kind) == 3 for kind in kinds)
+    assert "above" not in printed
 
 
 @pytest.fixture(scope="module")
 def short():
-    """A record's first two steps, as we replay them, and the replay: a record that is right."""
-    record = json.loads((HERE / "golden" / "patch_1proc.json").read_text())
+    """A correct record of two steps, and our results of them."""
+    record = json.loads((GOLDEN / "patch_1proc.json").read_text())
     record["config"]["steps"] = 2
     record["steps"] = record["steps"][:2]
     results = parity.replay_all(record)
@@ -52,17 +44,17 @@ def short():
     return record, results
 
 
-def figures(node, path=()):
+def values(node, path=()):
     """Paths to all numbers of a record."""
     if isinstance(node, dict | list):
         children = node.items() if isinstance(node, dict) else enumerate(node)
         for key, child in children:
-            yield from figures(child, (*path, key))
+            yield from values(child, (*path, key))
     else:
         yield path
 
 
-def with_figure(record, path, change):
+def with_value(record, path, change):
     changed = copy.deepcopy(record)
     *parents, last = path
     node = changed
@@ -72,17 +64,17 @@ def with_figure(record, path, change):
     return changed
 
 
-def test_any_figure_that_is_off_by_a_ten_thousandth_fails(short):
-    """Except what is zero up to rounding, beside the figures around it."""
+def test_any_value_with_an_error_of_a_ten_thousandth_fails(short):
+    """Except values that are zero up to rounding, relative to their tensor."""
     record, results = short
     assert max(parity.errors(record, results).values()) < 1e-9
     missed, tried = [], 0
     for part in ("initial", "steps", "final"):
-        for path in figures(record[part], (part,)):
+        for path in values(record[part], (part,)):
             if path[-1] == "step":
                 continue
             tried += 1
-            changed = with_figure(record, path, lambda figure: figure * (1 + 1e-4) or 1e-4)
+            changed = with_value(record, path, lambda value: value * (1 + 1e-4) or 1e-4)
             if max(parity.errors(changed, results).values()) <= parity.TOLERANCE:
                 missed.append(path)
     assert tried > 300
@@ -90,24 +82,24 @@ def test_any_figure_that_is_off_by_a_ten_thousandth_fails(short):
         summary = record
         for key in path[:-1]:
             summary = summary[key]
-        norm, figure = summary[0], summary[path[-1]]
-        assert norm < 1e-9 or abs(figure) < 2e-4 * norm, path
+        norm, value = summary[0], summary[path[-1]]
+        assert norm < 1e-9 or abs(value) < 2e-4 * norm, path
     assert len(missed) < tried / 10
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_a_figure_that_is_no_number_fails_wherever_it_stands(short, wrong):
+def test_a_value_that_is_not_finite_fails(short, wrong):
     record, results = short
-    for path in figures(record["steps"][0], ("steps", 0)):
+    for path in values(record["steps"][0], ("steps", 0)):
         if path[-1] != "step":
-            changed = with_figure(record, path, lambda figure: wrong)
+            changed = with_value(record, path, lambda value: wrong)
             assert max(parity.errors(changed, results).values()) > parity.TOLERANCE, path
     ours = copy.deepcopy(results)
     ours[0]["final"]["projector_q.mlp.6.weight"][0] = wrong
     assert max(parity.errors(record, ours).values()) > parity.TOLERANCE
 
 
-def test_a_name_too_many_or_too_few_fails(short):
+def test_a_missing_or_an_unknown_name_fails(short):
     record, results = short
     for change in (
         lambda names: names.pop("center"),
@@ -119,20 +111,26 @@ def test_a_name_too_many_or_too_few_fails(short):
             parity.errors(changed, results)
 
 
-def test_the_exit_code_says_so(short, tmp_path):
+def test_the_exit_status_of_the_program(short, tmp_path):
+    """Started in another folder, as the package and the records are found from the program's."""
     record, _ = short
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(json.dumps(record))
     path = ("steps", 1, "loss_slot", 0)
-    bad.write_text(json.dumps(with_figure(record, path, lambda figure: figure * (1 + 1e-4))))
-    done = run_parity(good, bad)
-    assert done.returncode == 1
+    bad.write_text(json.dumps(with_value(record, path, lambda value: value * (1 + 1e-4))))
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "parity.py", good, bad],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1, done.stderr
     good_lines, bad_lines = done.stdout.split(str(bad))
     assert "above 1e-6" not in good_lines
     assert bad_lines.count("above 1e-6") == 1
 
 
-# ---- a record of our own, by the plain code ----------------------------------------------------
+# ---- a record of the reference ------------------------------------------------------------------
 
 OTHER = dict(
     seed=77,
@@ -175,21 +173,21 @@ def count_active(model, views):
 
 
 def plain_record(config, processes):
-    """A record in the format of `golden`, trained by the plain code on one process."""
+    """A record in the format of `golden`, from the reference on one process."""
     seed, iters = config["seed"], config["iters_per_epoch"]
     total = config["epochs"] * iters
     model = parity.build_model(config)
     model.expect_teacher_moves()
     params = [p for p in model.parameters() if p.requires_grad]
     buffers = [torch.zeros_like(p) for p in params]
-    pupils = [p for part in model.student for p in part.parameters()]
+    students = [p for part in model.student for p in part.parameters()]
     statistics = {n: b for n, b in model.named_buffers() if n.split(".")[-1].startswith("running")}
     record = dict(config=config, world_size=processes, steps=[])
     record["initial"] = parity.summaries(model.state_dict(), seed)
     for step in range(config["steps"]):
         lr = learning_rate(step, total, config["warmup_epoch"] * iters, config["lr"])
         momentum = teacher_momentum(step, total, config["teacher_momentum"])
-        plain.move_teacher(list(model.teacher.parameters()), pupils, momentum)
+        plain.move_teacher(list(model.teacher.parameters()), students, momentum)
         batches = [batch_of(config, step, rank) for rank in range(processes)]
         actives = [count_active(model, views) for views, _ in batches]
 
@@ -200,7 +198,7 @@ def plain_record(config, processes):
         (sum(process.total for process in losses) / processes).backward()
         model.head.group_loss.center.copy_(center)
         for name, value in alone.named_buffers():
-            if name in statistics:  # rank 0's: those that its own batches leave behind
+            if name in statistics:  # rank 0's statistics, of its own batches
                 statistics[name].copy_(value)
         per_rank = [
             dict(
@@ -239,8 +237,8 @@ def test_a_record_with_other_settings_passes(processes):
     assert max(worst.values()) < 1e-8, worst
 
 
-def test_settings_that_differ_from_the_records_are_seen():
-    """Each hyper-parameter reaches the replay: with another value it no longer agrees."""
+def test_every_setting_changes_the_results():
+    """Each hyper-parameter is used: with another value the results no longer agree."""
     config = OTHER | dict(steps=2, iters_per_epoch=1, warmup_epoch=1)
     record = plain_record(config, 1)
     assert max(parity.errors(record, parity.replay_all(record)).values()) < 1e-8
@@ -270,7 +268,7 @@ def test_a_resnet50_record_is_built_with_the_published_names():
     config = OTHER | dict(encoder="resnet50", dim_hidden=8, dim_out=8, num_prototypes=4)
     state = parity.build_model(config).state_dict()
     names = {parity.published_name(name) for name in state} - {None}
-    published = json.loads((HERE / "golden" / "checkpoint_keys_r50_coco.json").read_text())
+    published = json.loads((GOLDEN / "checkpoint_keys_r50_coco.json").read_text())
     assert names == {name.removeprefix("module.") for name in published}
     name = "encoder_k.layer4.2.conv3.weight"
     expected = torch.tensor(recipe.weight(name, (2048, 512, 1, 1), config["seed"]))
