@@ -1,0 +1,132 @@
+"""What the documentation names exists: links, files, Python names, targets, options, entries."""
+
+import ast
+import functools
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.processes import ROOT
+from slotcon_plugin.runtime.config_options import read_config
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+FOLDERS = "benchmarks|configs|constraints|docs|slotcon_plugin|tests|tools"
+FILE = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]*\w\.(?:json|md|png|py|sh|txt|ya?ml)\b")
+COMMAND = re.compile(r"(?<![\w./-])((?:tools|benchmarks)/\w+\.(?:py|sh))([^`|#\n]*)")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+# The scripts pass their options on; Snakemake has options of its own.
+PASSED_TO = {"tools/dist_train.sh": "tools/train.py", "tools/slurm_train.sh": "tools/train.py"}
+PASSED_TO["tools/benchmark.sh"] = "tools/benchmark.py"
+SUB_COMMANDS = {"tools/evaluate.py": ("unsupervised", "overcluster", "retrieval", "probe", "knn")}
+SNAKEMAKE = {"--cores", "--executor", "--keep-going", "--profile", "--resources"}
+OTHERS = {"--no-deps", "--logdir", "--nproc-per-node"}  # pip, TensorBoard, torchrun
+
+
+def read(page: Path) -> str:
+    """A page with continued lines of commands joined."""
+    return page.read_text(encoding="utf-8").replace("\\\n", " ")
+
+
+def each_page(test):
+    return pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)(test)
+
+
+@functools.cache
+def help_of(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    return done.stdout
+
+
+def known_options(tool: str, words: str = "") -> set[str]:
+    """The options of a tool, or of its sub-command that `words` names."""
+    tool = PASSED_TO.get(tool, tool)
+    options = set(OPTION.findall(help_of(tool))) | (SNAKEMAKE if "benchmark" in tool else set())
+    for command in SUB_COMMANDS.get(tool, ()):
+        if not words or command in words.split():
+            options |= set(OPTION.findall(help_of(tool, command)))
+    return options
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", read(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", read(page)):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in slugs(target), link
+
+
+@each_page
+def test_files(page):
+    missing = {name for name in FILE.findall(read(page)) if not (ROOT / name).exists()}
+    assert not missing
+
+
+@each_page
+def test_python(page):
+    """Dotted names and imports; blocks of Python can be parsed."""
+    text = read(page)
+    names = set(
+        re.findall(r"(?<![\w/])slotcon_plugin(?:\.[a-z]\w*)+(?!\.?\w)", text, re.IGNORECASE)
+    )
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            assert hasattr(importlib.import_module(module), attribute), name
+
+
+@each_page
+def test_targets_of_make(page):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = re.findall(r"(?:^|`)make ([a-z-]+)", read(page), re.MULTILINE)
+    assert set(commands) <= targets
+
+
+@each_page
+def test_options(page):
+    text = read(page)
+    for tool, words in COMMAND.findall(text):
+        unknown = set(OPTION.findall(words)) - known_options(tool, words)
+        assert not unknown, f"{tool}{words}"
+    tools = [f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")]
+    tools += [f"benchmarks/{name}.py" for name in ("speed", "precision_curves", "kill_benchmark")]
+    everywhere = OTHERS.union(*(known_options(tool) for tool in tools if takes_options(tool)))
+    for code in re.findall(r"`([^`\n]+)`", text):
+        assert set(OPTION.findall(code)) <= everywhere, code
+
+
+def takes_options(tool: str) -> bool:
+    return "argparse" in (ROOT / tool).read_text()
+
+
+@each_page
+def test_entries_of_configs(page):
+    """`--cfg-options` replaces entries that the named config has, or adds them with a plus."""
+    for _, words in COMMAND.findall(read(page)):
+        config = re.search(r"configs/\w+/\w+\.py", words)
+        options = words.partition("--cfg-options")[2].split("--")[0].split()
+        if config and options:
+            read_config(ROOT / config[0], options)
