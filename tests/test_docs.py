@@ -49,11 +49,11 @@ def help_of(*command: str) -> str:
 def known_options(tool: str, words: str = "") -> set[str]:
     """The options of a tool, or of its sub-command that `words` names."""
     tool = PASSED_TO.get(tool, tool)
-    options = set(OPTION.findall(help_of(tool))) | (SNAKEMAKE if "benchmark" in tool else set())
-    for command in SUB_COMMANDS.get(tool, ()):
-        if not words or command in words.split():
-            options |= set(OPTION.findall(help_of(tool, command)))
-    return options
+    commands = SUB_COMMANDS.get(tool, ())
+    named = [(command,) for command in commands if command in words.split()]
+    shown = [help_of(tool, *command) for command in named or [(), *zip(commands)]]
+    options = set(OPTION.findall(" ".join(shown)))
+    return options | SNAKEMAKE if tool == "tools/benchmark.py" else options
 
 
 def slugs(page: Path) -> set[str]:
