@@ -18,14 +18,15 @@ from mmengine.registry import (
 from .datasets.data_preprocessor import TwoViewPreprocessor
 from .datasets.samplers import EndlessSampler, ImageSampler
 from .datasets.seeding import SeedFromDraw
+from .datasets.transforms import TwoViews
 from .datasets.unlabeled_images import UnlabeledImages
 from .hooks.backbone_hook import BackboneHook
-from .hooks.diagnostics_hook import DiagnosticsHook, OutputsWindowHook
-from .hooks.image_report_hook import ImageReportHook
+from .hooks.diagnostics_hook import AverageOutputsHook, DiagnosticsHook
 from .hooks.loss_guard_hook import LossGuardHook
 from .hooks.precise_bn_hook import PreciseBNHook
-from .hooks.resume_hook import ResumeHook, StepSeedHook
+from .hooks.resume_hook import IterSeedHook, ResumeCheckHook
 from .hooks.teacher_hook import TeacherHook
+from .hooks.unreadable_images_hook import UnreadableImagesHook
 from .hooks.unsupervised_seg_hook import UnsupervisedSegHook
 from .models.backbones import TorchvisionResNet
 from .models.grouping_loss import GroupingLoss
@@ -53,18 +54,18 @@ NAMES = {
     ),
     DATASETS: (UnlabeledImages,),
     DATA_SAMPLERS: (ImageSampler, EndlessSampler),
-    TRANSFORMS: (SeedFromDraw,),
+    TRANSFORMS: (SeedFromDraw, TwoViews),
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
     HOOKS: (
         TeacherHook,
         LossGuardHook,
-        OutputsWindowHook,
+        AverageOutputsHook,
         DiagnosticsHook,
-        ImageReportHook,
-        ResumeHook,
-        StepSeedHook,
+        UnreadableImagesHook,
+        ResumeCheckHook,
+        IterSeedHook,
         BackboneHook,
         PreciseBNHook,
         UnsupervisedSegHook,

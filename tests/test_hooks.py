@@ -10,16 +10,18 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS as HOOKS_REGISTRY
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import slotcon_plugin  # noqa: F401  (registers the names)
 from benchmarks.processes import run_processes
-from slotcon_plugin.errors import TrainingStopped
+from slotcon_plugin.errors import ConfigError, TrainingStopped
+from slotcon_plugin.hooks import loss_guard_hook
 from slotcon_plugin.runtime.resume_state import load_training_state
 
-HOOKS = ("LossGuardHook", "OutputsWindowHook", "TeacherHook", "DiagnosticsHook")
+HOOKS = ("LossGuardHook", "AverageOutputsHook", "TeacherHook", "DiagnosticsHook")
 
 
 class Numbers(Dataset):
@@ -62,6 +64,13 @@ class Line(BaseModel):
             "prototypes_used_running": torch.tensor(self.used),
             "mean_input": inputs.mean(),
         }
+
+
+class Careful(Line):
+    """Its gradients are finite, whatever the loss is."""
+
+    def forward(self, inputs, data_samples=None, mode="loss"):
+        return {"loss": inputs.mean() + 0 * self.weight}
 
 
 def make_runner(
@@ -236,11 +245,27 @@ def test_a_streak_at_the_end_of_an_epoch_is_not_saved(tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
-def test_a_lost_step_that_spoilt_nothing_does_not_stop_the_epoch(tmp_path):
-    class Careful(Line):
-        def forward(self, inputs, data_samples=None, mode="loss"):
-            return {"loss": inputs.mean() + 0 * self.weight}
+@pytest.mark.parametrize("hooks", [HOOKS, HOOKS[::-1]], ids=["guard first", "guard last"])
+def test_the_guard_reads_every_loss_in_any_order_of_the_hooks(tmp_path, hooks):
+    custom_hooks = [{"type": name} for name in hooks]
+    numbers = Numbers(8, lost=(0, 1, 2, 3, 4))
+    runner = make_runner(tmp_path, numbers, Careful(), interval=3, custom_hooks=custom_hooks)
+    with pytest.raises(TrainingStopped, match="not finite for 5 steps at step 5"):
+        runner.train()
 
+
+def test_the_guard_explains_an_exchange_of_processes_at_different_steps(tmp_path, monkeypatch):
+    """Then a collective of one process is answered by another collective of the other."""
+    monkeypatch.setattr(
+        loss_guard_hook, "all_reduce", lambda tensor, op: tensor.fill_(-4742069067605102684)
+    )
+    runner = make_runner(tmp_path, Numbers(3))
+    with pytest.raises(TrainingStopped, match=r"processes .* not at the same step.*same images"):
+        runner.train()
+    assert not list(tmp_path.glob("*.pth"))
+
+
+def test_a_lost_step_that_spoilt_nothing_does_not_stop_the_epoch(tmp_path):
     runner = make_runner(tmp_path, Numbers(4, lost=(3,)), Careful())
     runner.train()  # its gradient was finite
     assert (tmp_path / "epoch_1.pth").exists()
@@ -293,3 +318,40 @@ def test_bfloat16_on_the_cpu():
     wrapper.update_params(out.float().sum())
     assert layer.weight.dtype is torch.float32
     assert not torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["load_from", "the latest"])
+def test_a_resume_under_another_schedule_names_the_checkpoint(tmp_path, named):
+    options = {"custom_hooks": [{"type": "ResumeCheckHook"}], "resume": True}
+    make_runner(tmp_path, Numbers(4), epochs=1, custom_hooks=options["custom_hooks"]).train()
+    if named:
+        options["load_from"] = str(tmp_path / "epoch_1.pth")
+    with pytest.raises(ConfigError, match="1 epochs were 4 iterations, now they are 6") as error:
+        make_runner(tmp_path, Numbers(6), epochs=2, **options).train()
+    assert str(error.value).startswith(f"{tmp_path / 'epoch_1.pth'} was trained")
+    assert f"load_from={tmp_path / 'epoch_1.pth'} in" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("hook", "name", "value"),
+    [
+        ("LossGuardHook", "patience", 0),
+        ("LossGuardHook", "patience", 2.5),
+        ("LossGuardHook", "min_feature_std", "small"),
+        ("LossGuardHook", "min_prototypes", -1),
+        ("LossGuardHook", "grace_epochs", None),
+        ("UnreadableImagesHook", "max_unreadable", 5),
+        ("UnreadableImagesHook", "interval", 0),
+        ("PreciseBNHook", "iterations", 0),
+        ("PreciseBNHook", "iterations", "many"),
+        ("UnsupervisedSegHook", "interval", 0),
+        ("UnsupervisedSegHook", "batch_size", "16"),
+        ("UnsupervisedSegHook", "overlays", -1),
+        ("UnsupervisedSegHook", "memory", 0.5),
+    ],
+)
+def test_hooks_check_their_arguments(hook, name, value):
+    required = {"images": "images", "labels": "labels", "kind": "voc"}
+    options = required if hook == "UnsupervisedSegHook" else {}
+    with pytest.raises(ValueError, match=f"{name} is {value!r}, expected an? "):
+        HOOKS_REGISTRY.build({"type": hook, name: value, **options})

@@ -1,6 +1,6 @@
 """Runtime settings of the pretraining configs.
 
-Interval 50 of LoggerHook: OutputsWindowHook averages losses over the same 50 iterations, so
+Interval 50 of LoggerHook: AverageOutputsHook averages losses over the same 50 iterations, so
 window_size is 1 here, except for the times, which the log processor averages.
 """
 
@@ -10,10 +10,10 @@ default_scope = "mmengine"
 
 default_hooks = dict(
     checkpoint=dict(interval=1),
-    outputs_window=dict(type="OutputsWindowHook"),
+    average_outputs=dict(type="AverageOutputsHook"),
     teacher=dict(type="TeacherHook"),
-    image_report=dict(type="ImageReportHook", max_unreadable=0.01),
-    resume=dict(type="ResumeHook"),
+    unreadable_images=dict(type="UnreadableImagesHook", max_unreadable=0.01),
+    resume=dict(type="ResumeCheckHook"),
 )
 log_processor = dict(
     window_size=1,

@@ -1,1 +1,1 @@
-"""Hooks decide when; the model knows what."""
+"""MMEngine hooks: they decide when something happens, the model knows how."""

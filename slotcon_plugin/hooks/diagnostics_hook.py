@@ -1,4 +1,4 @@
-"""What is logged, without making the step wait for the device."""
+"""Logging of losses and diagnostics that waits for the device only when a line is logged."""
 
 import torch
 from mmengine.hooks import Hook, LoggerHook
@@ -6,7 +6,7 @@ from mmengine.hooks import Hook, LoggerHook
 from ..functional.collectives import mean_over_processes
 
 
-def logged_iterations(runner, batch_idx: int) -> bool:
+def is_logged(runner, batch_idx: int) -> bool:
     """Whether `LoggerHook` writes a line after this iteration. True if there is no `LoggerHook`."""
     logger = next((hook for hook in runner.hooks if isinstance(hook, LoggerHook)), None)
     if logger is None:
@@ -16,62 +16,50 @@ def logged_iterations(runner, batch_idx: int) -> bool:
     return (batch_idx + 1) % logger.interval == 0 or (batch_idx + 1 == length and short)
 
 
-class OutputsWindowHook(Hook):
-    """Keeps the step's losses and diagnostics on the device until a line is logged, then hands on
-    their means.
+class AverageOutputsHook(Hook):
+    """Averages the model's outputs over the iterations between two log lines and all processes.
 
-    MMEngine's `RuntimeInfoHook` reads every output of every iteration, and each reading makes the
-    host wait until the device has finished the step. This hook comes before it, takes the outputs
-    away, and on the iterations that are logged puts back the mean of each since the last line and
-    over all processes, as plain floats. Later hooks therefore see an empty `outputs` in between; a
-    hook that wants every loss has to stand before this one, as `LossGuardHook` does.
+    MMEngine's `RuntimeInfoHook` reads every output of every iteration, which waits for the device
+    each time. This hook runs before it: it empties `outputs` and keeps the tensors on the device.
+    On logged iterations it puts back the mean of each since the last line, as a float. Only hooks
+    of a higher priority, such as `LossGuardHook`, see the outputs of every iteration.
     """
 
-    priority = "HIGHEST"
+    priority = 5  # after LossGuardHook (HIGHEST, 0), before RuntimeInfoHook (VERY_HIGH, 10)
 
     def before_train(self, runner) -> None:
-        """Begin with an empty window."""
-        self.window: list[dict[str, torch.Tensor]] = []
+        self.since_line: list[dict[str, torch.Tensor]] = []
 
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None
-    ) -> None:
-        """Keep this iteration's outputs; empty the window if a line is logged."""
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Keep this iteration's outputs, or replace them by the means if a line is logged."""
         if not outputs:
             return
-        self.window.append({name: value.detach() for name, value in outputs.items()})
+        self.since_line.append({name: value.detach() for name, value in outputs.items()})
         outputs.clear()
-        if logged_iterations(runner, batch_idx):
-            names = list(self.window[0])
-            table = torch.stack(
-                [torch.stack([step[name].float() for name in names]) for step in self.window]
-            )
-            means = mean_over_processes(table.mean(0)).tolist()  # the one transfer
-            outputs.update(zip(names, means, strict=True))
-            self.window = []
+        if is_logged(runner, batch_idx):
+            names = list(self.since_line[0])
+            table = [torch.stack([o[name].float() for name in names]) for o in self.since_line]
+            means_n = mean_over_processes(torch.stack(table).mean(0))
+            outputs.update(zip(names, means_n.tolist(), strict=True))  # the one wait for the device
+            self.since_line = []
 
 
 class DiagnosticsHook(Hook):
     """Logs the gradient norm and the share of the time that was spent waiting for data.
 
-    `grad_norm` is the L2 norm over all gradients just before the optimizer uses them: after
-    accumulation, after the exchange between processes, after the loss scale of mixed precision is
-    taken off. It is computed only in steps that are logged. `data_wait` is data time / time, 0-1,
-    over the iterations since the last line; well below 0.1 is healthy, more means too few or too
-    slow workers.
+    `grad_norm` is the L2 norm of all gradients just before the optimizer uses them: after
+    accumulation, the mean over processes and the division by the loss scale. It is computed in
+    logged steps only. `data_wait` is data time / time, 0-1, over the iterations since the last
+    line. A value above 0.1 means too few or too slow loading workers.
     """
 
-    # After IterTimerHook (50), which measures, and before LoggerHook (60), which writes.
-    priority = 55
+    priority = 55  # after IterTimerHook (NORMAL, 50), before LoggerHook (BELOW_NORMAL, 60)
 
     def before_train(self, runner) -> None:
-        """Stand between the gradients and the optimizer."""
         self.wanted, self.norm, self.since = False, None, 0
-        optimizer = runner.optim_wrapper.optimizer
-        self.handle = optimizer.register_step_pre_hook(self._measure)
+        self.handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._measure)
 
     def after_train(self, runner) -> None:
-        """Leave the optimizer as it was."""
         self.handle.remove()
 
     def _measure(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
@@ -83,24 +71,21 @@ class DiagnosticsHook(Hook):
             self.norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Ask for the norm if this iteration's step will be the last before a line."""
+        """Request the norm if this iteration's optimizer step is the last one before a line."""
         accumulation = runner.optim_wrapper._accumulative_counts
-        self.wanted = any(logged_iterations(runner, batch_idx + i) for i in range(accumulation))
+        self.wanted = any(is_logged(runner, batch_idx + i) for i in range(accumulation))
 
-    def after_train_iter(
-        self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None
-    ) -> None:
-        """Put the two numbers where the logger finds them."""
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Write the two numbers to the message hub, from which the logger reads."""
         self.since += 1
-        if not logged_iterations(runner, batch_idx):
+        if not is_logged(runner, batch_idx):
             return
         hub = runner.message_hub
         if self.norm is not None:
             hub.update_scalar("train/grad_norm", self.norm.item())
             self.norm = None
-        if "train/time" in hub.log_scalars and "train/data_time" in hub.log_scalars:
-            waited, took = (
-                hub.get_scalar(f"train/{name}").mean(self.since) for name in ("data_time", "time")
-            )
-            hub.update_scalar("train/data_wait", float(waited / max(took, 1e-12)))
+        if {"train/time", "train/data_time"} <= hub.log_scalars.keys():
+            time = hub.get_scalar("train/time").mean(self.since)
+            data_time = hub.get_scalar("train/data_time").mean(self.since)
+            hub.update_scalar("train/data_wait", float(data_time / max(time, 1e-12)))
         self.since = 0

@@ -1,14 +1,18 @@
-"""Batch-norm statistics of the trained weights, taken afresh before an evaluation."""
+"""Batch-norm statistics of the current weights, measured before an evaluation."""
 
 import itertools
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..functional.checks import check_integers
 from ..functional.population import PopulationMoments
 from ..runtime.wrapping import unwrapped
 
@@ -19,13 +23,13 @@ def measure_batch_norm(
 ) -> int:
     """Replace the running statistics of batch norms by those of their inputs over some batches.
 
-    The weights stand still meanwhile, and every batch norm normalizes by its batch, as in training.
-    The result is the mean and variance over all values that a layer saw, on all processes. Layers
-    in evaluation mode or without running statistics are left alone, and so is one that saw nothing.
+    Every batch norm normalizes by its batch meanwhile, as in training. The result is the mean and
+    variance over all values that a layer saw, on all processes. Layers in evaluation mode, without
+    running statistics, or without inputs do not change, nor do the model's other buffers.
 
     Args:
         model: the model, in training mode.
-        batches: what `forward` takes, one by one.
+        batches: arguments of `forward`.
         forward: runs the model on a batch.
 
     Returns:
@@ -37,11 +41,10 @@ def measure_batch_norm(
         if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
     ]
     moments = [PopulationMoments(layer.num_features, layer.running_mean.device) for layer in layers]
-    counts = [layer.num_batches_tracked.clone() for layer in layers]
-    running = [(layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     handles = [
-        layer.register_forward_pre_hook(lambda _, inputs, mine=mine: mine.add(inputs[0]))
-        for layer, mine in zip(layers, moments, strict=True)
+        layer.register_forward_pre_hook(lambda _, inputs, own=own: own.add(inputs[0]))
+        for layer, own in zip(layers, moments, strict=True)
     ]
     try:
         for batch in batches:
@@ -49,66 +52,73 @@ def measure_batch_norm(
     finally:
         for handle in handles:
             handle.remove()
-    for layer, mine, before, count in zip(layers, moments, running, counts, strict=True):
-        mine.share()
-        mean_c, variance_c = mine.result() or before
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    for layer, own in zip(layers, moments, strict=True):
+        own.share()
+        mean_c, variance_c = own.result() or (layer.running_mean, layer.running_var)
         layer.running_mean.copy_(mean_c)
         layer.running_var.copy_(variance_c)
-        layer.num_batches_tracked.copy_(count)
     return len(layers)
+
+
+@contextmanager
+def restored_random_state() -> Iterator[None]:
+    """Afterwards Python, numpy and torch (CPU and this process's GPU) draw as if nothing was drawn
+    meanwhile."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 class PreciseBNHook(Hook):
     """Measures the batch-norm statistics on training batches before each evaluation.
 
     As detectron2's TEST.PRECISE_BN: over `iterations` batches of the training set, augmented as in
-    training, with a forward pass for the losses. It comes before the checkpoint of the same
-    iteration, which so holds what is evaluated. The batches come from a loader of its own, and
-    torch's random state is put back: training goes on as if nothing had been measured.
+    training, with a forward pass for the losses. It runs before the checkpoint of the same
+    iteration is written, so that the checkpoint is what is evaluated. The batches are from a loader
+    of its own. Except for these statistics, training continues as without the hook: other buffers
+    and all random states are restored.
 
     Args:
-        iterations: batches on each process.
+        iterations: batches on each process, at least 1.
     """
 
     priority = "LOW"  # after the logger, before the checkpoint (VERY_LOW)
 
     def __init__(self, iterations: int = 200) -> None:
-        if iterations < 1:
-            raise ValueError(f"iterations is {iterations!r}, expected at least 1.")
+        check_integers(1, iterations=iterations)
         self.iterations = iterations
 
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Measure if an evaluation follows this iteration of an iteration-based training."""
-        by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
-        if by_iteration and self._due(runner, runner.iter + 1, runner.max_iters):
-            self._measure(runner)
+        if isinstance(runner.train_loop, IterBasedTrainLoop):
+            self._measure_if_due(runner, runner.iter + 1, runner.max_iters)
 
     def after_train_epoch(self, runner) -> None:
         """The same for epochs. An iteration-based training is one epoch and was measured."""
-        by_iteration = isinstance(runner.train_loop, IterBasedTrainLoop)
-        if not by_iteration and self._due(runner, runner.epoch + 1, runner.max_epochs):
-            self._measure(runner)
+        if not isinstance(runner.train_loop, IterBasedTrainLoop):
+            self._measure_if_due(runner, runner.epoch + 1, runner.max_epochs)
 
-    def _due(self, runner, done: int, length: int) -> bool:
+    def _measure_if_due(self, runner, done: int, length: int) -> None:
         if runner.val_loop is None or done < runner.val_begin:
-            return False
-        return done % runner.val_interval == 0 or done == length
+            return
+        if done % runner.val_interval == 0 or done == length:
+            self._measure(runner)
 
     def _measure(self, runner) -> None:
         model = unwrapped(runner.model)
-        loader = runner.build_dataloader(
-            dict(
-                runner.cfg.train_dataloader,
-                dataset=runner.train_dataloader.dataset,
-                persistent_workers=False,
-            ),
-            seed=runner.seed + runner.iter,
-        )
-
-        seeds = itertools.count(runner.seed + runner.iter)
+        seed = runner.seed + runner.iter
+        seeds = itertools.count(seed)
+        own = dict(dataset=runner.train_dataloader.dataset, persistent_workers=False)
 
         def forward(batch) -> None:
-            torch.manual_seed(next(seeds))  # loading without workers draws from these numbers too
+            torch.manual_seed(next(seeds))  # without workers, loading draws from this state too
             with runner.optim_wrapper.optim_context(runner.model):
                 batch = model.data_preprocessor(batch, True)
                 if isinstance(batch, dict):
@@ -117,17 +127,13 @@ class PreciseBNHook(Hook):
                     model(*batch, mode="loss")
 
         was_training = model.training
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-        with torch.random.fork_rng(devices):
+        with restored_random_state():
             model.train()
-            layers = measure_batch_norm(model, _repeat(loader, self.iterations), forward)
+            loader = runner.build_dataloader(dict(runner.cfg.train_dataloader, **own), seed=seed)
+            endless = itertools.chain.from_iterable(itertools.repeat(loader))
+            batches = itertools.islice(endless, self.iterations)
+            layers = measure_batch_norm(model, batches, forward)
         model.train(was_training)
         runner.logger.info(
-            f"Precise BN: statistics of {layers} layers over {self.iterations} batches a process."
+            f"Precise BN: statistics of {layers} layers over {self.iterations} batches per process."
         )
-
-
-def _repeat(loader: Iterable, count: int) -> Iterable:
-    """The first `count` batches, beginning again where the loader ends."""
-    endless = itertools.chain.from_iterable(itertools.repeat(loader))
-    return itertools.islice(endless, count)

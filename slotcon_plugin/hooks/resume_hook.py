@@ -1,23 +1,23 @@
-"""What a resume takes over, when it is refused, and what makes it exact."""
+"""Checks of a resumed training, and random numbers that are the same after a resume."""
 
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, find_latest_checkpoint
 
 from ..datasets.seeding import draw_seeds, seed_everything
 from ..errors import ConfigError
 from ..functional.collectives import rank
 
-# How far a scheduler has come, as opposed to the curve it follows.
+# A scheduler's progress, as opposed to the schedule that it follows.
 PROGRESS = {"last_step", "_global_step", "_last_value", "verbose"}
 
 
-class ResumeHook(Hook):
-    """Refuses to go on with a training under another schedule than it began with.
+class ResumeCheckHook(Hook):
+    """Refuses to resume a training under another schedule than it began with.
 
-    MMEngine takes epoch, iteration and the schedulers' ends from the checkpoint without a word:
-    with another batch, number of processes or `max_epochs` the curve would no longer be that of
-    either config. It also lets a run change its precision: the empty loss scale of bfloat16 is not
-    handed to float16.
+    MMEngine takes epoch, iteration and the schedulers' ends from the checkpoint without comparing
+    them: with another batch size, number of processes or `max_epochs` the schedule would be that of
+    neither config. A change of the precision is possible: the empty loss scale of bfloat16 is not
+    given to float16.
     """
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -30,29 +30,30 @@ class ResumeHook(Hook):
             return
         if not checkpoint["optimizer"].get("loss_scaler", True):
             del checkpoint["optimizer"]["loss_scaler"]
-        changes = [*_epoch_changes(runner, checkpoint["meta"])]
-        saved = checkpoint.get("param_schedulers")
-        fresh = runner.param_schedulers
-        if isinstance(saved, list) and isinstance(fresh, list):
-            changes += _curve_changes(saved, fresh)
+        changes = _epoch_changes(runner, checkpoint["meta"])
+        saved, now = checkpoint.get("param_schedulers"), runner.param_schedulers
+        if isinstance(saved, list) and isinstance(now, list):
+            changes += _schedule_changes(saved, now)
         if changes:
+            path = runner._load_from or find_latest_checkpoint(runner.work_dir)
             raise ConfigError(
-                f"{runner._load_from} was trained under another schedule: {'; '.join(changes)}. "
-                "Resume with the same images, global batch (processes x batch x accumulation), "
-                "learning rate and max_epochs; or begin a new training from its weights: "
-                f"--cfg-options load_from={runner._load_from} in another --work-dir."
+                f"{path} was trained under another schedule: {'; '.join(changes)}. Resume with the "
+                "same images, global batch (processes x batch x accumulation), learning rate and "
+                "max_epochs; or start a new training from its weights: "
+                f"--cfg-options load_from={path} in another --work-dir."
             )
 
 
-class StepSeedHook(Hook):
-    """Begins every training iteration with random numbers of its own, of the run's seed, the
-    iteration and the process: what a detector samples or a head drops out is the same after a
-    resume as without the interruption."""
+class IterSeedHook(Hook):
+    """Seeds every training iteration by the run's seed, the iteration and the rank.
+
+    What a detector samples or a dropout layer drops is then the same after a resume as without the
+    interruption.
+    """
 
     priority = "VERY_HIGH"
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Seed."""
         seed_everything(int(draw_seeds(runner.seed + 1, runner.iter, [rank()])[0]))
 
 
@@ -65,11 +66,11 @@ def _epoch_changes(runner, meta: dict) -> list[str]:
     return [f"{epoch} epochs were {iteration} iterations, now they are {epoch * length}"]
 
 
-def _curve_changes(saved: list[dict], fresh: list) -> list[str]:
-    if len(saved) != len(fresh):
-        return [f"{len(saved)} schedulers, now {len(fresh)}"]
+def _schedule_changes(saved: list[dict], schedulers: list) -> list[str]:
+    if len(saved) != len(schedulers):
+        return [f"{len(saved)} schedulers, now {len(schedulers)}"]
     changes = []
-    for before, scheduler in zip(saved, fresh, strict=True):
+    for before, scheduler in zip(saved, schedulers, strict=True):
         now = scheduler.state_dict()
         changes += [
             f"{type(scheduler).__name__}'s {name} was {before[name]}, now {now[name]}"

@@ -1,4 +1,4 @@
-"""When the teacher moves."""
+"""Moves the teacher."""
 
 from math import ceil
 
@@ -8,23 +8,22 @@ from ..runtime.wrapping import unwrapped
 
 
 class TeacherHook(Hook):
-    """Moves the teacher once per optimizer step, before its first forward pass, with this step's
-    student.
+    """Moves the teacher once per optimizer step, before its first forward pass.
 
-    MMEngine's `EMAHook` moves after the step, which is another method. The step and the total come
-    from the runner's own counters, so they are right after a resume. With gradient accumulation a
-    step is `accumulative_counts` iterations, and the teacher stays where it is within one.
+    MMEngine's `EMAHook` moves it after the step, which is another method. The step and the total
+    are the runner's own counters, so they are right after a resume. With gradient accumulation a
+    step is `accumulative_counts` iterations, and the teacher does not change within one.
     """
 
     priority = "NORMAL"
 
     def before_train(self, runner) -> None:
-        """Announce the moves: a resume may begin within an optimizer step, after its move."""
+        """Declare the moves: a resume may begin within an optimizer step, after its move."""
         unwrapped(runner.model).expect_teacher_moves()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Move the teacher if this iteration begins an optimizer step; log its momentum."""
-        accumulation = runner.optim_wrapper._accumulative_counts  # it has no public name
+        accumulation = runner.optim_wrapper._accumulative_counts  # MMEngine has no public name
         if runner.iter % accumulation:
             return
         step, total_steps = runner.iter // accumulation, ceil(runner.max_iters / accumulation)

@@ -1,4 +1,4 @@
-"""Segmentation without training while pretraining runs: a collapse or a plateau is seen early."""
+"""Segmentation without training while pretraining runs: it shows a collapse or a plateau early."""
 
 import torch
 import torch.distributed as dist
@@ -10,6 +10,7 @@ from ..evaluation.batches import Reading, batches, check_apart
 from ..evaluation.labeled_images import LabeledImages
 from ..evaluation.retrieval import retrieve
 from ..evaluation.unsupervised_segmentation import MATCHINGS, unsupervised
+from ..functional.checks import check_integers
 from ..functional.collectives import world_size
 from ..functional.dense import upsampled_argmax
 from ..runtime.wrapping import unwrapped
@@ -17,33 +18,33 @@ from ..visualization.painting import overlay
 
 
 class UnsupervisedSegHook(Hook):
-    """Score the teacher on a small labeled set, and draw its groups.
+    """Scores the teacher on a small labeled dataset, and draws its groups.
 
-    Two questions: do the prototypes coincide with classes (unsupervised segmentation), and, where
-    `train_names` or `train_images` gives images to remember, are the nearest cells of the
-    encoder's map of the same class (dense retrieval). Labels are only compared with; nothing of
-    this reaches the training, which takes the same steps with and without the hook. Written to the
-    log and, as `unsupervised/…` and `retrieval/…`, to TensorBoard.
+    Unsupervised segmentation measures whether the prototypes coincide with classes; dense
+    retrieval, if `train_names` or `train_images` is given, whether the nearest cells of the
+    encoder's feature map are of the same class. Labels are used for scores only: training takes
+    the same steps with and without the hook. The scores are written to the log and, as
+    `unsupervised/…` and `retrieval/…`, to TensorBoard.
 
     Args:
-        images, labels, kind, size, names: as of `LabeledImages`.
-        train_names: a list of the images to remember; by default no retrieval, or all of
-            `train_images`.
-        train_images, train_labels: where they are; by default where the others are.
+        images, labels, kind, size, names: see `LabeledImages`.
+        train_names: a list of the images whose cells are retrieved; by default no retrieval, or
+            all of `train_images`.
+        train_images, train_labels: their folders; by default `images` and `labels`.
         interval: epochs between two evaluations; the last epoch is evaluated too.
         batch_size: images at a time.
-        overlays: images that are drawn, the first of the set.
-        memory: cells to remember, at most, which bounds what retrieval costs: each cell of each
-            image is compared with each of them.
+        overlays: number of images that are drawn, the first of the dataset.
+        memory: maximum number of cells to retrieve from. Each cell of each image is compared with
+            each of them.
 
     Raises:
         DataError: at construction, if images or labels are missing; before the training, if one
             of them cannot be used.
-        ConfigError: at construction, if images to remember are scored too; before the training,
-            if there are fewer images than processes.
+        ConfigError: at construction, if the two datasets share images; before the training, if
+            there are fewer images than processes.
     """
 
-    priority = 95  # after the checkpoint (VERY_LOW, 90): a failure here must not cost the epoch
+    priority = 95  # after the checkpoint (VERY_LOW, 90), so that an error here does not lose it
 
     def __init__(
         self,
@@ -59,12 +60,9 @@ class UnsupervisedSegHook(Hook):
         batch_size: int = 16,
         overlays: int = 4,
         memory: int = 20_000,
-    ):
-        if interval < 1 or batch_size < 1 or overlays < 0 or memory < 1:
-            raise ValueError(
-                f"interval is {interval}, batch_size {batch_size}, overlays {overlays}, memory "
-                f"{memory}; expected at least 1, 1, 0 and 1."
-            )
+    ) -> None:
+        check_integers(1, interval=interval, batch_size=batch_size, memory=memory)
+        check_integers(0, overlays=overlays)
         self.dataset = LabeledImages(images, labels, kind, size, names)
         self.train = None
         if train_names or train_images:
@@ -76,8 +74,7 @@ class UnsupervisedSegHook(Hook):
         self.overlays, self.memory = overlays, memory
 
     def before_train(self, runner) -> None:
-        """Read every image and its labels once: a broken one would stop the first evaluation,
-        hours from now."""
+        """Read every image and its labels once, to find a broken one before hours of training."""
         for dataset in filter(None, (self.dataset, self.train)):
             for _ in batches(dataset, Reading(batch_size=self.batch_size), "checking"):
                 pass
@@ -89,11 +86,11 @@ class UnsupervisedSegHook(Hook):
 
     @torch.no_grad()
     def evaluate(self, runner) -> dict[str, float]:
-        """Segment, retrieve, score, log and draw. Returns the scores, in percent."""
+        """Compute, log and return the scores, in percent; draw the groups."""
         model = unwrapped(runner.model)
         was_training = model.training
-        model.eval()  # the teacher's running statistics, as in the protocol
-        own_buffers = _take_first_buffers(model)
+        model.eval()  # with the teacher's running statistics, as tools/evaluate.py
+        own_buffers = _use_first_buffers(model)
         reading = Reading(next(model.parameters()).device, self.batch_size)
         scores = self._segment(model, reading)
         if self.train is not None:
@@ -106,10 +103,9 @@ class UnsupervisedSegHook(Hook):
         for buffer, value in zip(model.buffers(), own_buffers):
             buffer.copy_(value)
         model.train(was_training)
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
         runner.logger.info(
-            f"Evaluation on {self.dataset.selection}: "
-            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-            + f" ({model.num_prototypes} prototypes)"
+            f"Evaluation on {self.dataset.selection}: {listed} ({model.num_prototypes} prototypes)"
         )
         return scores
 
@@ -121,27 +117,26 @@ class UnsupervisedSegHook(Hook):
             list(MATCHINGS),
             reading,
         )
-        scores = {}
-        for mode, values in found["matchings"].items():
-            for score in ("miou", "accuracy"):
-                scores[f"unsupervised/{score}_{mode.replace('-', '_')}"] = values[score]
+        scores = {
+            f"unsupervised/{score}_{mode.replace('-', '_')}": values[score]
+            for mode, values in found["matchings"].items()
+            for score in ("miou", "accuracy")
+        }
         return scores | {"unsupervised/prototypes_used": found["prototypes_used"]}
 
     def _retrieve(self, model, reading: Reading) -> dict[str, float]:
-        found = retrieve(
-            lambda images: model(_prepared(model, images), mode="tensor"),
-            self.train,
-            self.dataset,
-            reading,
-            most=self.memory,
-        )
+        def encode(images_b3hw: Tensor) -> Tensor:
+            inputs = model.data_preprocessor(dict(inputs=images_b3hw))["inputs"]
+            return model(inputs, mode="tensor")
+
+        found = retrieve(encode, self.train, self.dataset, reading, most=self.memory)
         return {f"retrieval/{score}": found[score] for score in ("miou", "accuracy")}
 
 
-def _take_first_buffers(model) -> list[Tensor]:
-    """Give every process the first one's buffers, which checkpoints hold; returns the own ones.
+def _use_first_buffers(model) -> list[Tensor]:
+    """Copy the first process's buffers, which checkpoints contain, to all processes.
 
-    Without synchronized batch norm each process has statistics of its own.
+    Without synchronized batch norm each process has statistics of its own, which are returned.
     """
     if world_size() == 1:
         return []
@@ -149,10 +144,6 @@ def _take_first_buffers(model) -> list[Tensor]:
     for buffer in model.buffers():
         dist.broadcast(buffer, 0)
     return own_buffers
-
-
-def _prepared(model, images_b3hw: Tensor) -> Tensor:
-    return model.data_preprocessor(dict(inputs=images_b3hw))["inputs"]
 
 
 def _scores(model, images_b3hw: Tensor) -> Tensor:

@@ -1,20 +1,19 @@
-"""The hook that reports unreadable images, in a real runner and over two processes."""
+"""The hook that reports unreadable images, in a real runner and in two processes."""
 
 import logging
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from photographs import photographs
 from torch import nn
 
+from benchmarks.processes import run_processes
 from slotcon_plugin.datasets import ImageSampler, UnlabeledImages
 from slotcon_plugin.datasets.data_preprocessor import TwoViewPreprocessor
 from slotcon_plugin.errors import DataError
-from slotcon_plugin.hooks.image_report_hook import ImageReportHook
+from slotcon_plugin.hooks.unreadable_images_hook import UnreadableImagesHook
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::slotcon_plugin.datasets.unlabeled_images.UnreadableImageWarning"
@@ -34,7 +33,7 @@ class TinyModel(BaseModel):
 
 def runner_for(folder, work_dir, max_unreadable, interval=100, epochs=2):
     dataset = UnlabeledImages(folder, views={"size": 16})
-    hook = ImageReportHook(max_unreadable=max_unreadable, interval=interval)
+    hook = UnreadableImagesHook(max_unreadable=max_unreadable, interval=interval)
     return Runner(
         TinyModel(),
         work_dir=str(work_dir),
@@ -97,14 +96,9 @@ def test_other_data_sets_are_left_alone():
         class train_dataloader:
             dataset = [1, 2]
 
-    hook = ImageReportHook()
+    hook = UnreadableImagesHook()
     hook.before_train(OtherRunner)
     hook.after_train_epoch(OtherRunner)
-
-
-def test_a_share_outside_0_to_1_is_refused():
-    with pytest.raises(ValueError, match="share"):
-        ImageReportHook(max_unreadable=5)
 
 
 class _Hub:
@@ -113,27 +107,42 @@ class _Hub:
         pass
 
 
-def _count(rank, folder, out):
-    dist.init_process_group("gloo", init_method=f"file://{out}/meet", rank=rank, world_size=2)
-    dataset = UnlabeledImages(folder, views={"size": 16})
-    dataset.unreadable_mask[[5, 7 + rank]] = 1  # one file met by both, one by each alone
+class _Runner:
+    """What the hook uses of a runner."""
 
-    class runner:
-        train_dataloader = type("Loader", (), {"dataset": dataset})
-        message_hub = _Hub
+    message_hub = _Hub
 
-    hook = ImageReportHook(max_unreadable=0.2)
-    hook.before_train(runner)
+    def __init__(self, dataset):
+        self.train_dataloader = type("Loader", (), {"dataset": dataset})
+
+
+def _error_of(function, *arguments) -> str:
     try:
-        hook.after_train_epoch(runner)
+        function(*arguments)
     except DataError as error:
-        torch.save((str(error), dataset.unreadable), f"{out}/{rank}.pt")
-    dist.destroy_process_group()
+        return str(error)
+    return ""
 
 
-def test_two_processes_count_together_and_stop_together(folder, tmp_path):
-    mp.start_processes(_count, (str(folder), str(tmp_path)), nprocs=2, start_method="fork")
-    for rank in range(2):
-        message, names = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+def _count(rank, folder):
+    dataset = UnlabeledImages(folder, views={"size": 16})
+    dataset.unreadable_mask[[5, 7 + rank]] = 1  # one file found by both, one by each alone
+    runner, hook = _Runner(dataset), UnreadableImagesHook(max_unreadable=0.2)
+    hook.before_train(runner)
+    return _error_of(hook.after_train_epoch, runner), dataset.unreadable
+
+
+def test_two_processes_count_together_and_stop_together(folder):
+    for message, names in run_processes(_count, 2, str(folder)):
         assert message.startswith("3 of 12 images")
         assert [name[-6:] for name in names] == ["05.png", "07.png", "08.png"]
+
+
+def _start_with_other_images(rank, folder):
+    dataset = UnlabeledImages(f"{folder}/*1.png" if rank else folder, views={"size": 16})
+    return _error_of(UnreadableImagesHook().before_train, _Runner(dataset))
+
+
+def test_processes_with_different_images_are_stopped_before_training(folder):
+    for message in run_processes(_start_with_other_images, 2, str(folder)):
+        assert message.startswith("The processes found different numbers of images: 12, 2, in")
