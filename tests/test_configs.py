@@ -171,17 +171,17 @@ def test_conventions_of_openmmlab(path):
     [
         (
             "pretrain/slotcon_r50_coco",
-            "LossGuard OutputsWindow RuntimeInfo IterTimer DistSamplerSeed Teacher Resume "
-            "Diagnostics Logger ParamScheduler Checkpoint ImageReport",
+            "LossGuard AverageOutputs RuntimeInfo IterTimer DistSamplerSeed Teacher ResumeCheck "
+            "Diagnostics Logger ParamScheduler Checkpoint UnreadableImages",
         ),
         (
             "det/mask_rcnn_r50_fpn_syncbn_1x_coco",
-            "LossGuard RuntimeInfo Backbone IterTimer DistSamplerSeed Resume "
+            "LossGuard RuntimeInfo Backbone IterTimer DistSamplerSeed ResumeCheck "
             "Diagnostics Logger ParamScheduler PreciseBN Checkpoint",
         ),
         (
             "seg/fcn_r50_ade20k",
-            "LossGuard RuntimeInfo Backbone IterTimer DistSamplerSeed Resume "
+            "LossGuard RuntimeInfo Backbone IterTimer DistSamplerSeed ResumeCheck "
             "Diagnostics Logger ParamScheduler Checkpoint",
         ),
     ],

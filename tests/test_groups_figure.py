@@ -117,7 +117,7 @@ def test_the_groups_of_a_checkpoint_are_drawn(tmp_path, monkeypatch, capsys):
     images = write_images(tmp_path / "images")
     (images / "000.png").write_bytes(b"no image")
     options = pretraining_options(images, tmp_path / "work", epochs=1)
-    options.append("default_hooks.image_report.max_unreadable=0.5")
+    options.append("default_hooks.unreadable_images.max_unreadable=0.5")
     schemes = dict(CheckpointLoader._schemes)
     work_dir = train(DEMO, cfg_options=options)
     CheckpointLoader._schemes = schemes

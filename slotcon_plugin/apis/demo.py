@@ -89,7 +89,7 @@ def demo_config(paths: list[str], work_dir: Path, steps: int, seed: int) -> Conf
     cfg.default_hooks.logger.interval = min(cfg.default_hooks.logger.interval, steps)
     cfg.log_processor.by_epoch = False
     for hook in [*cfg.default_hooks.values(), *(cfg.get("custom_hooks") or [])]:
-        if hook.type == "ImageReportHook":
+        if hook.type == "UnreadableImagesHook":
             hook.max_unreadable = 0.5  # of a few images, one is already more than 1 %
     for line in fit_to_machine(cfg):
         announce(line)

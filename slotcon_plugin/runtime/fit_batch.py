@@ -79,7 +79,7 @@ def fit_random_numbers(cfg: Config) -> list[str]:
     loader.sampler.type = "EndlessSampler"
     for dataset in _datasets_with_pipeline(loader.dataset):
         dataset.pipeline = [dict(type="mmengine.SeedFromDraw"), *dataset.pipeline]
-    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="StepSeedHook")]
+    cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="IterSeedHook")]
     return ["random numbers: seeded for each image and each iteration, also after --resume"]
 
 
