@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
+
+from ..functional.collectives import rank
 
 
 class Draw(NamedTuple):
@@ -67,6 +70,19 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def fresh_seed(index: int) -> int:
+    """A new seed at every call, 0 to 2**63 - 1, from torch's random numbers in this process.
+
+    The same seed of torch and the same number of workers give the same seeds again. MMEngine starts
+    the workers of every epoch with the same random numbers, and processes often have the same seed:
+    the DataLoader's seed of this worker, the process's rank and the image's index are mixed in.
+    """
+    worker = get_worker_info()
+    loader_seed = 0 if worker is None else worker.seed
+    number = int(torch.randint(2**63 - 1, (), device="cpu"))
+    return int(draw_seeds(number ^ loader_seed, rank(), np.array(index)))
 
 
 def draw_seeds(run_seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:

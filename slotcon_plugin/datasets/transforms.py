@@ -124,26 +124,23 @@ class TwoViews:
 
     def draw_photometric(self, rng: np.random.Generator, view: int) -> np.ndarray:
         """Draw the color operations of view 0 or 1: float32 (p,), see `photometric.Column`."""
-        # Every number is drawn whether it is used or not: changing one probability leaves the
-        # other choices of the same seed as they were.
+        # Every number is drawn whether it is used or not: with another probability, the other
+        # choices of the same seed stay the same.
         jitter, gray, blur, solarize = rng.random(4)
-        amount = rng.uniform(-1, 1, 4)
+        amounts = rng.uniform(-1, 1, 4).tolist()
         order = rng.permutation(4)
         sigma = rng.uniform(*self.blur_sigma)
-        values = np.zeros(len(Column), np.float32)
-        values[[Column.BRIGHTNESS, Column.CONTRAST, Column.SATURATION]] = 1
+        factors = [1, 1, 1, 0]
         if jitter < self.jitter_prob[view]:
             for column in (Column.BRIGHTNESS, Column.CONTRAST, Column.SATURATION):
                 strength = self.strength[column][view]
                 low, high = max(0, 1 - strength), 1 + strength
-                values[column] = low + (high - low) * (amount[column] + 1) / 2
-            values[Column.HUE] = self.strength[Column.HUE][view] * amount[Column.HUE]
-        values[Column.FIRST : Column.FOURTH + 1] = order
-        values[Column.GRAY] = gray < self.gray_prob[view]
-        values[Column.BLUR_SIGMA] = sigma if blur < self.blur_prob[view] else 0
-        use = solarize < self.solarize_prob[view]
-        values[Column.SOLARIZE] = self.solarize_threshold if use else 256
-        return values
+                factors[column] = low + (high - low) * (amounts[column] + 1) / 2
+            factors[Column.HUE] = self.strength[Column.HUE][view] * amounts[Column.HUE]
+        use_gray = gray < self.gray_prob[view]
+        sigma = sigma if blur < self.blur_prob[view] else 0
+        threshold = self.solarize_threshold if solarize < self.solarize_prob[view] else 256
+        return np.array([*factors, *order, use_gray, sigma, threshold], np.float32)
 
 
 def cut(pixels: np.ndarray, crop: Crop, size: int, flip: bool) -> torch.Tensor:
