@@ -19,7 +19,6 @@ from .datasets.data_preprocessor import TwoViewPreprocessor
 from .datasets.samplers import EndlessSampler, ImageSampler
 from .datasets.seeding import SeedFromDraw
 from .datasets.transforms import TwoViews
-from .datasets.transforms import TwoViews
 from .datasets.unlabeled_images import UnlabeledImages
 from .hooks.backbone_hook import BackboneHook
 from .hooks.diagnostics_hook import AverageOutputsHook, DiagnosticsHook
