@@ -12,7 +12,7 @@ from photographs import photographs
 from torch import Tensor, nn
 
 import slotcon_plugin  # noqa: F401  (registers the parts)
-from slotcon_plugin.checkpoints.names import PUBLISHED_ORDER, published_name
+from slotcon_plugin.checkpoints.names import PUBLISHED, published_name
 from slotcon_plugin.models.backbones import TorchvisionResNet
 
 
@@ -74,7 +74,7 @@ def published_content(depth: int = 18) -> dict:
     values = lively_model(depth).state_dict()
     named = {published_name(name): value for name, value in values.items()}
     del named[None]  # idle_steps
-    order = [pattern.removesuffix("{rest}") for pattern in PUBLISHED_ORDER]
+    order = [theirs.removesuffix("{rest}") for _, theirs in PUBLISHED]
     place = {name: [name.startswith(start) for start in order].index(True) for name in named}
     weights = {f"module.{name}": named[name] for name in sorted(named, key=place.get)}
     buffers = ("running_mean", "running_var", "num_batches_tracked", "center")

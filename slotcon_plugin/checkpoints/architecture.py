@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -33,14 +34,16 @@ class Architecture:
     def complete(self) -> bool:
         return self.num_stages == 4
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Every tensor, without data (device "meta")."""
-        with torch.device("meta"):
-            return TorchvisionResNet(self.depth, self.num_stages).state_dict()
-
     def __str__(self) -> str:
         absent = [f"layer{i + 1}" for i in range(self.num_stages, 4)]
         return f"ResNet-{self.depth}" + f" without {', '.join(absent)}" * bool(absent)
+
+
+@cache
+def _state_dict(architecture: Architecture) -> dict[str, Tensor]:
+    """Every tensor, without data (device "meta")."""
+    with torch.device("meta"):
+        return TorchvisionResNet(architecture.depth, architecture.num_stages).state_dict()
 
 
 def refuse_deep_stem(names: Mapping[str, object], owner: str) -> None:
@@ -72,20 +75,19 @@ def recognize(state: Mapping[str, Tensor], source: str) -> Architecture:
     """
     refuse_deep_stem(state, source)
     stages = [n for n in (1, 2, 3, 4) if any(name.startswith(f"layer{n}.") for name in state)]
-    shapes = {(name, value.shape) for name, value in state.items()}
-    closest, least = None, 0
-    for depth in DEPTHS:
-        architecture = Architecture(depth, max(stages, default=4))
-        expected = {(name, value.shape) for name, value in architecture.state_dict().items()}
-        if shapes == expected:
-            return architecture
-        if closest is None or len(shapes ^ expected) < least:
-            closest, least = architecture, len(shapes ^ expected)
-    raise CheckpointError(
-        f"{source} is not a complete ResNet of torchvision's kind. Compared with the most similar "
-        f"one, {closest}: {differences(state, closest.state_dict())}. Known are ResNet-"
-        f"{', '.join(map(str, DEPTHS))}; other architectures cannot be converted."
-    )
+    candidates = [Architecture(depth, max(stages, default=4)) for depth in DEPTHS]
+    closest = min(candidates, key=lambda one: len(_shapes(state) ^ _shapes(_state_dict(one))))
+    if problems := differences(state, _state_dict(closest)):
+        raise CheckpointError(
+            f"{source} is not a complete ResNet of torchvision's kind. Compared with the most "
+            f"similar one, {closest}: {problems}. Known are ResNet-{', '.join(map(str, DEPTHS))}; "
+            "other architectures cannot be converted."
+        )
+    return closest
+
+
+def _shapes(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:
+    return {(name, value.shape) for name, value in state.items()}
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:

@@ -100,6 +100,14 @@ def _with_tensors(content: Any) -> Any:
     return content
 
 
+def _with_arrays(content: Any) -> Any:
+    if isinstance(content, Tensor):
+        return content.detach().cpu().numpy()
+    if isinstance(content, dict):
+        return {key: _with_arrays(value) for key, value in content.items()}
+    return content
+
+
 def _safetensors():
     try:
         import safetensors
@@ -128,11 +136,3 @@ def safetensors_bytes(state: dict[str, Tensor], meta: dict) -> bytes:
 def pkl_bytes(content: dict) -> bytes:
     """A pickle with every tensor as a NumPy array."""
     return pickle.dumps(_with_arrays(content), protocol=4)
-
-
-def _with_arrays(content: Any) -> Any:
-    if isinstance(content, Tensor):
-        return content.detach().cpu().numpy()
-    if isinstance(content, dict):
-        return {key: _with_arrays(value) for key, value in content.items()}
-    return content

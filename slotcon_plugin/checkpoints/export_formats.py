@@ -152,43 +152,32 @@ def report_encoder(encoder: Encoder, old_names: Mapping[str, str], keys: bool = 
         old_names: name in the written file -> name in the source.
         keys: list every tensor.
     """
-    origin, tensors = encoder.meta["origin"], encoder.state_dict
-    rows = {
-        "source": f"{encoder.source} ({encoder.kind}), {origin['part']}"
-        + f" of {origin['file']}" * (origin["file"] != encoder.source.name),
-        "encoder": f"{encoder.architecture}, {sum(v.numel() for v in tensors.values()):,} numbers",
-        **_counts(old_names, encoder.dropped),
-        "digest": encoder.meta["digest"],
-        **{
-            name: ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
-            for name in ("architecture", "pixels", "training", "versions")
-        },
+    origin, tensors = encoder.meta["origin"], encoder.state_dict.values()
+    other = f" of {origin['file']}" * (origin["file"] != encoder.source.name)
+    head = {
+        "source": f"{encoder.source} ({encoder.kind}), {origin['part']}{other}",
+        "encoder": f"{encoder.architecture}, {sum(v.numel() for v in tensors):,} numbers",
     }
-    return "\n".join(
-        [*_table(rows), *_shapes(old_names, dict(zip(old_names, tensors.values())), keys)]
-    )
+    tail = {"digest": encoder.meta["digest"]}
+    for name in ("architecture", "pixels", "training", "versions"):
+        tail[name] = ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
+    shapes = _shapes(old_names, dict(zip(old_names, tensors)), keys)
+    return "\n".join([*_table(head | _counts(old_names, encoder.dropped) | tail), *shapes])
 
 
 def report_checkpoint(source: Path, converted: Converted, keys: bool = False) -> str:
     """The report about a converted full checkpoint; `keys` lists every tensor."""
-    rows = {
-        "source": str(source),
-        "entries": ", ".join(converted.content),
-        **_counts(converted.old_names, converted.dropped),
-        "digest": converted.digest,
-    }
+    counts = _counts(converted.old_names, converted.dropped)
+    rows = {"source": str(source), "entries": ", ".join(converted.content), **counts}
     remarks = [f"{'':15}{line}" for line in converted.remarks]
     shapes = _shapes(converted.old_names, converted.weights, keys)
-    return "\n".join([*_table(rows), *remarks, *shapes])
+    return "\n".join([*_table(rows | {"digest": converted.digest}), *remarks, *shapes])
 
 
 def _counts(old_names: Mapping[str, str], dropped: Iterable[str]) -> dict[str, str]:
     groups = Counter(_group(name) for name in dropped)
     text = ", ".join(f"{name} ({count})" for name, count in groups.items())
-    return {
-        "keys used": f"{len(old_names)}",
-        "keys dropped": f"{groups.total()}" + f": {text}" * bool(text),
-    }
+    return {"keys used": f"{len(old_names)}", "keys dropped": f"{groups.total()}: {text or 'none'}"}
 
 
 def _group(name: str) -> str:

@@ -24,18 +24,8 @@ FIELDS = {
 }
 MAX_LISTED = 12  # names in a message; further ones are counted
 
-# torchvision's ResNet, one line for each kind of tensor. mmdet, mmseg and timm have the same names.
-TORCHVISION = (
-    ("conv1.weight", "conv1.weight"),
-    ("bn1.{stat}", "bn1.{stat}"),
-    *(
-        (f"layer{stage}.{{block}}.{name}", f"layer{stage}.{{block}}.{name}")
-        for stage in (1, 2, 3, 4)
-        for name in ("conv{n}.weight", "bn{n}.{stat}", "downsample.0.weight", "downsample.1.{stat}")
-    ),
-)
-# torchvision's names and detectron2's, which counts stages from 2 and has each norm in its
-# convolution.
+# A ResNet in torchvision and in detectron2, one line for each kind of tensor. detectron2 counts
+# stages from 2 and has each norm in its convolution.
 DETECTRON2 = (
     ("conv1.weight", "stem.conv1.weight"),
     ("bn1.{stat}", "stem.conv1.norm.{stat}"),
@@ -50,6 +40,8 @@ DETECTRON2 = (
         )
     ),
 )
+TORCHVISION = tuple((name, name) for name, _ in DETECTRON2)  # mmdet, mmseg and timm have it too
+
 # The classifier of supervised weights is dropped. detectron2's converter puts it in the stem.
 CLASSIFIER = ("fc.{rest}",)
 CLASSIFIER_DETECTRON2 = ("stem.fc.{rest}",)
@@ -57,27 +49,16 @@ CLASSIFIER_DETECTRON2 = ("stem.fc.{rest}",)
 DEEP_STEM = "stem.0.weight"  # first tensor of three 3x3 convolutions (ResNetV1c, ResNetV1d)
 WRAPPER = "module."  # DistributedDataParallel puts it before every name
 
-# Our SlotCon and the published checkpoints, in the order of our modules.
+# Our SlotCon and the published checkpoints, in the order of the published modules.
 PUBLISHED = (
-    ("backbone.{rest}", "encoder_q.{rest}"),
-    ("neck.{rest}", "projector_q.{rest}"),
-    ("head.prototypes.{rest}", "grouping_q.slot_embed.{rest}"),
     ("head.group_loss.center", "center"),
-    ("head.predictor.{rest}", "predictor_slot.{rest}"),
+    ("backbone.{rest}", "encoder_q.{rest}"),
     ("teacher.backbone.{rest}", "encoder_k.{rest}"),
+    ("neck.{rest}", "projector_q.{rest}"),
     ("teacher.neck.{rest}", "projector_k.{rest}"),
+    ("head.prototypes.{rest}", "grouping_q.slot_embed.{rest}"),
     ("teacher.prototypes.{rest}", "grouping_k.slot_embed.{rest}"),
-)
-# The order of modules in the published model.
-PUBLISHED_ORDER = (
-    "center",
-    "encoder_q.{rest}",
-    "encoder_k.{rest}",
-    "projector_q.{rest}",
-    "projector_k.{rest}",
-    "grouping_q.{rest}",
-    "grouping_k.{rest}",
-    "predictor_slot.{rest}",
+    ("head.predictor.{rest}", "predictor_slot.{rest}"),
 )
 # Buffers that only our model has: a counter for the log. (The preprocessor's are not stored.)
 NOT_PUBLISHED = ("idle_steps",)

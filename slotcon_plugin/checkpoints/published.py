@@ -18,16 +18,7 @@ from . import optimizer_state
 from .architecture import check_finite, recognize
 from .encoder import digest, find_tensors
 from .metadata import lookup, read_config, read_options
-from .names import (
-    NOT_PUBLISHED,
-    PUBLISHED,
-    PUBLISHED_ORDER,
-    WRAPPER,
-    differences,
-    match,
-    rename,
-    reverse,
-)
+from .names import NOT_PUBLISHED, PUBLISHED, WRAPPER, differences, rename, reverse
 
 # Path in a config of ours -> option in the published command line.
 OPTIONS = {
@@ -51,32 +42,19 @@ class Converted:
 
     Attributes:
         content: what is to be saved.
+        weights: the weights in it.
         old_names: new name -> old name of each weight.
         dropped: names of weights that were left out.
+        digest: of the weights under our names, so it is the same in both formats.
         remarks: what else was converted, and what was not and why; one line each.
     """
 
     content: dict
+    weights: dict[str, Tensor]
     old_names: dict[str, str]
     dropped: tuple[str, ...]
+    digest: str
     remarks: tuple[str, ...]
-
-    @property
-    def weights(self) -> dict[str, Tensor]:
-        """The weights, under the names of the new format."""
-        return self.content.get("state_dict") or self.content["model"]
-
-    @property
-    def digest(self) -> str:
-        """The digest of the weights under our names, which is the same in both formats."""
-        named = {
-            name.removeprefix(WRAPPER): value
-            for name, value in self.weights.items()
-            if name not in NOT_PUBLISHED
-        }
-        if "model" in self.content:
-            named = rename(named, reverse(PUBLISHED), (), "The result").values
-        return digest(named)
 
 
 def model_config(state: dict[str, Tensor], source: str) -> dict:
@@ -154,10 +132,10 @@ def to_ours(content: dict, source: str) -> Converted:
         )
     named = rename(tensors, reverse(PUBLISHED), (), source)
     config, model = _build(named.values, source)
-    weights = dict(named.values)
-    for name in NOT_PUBLISHED:
-        weights[name] = torch.full(model.state_dict()[name].shape, RECENT_STEPS)
-    weights = {name: weights[name] for name in model.state_dict()}  # the order of our modules
+    weights = {  # in the order of our modules
+        name: torch.full(value.shape, RECENT_STEPS) if name in NOT_PUBLISHED else named.values[name]
+        for name, value in model.state_dict().items()
+    }
     parameters = [name for name, _ in model.named_parameters()]
     training, remarks = optimizer_state.to_ours(content, list(tensors), parameters)
     training["meta"]["cfg"] = Config(dict(model=config)).pretty_text
@@ -168,9 +146,9 @@ def to_ours(content: dict, source: str) -> Converted:
         f"set to the initial value: {', '.join(NOT_PUBLISHED)} (a counter for the log)",
         *remarks,
     )
-    # The metadata come first, as in the files that MMEngine writes.
-    converted = {"meta": training.pop("meta"), "state_dict": weights, **training}
-    return Converted(converted, named.old_names, named.dropped, remarks)
+    content = {"meta": training.pop("meta"), "state_dict": weights, **training}
+    identity = digest(named.values)
+    return Converted(content, weights, named.old_names, named.dropped, identity, remarks)
 
 
 def to_published(content: dict, source: str) -> Converted:
@@ -186,10 +164,10 @@ def to_published(content: dict, source: str) -> Converted:
             "tools/train.py (teacher.backbone.*, head.prototypes.*, …)."
         )
     named = rename(tensors, PUBLISHED, NOT_PUBLISHED, source)
-    config, model = _build({old: tensors[old] for old in named.old_names.values()}, source)
-    names = sorted(named.values, key=_published_position)
+    ours = {old: tensors[old] for old in named.old_names.values()}
+    config, model = _build(ours, source)
     parameters = [name for name, _ in model.named_parameters()]
-    training, remarks = optimizer_state.to_published(content, names, parameters)
+    training, remarks = optimizer_state.to_published(content, list(named.values), parameters)
     args = lookup(content, "meta.published.args")
     if args is None:
         args = {"arch": f"resnet{config['backbone']['depth']}"}
@@ -198,11 +176,7 @@ def to_published(content: dict, source: str) -> Converted:
                 if (value := lookup(known, path)) is not None:
                     args.setdefault(name, value)
         remarks.append("args: only the published options that our config contains")
-    weights = {f"{WRAPPER}{name}": named.values[name] for name in names}
-    old_names = {f"{WRAPPER}{name}": named.old_names[name] for name in names}
-    converted = {"args": argparse.Namespace(**args), "model": weights, **training}
-    return Converted(converted, old_names, named.dropped, tuple(remarks))
-
-
-def _published_position(name: str) -> int:
-    return next(i for i, pattern in enumerate(PUBLISHED_ORDER) if match(name, pattern) is not None)
+    weights = {f"{WRAPPER}{name}": value for name, value in named.values.items()}
+    old_names = {f"{WRAPPER}{new}": old for new, old in named.old_names.items()}
+    content = {"args": argparse.Namespace(**args), "model": weights, **training}
+    return Converted(content, weights, old_names, named.dropped, digest(ours), tuple(remarks))
