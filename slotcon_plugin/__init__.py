@@ -1,8 +1,8 @@
-"""SlotCon for MMEngine: self-supervised pretraining on scene images by semantic
-grouping.
+"""SlotCon for MMEngine: self-supervised pretraining on scene images by semantic grouping.
 
-Importing the package registers its parts with MMEngine (`slotcon_plugin.registry`), which is all
-that a config needs: `custom_imports = dict(imports=['slotcon_plugin'])`.
+Importing the package registers its classes with MMEngine (`slotcon_plugin.registry`). A config
+needs only `custom_imports = dict(imports=['slotcon_plugin'])`. `slotcon_plugin/reference.py`
+explains the method in plain torch.
 
 Names of tensors end in their axes:
 
@@ -17,12 +17,11 @@ Names of tensors end in their axes:
 `m`     candidates for active slots of one image
 `q n`   queries; keys, or gathered rows
 `l`     classes of labels
-digits  themselves, as in `boxes_b4`
+digits  that size, as in `boxes_b4`
 ======  ======================================================
 
-The floors: `functional` (0) computes; `models`, `optim` and `data` (1) hold state and call it;
-`models/slotcon.py`, `engine` and `registry` (2) speak MMEngine; `tools` and `configs` are the
-doors.
+Imports go in one direction between the packages; `[tool.importlinter]` in pyproject.toml lists the
+order.
 """
 
 from . import registry as registry
