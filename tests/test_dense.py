@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from slotcon_plugin.functional import kmeans
 from slotcon_plugin.functional.dense import label_shares, upsampled_argmax
 from slotcon_plugin.functional.kmeans import assign, fit_centers
 from slotcon_plugin.functional.neighbors import nearest, weighted_vote
@@ -67,11 +68,29 @@ def test_kmeans_finds_separate_groups():
     assert torch.equal(fit_centers(points, 5), centers)  # the seed decides
 
 
-def test_kmeans_leaves_no_cluster_empty():
-    points = F.normalize(random(30, 4), dim=1)
-    _, cluster = assign(points, fit_centers(points, 30))
-    assert cluster.unique().numel() >= 29
-    doubled = points[:3].repeat(5, 1)  # fewer different directions than clusters
-    assert fit_centers(doubled, 6).isfinite().all()
-    with pytest.raises(ValueError, match="num_clusters is 31, expected 1 to 30"):
-        fit_centers(points, 31)
+@pytest.mark.parametrize("count", [30, 29, 10])
+def test_kmeans_leaves_no_cluster_empty(count):
+    for seed in range(20):
+        points = F.normalize(random(30, 4, seed=seed), dim=1)
+        _, cluster = assign(points, fit_centers(points, count, seed=seed))
+        assert cluster.unique().numel() == count
+
+
+@pytest.mark.parametrize("steps", [1, 30])
+def test_kmeans_fills_clusters_that_start_empty(steps, monkeypatch):
+    """Equal initial centers, and two equal directions that are farthest from them."""
+    points = F.normalize(torch.tensor([[3.0, 1, 0], [3, 0, 1], [-3, 1, 0], [0, 3, 1]]), dim=1)
+    points = points[[0, 1, 2, 2, 3]]
+    monkeypatch.setattr(kmeans, "_initial_centers", lambda *_: points[[0, 0, 0]])
+    centers = fit_centers(points, 3, steps)
+    assert assign(points, centers)[1].tolist() == [0, 0, 1, 1, 2]
+    torch.testing.assert_close(centers[0], F.normalize(points[0] + points[1], dim=0))
+
+
+def test_kmeans_of_fewer_different_directions_than_clusters():
+    points = F.normalize(random(3, 4), dim=1)
+    centers = fit_centers(points.repeat(5, 1), 6)
+    torch.testing.assert_close(centers.norm(dim=1), torch.ones(6))
+    assert assign(points, centers)[1].unique().numel() == 3
+    with pytest.raises(ValueError, match="num_clusters is 4, expected 1 to 3"):
+        fit_centers(points, 4)

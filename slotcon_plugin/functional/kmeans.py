@@ -7,7 +7,7 @@ from torch import Tensor
 from .checks import check_shapes
 
 CHUNK = 16384  # directions that are compared with all centers at a time
-EQUAL = 1 - 1e-6  # cosine above which two directions count as equal (0.08 degrees)
+EQUAL = 1 - 2e-7  # cosine above which two float32 directions count as equal
 
 
 def fit_centers(directions_nd: Tensor, num_clusters: int, steps: int = 30, seed: int = 0) -> Tensor:
