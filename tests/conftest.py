@@ -1,25 +1,24 @@
-"""What several test files share."""
+"""Fixtures that several test files share."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.processes import ROOT
 
 
-@pytest.fixture(scope="session")
-def repo_root() -> Path:
-    """The repository's root folder."""
-    return ROOT
+def pytest_collection_modifyitems(items):
+    """Tests marked slow first: they then do not run alone at the end, beside an idle worker."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
 def coco_mini() -> Path:
-    """The folder of small COCO images and annotations; the test is skipped where there is none.
+    """The folder coco_mini with images and annotations of COCO; without it the test is skipped.
 
-    It is looked for in SLOTCON_DATA (its parent or itself), then beside the repository in
-    shared/data/coco_mini.
+    The folder is SLOTCON_DATA or SLOTCON_DATA/coco_mini, or without that variable
+    ../shared/data/coco_mini.
     """
     candidates = [ROOT.parent / "shared" / "data" / "coco_mini"]
     if os.environ.get("SLOTCON_DATA"):

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from tiny_training import load_tool, wait_for
 
-from benchmarks.processes import start
+from benchmarks.processes import ROOT, start
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime import launch
 
@@ -24,13 +24,13 @@ SETTINGS = {
 
 
 @pytest.fixture
-def run(repo_root, tmp_path):
+def run(tmp_path):
     """Runs a launcher from a foreign folder, with none of its settings but those given."""
 
     def run_script(name, *arguments, **settings):
         environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
         environment.update({"CUDA_VISIBLE_DEVICES": "", **settings})
-        command = ["bash", str(repo_root / "tools" / name), *arguments]
+        command = ["bash", str(ROOT / "tools" / name), *arguments]
         return subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
@@ -130,7 +130,7 @@ def test_dist_train_refuses_in_one_line(run, arguments, settings, message):
     assert result.stderr.count("\n") == 1 and result.stdout == ""
 
 
-def test_dist_train_on_one_machine(run, repo_root):
+def test_dist_train_on_one_machine(run):
     result = run("dist_train.sh", "--dry-run", CONFIG, "2", "--cfg-options", "a.b=x y", "--resume")
     assert result.returncode == 0, result.stderr
     words = shlex.split(result.stdout)
@@ -139,8 +139,8 @@ def test_dist_train_on_one_machine(run, repo_root):
     assert launcher["--nproc_per_node"] == "2" and launcher["--nnodes"] == "1"
     assert launcher["--master_addr"] == "127.0.0.1"
     assert 1024 <= int(launcher["--master_port"]) < 65536
-    start = words.index(str(repo_root / "tools" / "train.py"))
-    expected = [str(repo_root / CONFIG), "--launcher", "pytorch"]
+    start = words.index(str(ROOT / "tools" / "train.py"))
+    expected = [str(ROOT / CONFIG), "--launcher", "pytorch"]
     assert words[start + 1 :] == [*expected, "--cfg-options", "a.b=x y", "--resume"]
 
 
@@ -179,7 +179,7 @@ def test_slurm_train_refuses_in_one_line(run, arguments, settings, message):
     assert result.stderr.count("\n") == 1 and result.stdout == ""
 
 
-def test_slurm_train_asks_for_one_task_a_gpu(run, repo_root):
+def test_slurm_train_asks_for_one_task_a_gpu(run):
     settings = {"GPUS": "16", "CPUS_PER_TASK": "12", "SRUN_ARGS": "--time=2-00 --account=a"}
     result = run("slurm_train.sh", "--dry-run", "gpu", "my job", CONFIG, "--resume", **settings)
     assert result.returncode == 0, result.stderr
@@ -190,8 +190,8 @@ def test_slurm_train_asks_for_one_task_a_gpu(run, repo_root):
     assert (asked["--nodes"], asked["--ntasks"], asked["--ntasks-per-node"]) == ("2", "16", "8")
     assert (asked["--gres"], asked["--cpus-per-task"]) == ("gpu:8", "12")
     assert (asked["--time"], asked["--account"]) == ("2-00", "a")
-    start = words.index(str(repo_root / "tools" / "train.py"))
-    assert words[start + 1 :] == [str(repo_root / CONFIG), "--launcher", "slurm", "--resume"]
+    start = words.index(str(ROOT / "tools" / "train.py"))
+    assert words[start + 1 :] == [str(ROOT / CONFIG), "--launcher", "slurm", "--resume"]
 
 
 def test_slurm_train_fits_a_small_job(run):
