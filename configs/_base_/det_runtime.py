@@ -11,7 +11,7 @@ default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=5_000),
     backbone=dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
     precise_bn=dict(type="PreciseBNHook", iterations=200),  # as TEST.PRECISE_BN of detectron2
-    resume=dict(type="ResumeCheckHook"),
+    resume_check=dict(type="ResumeCheckHook"),
 )
 log_processor = dict(by_epoch=False)
 visualizer = dict(type="DetLocalVisualizer")

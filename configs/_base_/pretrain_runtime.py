@@ -13,7 +13,7 @@ default_hooks = dict(
     average_outputs=dict(type="AverageOutputsHook"),
     teacher=dict(type="TeacherHook"),
     unreadable_images=dict(type="UnreadableImagesHook", max_unreadable=0.01),
-    resume=dict(type="ResumeCheckHook"),
+    resume_check=dict(type="ResumeCheckHook"),
 )
 log_processor = dict(
     window_size=1,

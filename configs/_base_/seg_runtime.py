@@ -12,7 +12,7 @@ test_evaluator = val_evaluator
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=3_000),
     backbone=dict(type="BackboneHook", source="{{$SLOTCON_BACKBONE:unnamed}}"),
-    resume=dict(type="ResumeCheckHook"),
+    resume_check=dict(type="ResumeCheckHook"),
 )
 log_processor = dict(by_epoch=False)
 visualizer = dict(type="SegLocalVisualizer")
