@@ -1,24 +1,24 @@
-"""The errors that a user can cause and repair.
+"""The errors that a user can cause and correct.
 
-The command-line tools print them as one message without a traceback, so each message says what
-came, what was expected and what to do next. Anything else that is raised is a mistake of the code
-and keeps its traceback.
+The command-line tools print them as one message without a traceback, so each message contains what
+was found, what was expected and what to do. Any other exception is an error in the code and keeps
+its traceback.
 """
 
 
 class SlotConError(Exception):
-    """Base of every error whose message is meant for the user."""
+    """Base of every error whose message is for the user."""
 
 
 class DataError(SlotConError):
-    """Images that are missing, empty, or unreadable in too large a number."""
+    """Images or labels that are missing, unreadable or unusable."""
 
 
 class ConfigError(SlotConError):
-    """A config or a command-line option that cannot be used as it stands.
+    """A config or a command-line option that cannot be used.
 
-    Parts of a model that a config builds raise ValueError for an argument out of range, as classes
-    do; the tools turn what is raised while a config is built into this.
+    Classes that a config builds raise ValueError for an argument out of range; the tools convert
+    errors during the construction from a config to this.
     """
 
 
@@ -27,5 +27,4 @@ class CheckpointError(SlotConError):
 
 
 class TrainingStopped(SlotConError):
-    """Training was stopped on purpose, because going on would waste time or spoil a good
-    checkpoint."""
+    """Training was stopped because continuing would waste time or destroy a good checkpoint."""

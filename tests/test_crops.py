@@ -144,7 +144,8 @@ def test_regions_of_both_views_are_the_same_part_of_the_image():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"width": 0, "height": 5}, "at least one pixel"),
+        ({"width": 0, "height": 5}, "width is 0, expected an integer of at least 1"),
+        ({"width": 5, "height": 2.5}, "height is 2.5, expected an integer"),
         ({"width": 5, "height": 5, "scale": (0.5, 0.1)}, "scale"),
         ({"width": 5, "height": 5, "scale": (0.0, 1.0)}, "scale"),
         ({"width": 5, "height": 5, "ratio": (2.0, 1.0)}, "ratio"),

@@ -1,19 +1,19 @@
-"""Floor 0: pure tensor functions. They import torch, numpy and scipy, and hold SlotCon's
-arithmetic; the optimizer's is in `optim.lars`.
+"""Functions of tensors, without state. They contain SlotCon's arithmetic.
 
-==============  =======================================================================
+==============  ===============================================================================
 `grouping`      cosine scores, active slots, attention pooling
 `alignment`     inverse augmentation: RoIAlign as a mix of four pixels
 `losses`        grouping loss, its center, slot loss
 `schedules`     learning rate and teacher momentum, in closed form
-`collectives`   what processes exchange; the identity on one process
-`diagnostics`   what is logged beside the losses
-`matching`      clusters against classes: counts, matchings, accuracy and IoU
-`dense`         from score maps to one answer a pixel, and labels to shares of a cell
-`kmeans`        clusters of directions
-`neighbors`    answers by the nearest of a memory
+`kernels`       fast versions of plain functions, with gradients written by hand
+`collectives`   exchanges between processes; the identity on one process
+`diagnostics`   numbers that are logged beside the losses
 `crops`         geometry of the two views
-`shapes`        the check at the door of the functions above
-`precision`     keeps the functions above out of mixed precision
-==============  =======================================================================
+`dense`         from small score maps to one class per pixel, and from labels to shares of cells
+`kmeans`        clusters of unit vectors
+`neighbors`     predictions by nearest neighbors
+`population`    mean and variance of batches, exactly
+`checks`        checks of arguments
+`precision`     float32 inside mixed precision
+==============  ===============================================================================
 """

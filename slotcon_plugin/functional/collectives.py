@@ -1,4 +1,4 @@
-"""What processes exchange. On one process every function here is the identity."""
+"""Exchanges between processes. On one process every function here is the identity."""
 
 import torch
 import torch.distributed as dist
@@ -26,9 +26,7 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
 
 def mean_over_processes(tensor: Tensor) -> Tensor:
     """Mean of a tensor of the same shape on every process; no gradient."""
-    if world_size() == 1:
-        return tensor
-    return sum_over_processes(tensor) / world_size()
+    return tensor if world_size() == 1 else sum_over_processes(tensor) / world_size()
 
 
 def any_process(mask: Tensor) -> Tensor:
@@ -41,14 +39,7 @@ def any_process(mask: Tensor) -> Tensor:
 
 
 def share_counts(counts_c: Tensor) -> list[list[int]]:
-    """Bring a few integers of every process to the host: the one wait for the device in a step.
-
-    Args:
-        counts_c: (c,) int64, this process's counts.
-
-    Returns:
-        One list of c integers per process, in the order of ranks.
-    """
+    """The integers (c,) int64 of every process, one list per rank. Waits for the device."""
     if world_size() == 1:
         return [counts_c.tolist()]
     everyone = counts_c.new_empty(world_size() * len(counts_c))
@@ -59,12 +50,11 @@ def share_counts(counts_c: Tensor) -> list[list[int]]:
 def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:
     """Concatenate the rows of all processes, in the order of ranks; no gradient.
 
+    Rows are sent padded to the largest n, so that one collective is enough.
+
     Args:
         rows_nd: (n, d) this process's rows, n = `rows_per_rank[rank()]`; n may differ and may be 0.
         rows_per_rank: the number of rows of each process.
-
-    Returns:
-        (sum of n, d). Rows travel padded to the largest n, so that one collective carries them.
     """
     if world_size() == 1:
         return rows_nd
@@ -82,8 +72,8 @@ def gather_in_order(rows_nd: Tensor, order_n: Tensor) -> Tensor:
 
     Args:
         rows_nd: (n, d) this process's rows; n may differ and may be 0.
-        order_n: (n,) int64, on the same device: where each row belongs, such as its image's
-            number. Rows of one number lie on one process and keep their order.
+        order_n: (n,) int64, on the same device: a sorting key of each row, such as its image's
+            number. Rows with equal keys must be on one process; they keep their order.
     """
     counts = share_counts(torch.tensor([len(rows_nd)], device=rows_nd.device))
     rows_per_rank = [count for (count,) in counts]

@@ -1,16 +1,16 @@
-"""Geometry of the two random resized crops of one image, and of the region that they share.
+"""Geometry of the two random resized crops of one image, and of their common region.
 
-Numbers only: which pixels a crop takes and where the common region lies in each view.
-`slotcon_plugin.datasets` reads and resizes pixels. Randomness comes from the generator passed in.
-
-Source: SlotCon (arXiv 2205.15288) and its published implementation; the single crop is drawn as
-torchvision's RandomResizedCrop draws it.
+Numbers only, without pixels. Randomness comes from the generator that is passed in. The crops are
+those of SlotCon's published code (arXiv 2205.15288); a single one is torchvision's
+RandomResizedCrop.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
+
+from .checks import check_integers, check_numbers
 
 TRIES = 10
 
@@ -39,13 +39,13 @@ def random_resized_crop(
     """Draw one crop of an image of `width` x `height` pixels.
 
     Up to ten times an area (uniform, `scale` as fractions of the image's area) and an aspect
-    ratio width / height (log-uniform in `ratio`) are drawn; the first pair that fits is placed
-    uniformly. If none fits, the largest centered crop whose aspect ratio lies in `ratio`.
+    ratio width / height (log-uniform in `ratio`) are drawn; the first pair that fits gets a
+    uniform position. If none fits: the largest centered crop whose aspect ratio is in `ratio`.
 
     Raises:
         ValueError: a size below 1, or a range that is not 0 < low <= high (scale: <= 1).
     """
-    _check_request(width, height, scale, ratio)
+    _check_arguments(width, height, scale, ratio)
     for _ in range(TRIES):
         crop, _ = _draw_once(rng, width, height, scale, ratio)
         if crop is not None:
@@ -66,14 +66,13 @@ def overlapping_crop(
 
     Drawn up to ten times, until it fits the image and its intersection with `first` is at least
     `min_overlap` of its own drawn area (the target, before rounding to whole pixels). If no try
-    succeeds, it is drawn without the condition, so the two crops may then be apart.
+    succeeds, it is drawn without the condition, so the two crops may not overlap.
 
     Raises:
-        ValueError: as `random_resized_crop`, or `min_overlap` outside 0-1.
+        ValueError: as `random_resized_crop`, or `min_overlap` is not a share, 0-1.
     """
-    _check_request(width, height, scale, ratio)
-    if not 0 <= min_overlap <= 1:
-        raise ValueError(f"min_overlap is a share of the crop's area, 0 to 1, not {min_overlap!r}")
+    _check_arguments(width, height, scale, ratio)
+    check_numbers("[0, 1]", min_overlap=min_overlap)
     for _ in range(TRIES):
         crop, target_area = _draw_once(rng, width, height, scale, ratio)
         if crop is not None and overlap_area(first, crop) >= min_overlap * target_area:
@@ -89,11 +88,11 @@ def overlap_area(a: Crop, b: Crop) -> int:
 
 
 def common_region(crops: tuple[Crop, Crop], flips: tuple[bool, bool]) -> np.ndarray:
-    """Where the two crops' intersection lies in each view.
+    """The intersection of the two crops, in coordinates of each view.
 
     Args:
         crops: the two crops of one image.
-        flips: whether each view is mirrored left to right after it is cut.
+        flips: whether each view is flipped left to right after it is cut.
 
     Returns:
         float32 (2, 4): xyxy, fraction of this view after its flip, 0-1. All zeros (an empty region)
@@ -113,7 +112,7 @@ def common_region(crops: tuple[Crop, Crop], flips: tuple[bool, bool]) -> np.ndar
 
 
 def _draw_once(rng, width, height, scale, ratio) -> tuple[Crop | None, float]:
-    """One try: the crop, or None if it does not fit, and the area asked for in pixels."""
+    """One try: the crop, or None if it does not fit, and the drawn area in pixels."""
     target_area = rng.uniform(*scale) * width * height
     aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
     w = round(math.sqrt(target_area * aspect))
@@ -134,10 +133,9 @@ def _center_crop(width, height, ratio) -> Crop:
     return Crop((width - w) // 2, (height - h) // 2, w, h)
 
 
-def _check_request(width, height, scale, ratio):
-    if width < 1 or height < 1:
-        raise ValueError(f"an image has at least one pixel, got width {width}, height {height}")
+def _check_arguments(width, height, scale, ratio) -> None:
+    check_integers(1, width=width, height=height)
     if not 0 < scale[0] <= scale[1] <= 1:
-        raise ValueError(f"scale is (low, high), shares of the area in (0, 1], not {scale!r}")
+        raise ValueError(f"scale is {scale!r}, expected shares of the area, 0 < low <= high <= 1.")
     if not 0 < ratio[0] <= ratio[1]:
-        raise ValueError(f"ratio is (low, high), width / height above 0, not {ratio!r}")
+        raise ValueError(f"ratio is {ratio!r}, expected width / height, 0 < low <= high.")

@@ -1,4 +1,4 @@
-"""From a small map of scores or features to one answer a pixel, with bounded memory."""
+"""From small maps of scores to one class per pixel, and from labels to shares of classes."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from .checks import check_shapes
 
 
 def upsampled_argmax(maps_bkhw: Tensor, height: int, width: int, chunk: int = 64) -> Tensor:
-    """The winner of each pixel, see `upsampled_best`: (b, height, width) int64 in [0, k)."""
+    """The arg-max of each pixel, see `upsampled_best`: (b, height, width) int64 in [0, k)."""
     return upsampled_best(maps_bkhw, height, width, chunk)[1]
 
 
@@ -20,10 +20,10 @@ def upsampled_best(
     Args:
         maps_bkhw: (b, k, h, w) scores.
         height, width: pixels of the result.
-        chunk: score maps that are at full size at the same time; the result does not depend on it.
+        chunk: score maps that are upsampled at a time; the result does not depend on it.
 
     Returns:
-        The best score of each pixel, (b, height, width) float32, and whose it is, int64 in [0, k).
+        The best score of each pixel, (b, height, width) float32, and its map, int64 in [0, k).
     """
     check_shapes(maps_bkhw=maps_bkhw)
     best, winner = None, None
@@ -57,8 +57,8 @@ def label_shares(labels_byx: Tensor, height: int, width: int, num_classes: int) 
     column_x = torch.arange(x, device=labels_byx.device) * width // x
     cell_yx = row_y[:, None] * width + column_x
     image_b = torch.arange(b, device=labels_byx.device)[:, None, None]
-    counted = (labels_byx >= 0) & (labels_byx < num_classes)
-    bins = ((image_b * height * width + cell_yx) * num_classes + labels_byx.long())[counted]
+    labeled = (labels_byx >= 0) & (labels_byx < num_classes)
+    bins = ((image_b * height * width + cell_yx) * num_classes + labels_byx.long())[labeled]
     counts = torch.bincount(bins, minlength=b * height * width * num_classes)
     counts = counts.view(b, height, width, num_classes).float()
     return counts / counts.sum(dim=3, keepdim=True).clamp(min=1)

@@ -1,9 +1,9 @@
-"""Answers by the nearest neighbors of a memory."""
+"""Predictions by nearest neighbors."""
 
 import torch
 from torch import Tensor
 
-from .checks import check_shapes
+from .checks import check_numbers, check_shapes
 
 
 def nearest(
@@ -12,9 +12,9 @@ def nearest(
     """Find the `count` largest inner products of each query with the rows of a memory.
 
     Args:
-        queries_qd, memory_nd: of unit length where cosines are wanted.
+        queries_qd, memory_nd: of unit length if the products are to be cosines.
         count: neighbors, at most n.
-        chunk: rows that are compared at a time; q x chunk products are held.
+        chunk: rows that are compared at a time, which needs memory for q x chunk products.
 
     Returns:
         Similarities (q, count), descending, and rows (q, count) int64.
@@ -35,11 +35,11 @@ def nearest(
 
 
 def weighted_vote(similarity_qn: Tensor, answers_qnl: Tensor, temperature: float) -> Tensor:
-    """Mean of the neighbors' answers, weighted by `softmax_n(similarity / τ)`.
+    """Mean of the neighbors' classes, weighted by `softmax_n(similarity / τ)`.
 
     Cross-attention from queries to memory (Balažević et al., "Towards In-Context Scene
-    Understanding", NeurIPS 2023, arXiv 2306.01667, eq. 1 and 2); Wu et al. (CVPR 2018) weigh by
-    `exp(similarity / τ)`, which orders the classes alike.
+    Understanding", NeurIPS 2023, arXiv 2306.01667, eq. 1 and 2). Wu et al. (CVPR 2018) use the
+    weights `exp(similarity / τ)`, which give the classes the same order.
 
     Args:
         similarity_qn: (q, n) of the n nearest.
@@ -50,6 +50,5 @@ def weighted_vote(similarity_qn: Tensor, answers_qnl: Tensor, temperature: float
         (q, l).
     """
     check_shapes(similarity_qn=similarity_qn, answers_qnl=answers_qnl)
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}, expected a positive number.")
+    check_numbers("(0, inf)", temperature=temperature)
     return torch.einsum("qn,qnl->ql", (similarity_qn / temperature).softmax(dim=1), answers_qnl)

@@ -1,4 +1,4 @@
-"""Statistics of a population that arrives in batches, per channel."""
+"""Mean and variance of a population that arrives in batches, per channel."""
 
 import torch
 import torch.distributed as dist
@@ -12,21 +12,14 @@ class PopulationMoments:
 
     Batches may differ in size: a batch counts by the number of its values, as in the population
     estimator of Wu and Johnson, "Rethinking Batch in BatchNorm" (arXiv 2105.07576), appendix.
-    Sums are kept in float64.
-
-    Args:
-        channels: c.
-        device: where the values are.
+    Sums are float64.
     """
 
     def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
         self.sums_3c = torch.zeros(3, channels, dtype=torch.float64, device=device)
 
     def add(self, values: Tensor) -> None:
-        """Count a batch in.
-
-        Args:
-            values: (b, c, ...) of any floating-point type; b may be 0.
+        """Add a batch (b, c, ...) of any floating-point type; b may be 0.
 
         Raises:
             ValueError: another number of channels.
@@ -40,19 +33,18 @@ class PopulationMoments:
         if count == 0:
             return
         axes = [axis for axis in range(values.dim()) if axis != 1]
-        variance_c, mean_c = torch.var_mean(values.detach().float(), axes, correction=0)
-        variance_c, mean_c = variance_c.double(), mean_c.double()
+        moments = torch.var_mean(values.detach().float(), axes, correction=0)
+        variance_c, mean_c = (moment.double() for moment in moments)
         ones_c = torch.ones_like(mean_c)
         self.sums_3c += count * torch.stack([ones_c, mean_c, variance_c + mean_c.square()])
 
     def share(self) -> None:
-        """Count in what the other processes have seen; every process must call this once."""
+        """Add what the other processes have added; every process must call this once."""
         if world_size() > 1:
             dist.all_reduce(self.sums_3c)
 
     def result(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and variance (c,), float64, the variance without Bessel's correction; None if there
-        was no value."""
+        """Mean and biased variance, (c,) float64 each; None if there was no value."""
         count_c, sum_c, square_sum_c = self.sums_3c
         if not count_c.any():
             return None

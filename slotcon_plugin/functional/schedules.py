@@ -1,4 +1,4 @@
-"""Schedules in closed form: functions of the step, so that a resumed run cannot drift."""
+"""Schedules as functions of the step, so that a resumed training has the same values."""
 
 import math
 
