@@ -64,13 +64,14 @@ def train_small(cfg: Config, data: Path, work_dir: Path) -> Runner:
     return runner
 
 
-@pytest.mark.filterwarnings("ignore:.*the whole data set has.*")
+@pytest.mark.filterwarnings("ignore:.*the whole dataset has.*")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_config_trains(name, data, tmp_path, on_the_cpu):
     runner = train_small(read_config(CONFIGS / f"{name}.py"), data, tmp_path)
     assert runner.iter >= 2
     saved = load_checkpoint_safely(tmp_path / "epoch_1.pth")["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
+    assert list(tmp_path.rglob("events.out.tfevents.*"))  # not in the folder of another run
     student, teacher = saved["backbone.conv1.weight"], saved["teacher.backbone.conv1.weight"]
     assert not torch.equal(student, teacher)  # both moved, the teacher less
     scalars = runner.message_hub.log_scalars

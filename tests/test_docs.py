@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from benchmarks.processes import ROOT
 from slotcon_plugin.runtime.config_options import read_config
@@ -96,6 +99,18 @@ def test_python(page):
             importlib.import_module(name)
         except ModuleNotFoundError:
             assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_config_in_the_readme(tmp_path):
+    """It builds, with mmdet's ResNet, and a Runner would have the hook that moves the teacher."""
+    pytest.importorskip("mmdet")
+    shown = re.findall(r"```python\n(custom_imports.*?)```", read(ROOT / "README.md"), re.DOTALL)
+    (tmp_path / "shown.py").write_text(shown[0])
+    cfg = Config.fromfile(tmp_path / "shown.py")
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    assert model.num_prototypes == 256
+    assert cfg.custom_hooks == [dict(type="TeacherHook")]
 
 
 @each_page
