@@ -1,4 +1,4 @@
-"""detectron2's model under MMEngine's Runner, and its own trainer; where it is installed."""
+"""detectron2's model in MMEngine's Runner, and its own trainer; skipped without detectron2."""
 
 import json
 import sys

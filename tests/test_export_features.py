@@ -78,7 +78,7 @@ def test_torchvision(checkpoint, tmp_path, suffix, part):
     images = normalized(read_encoder(out).meta)
     assert_same_features(through_stages(net.eval(), images), features(part))
     other = {"teacher": "student", "student": "teacher"}[part]
-    with pytest.raises(AssertionError):  # the comparison can tell the two apart
+    with pytest.raises(AssertionError):  # the comparison distinguishes the two
         assert_same_features(through_stages(net, images), features(other))
 
 
@@ -137,7 +137,7 @@ def test_detectron2(checkpoint, tmp_path, suffix):
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_names_and_shapes_are_detectron2s(tmp_path, depth):
-    """The list was read from detectron2 0.6's own ResNets (STRIDE_IN_1X1 False, NORM BN)."""
+    """The list is that of detectron2 0.6's ResNets (STRIDE_IN_1X1 False, NORM BN)."""
     out = exported(ours(tmp_path, depth), tmp_path, "detectron2", ".pkl")
     known = json.loads((ROOT / "tests" / "detectron2_resnet_keys.json").read_text())[str(depth)]
     content = read_file(out)

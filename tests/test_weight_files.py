@@ -1,4 +1,4 @@
-"""Files of weights from elsewhere: read without running them, or refused with one message."""
+"""Files of weights from elsewhere are read without running code in them, or refused."""
 
 import argparse
 import collections
@@ -62,7 +62,7 @@ def test_planted_code_is_refused_and_not_run(tmp_path, checkpoint):
             read_encoder(file)
         assert not trace.exists(), file
     with open(folder / "arrays.pkl", "rb") as file:
-        pickle.load(file)  # the attack is a real one
+        pickle.load(file)  # the planted code works
     assert trace.exists()
 
 
@@ -100,7 +100,7 @@ def test_a_pickle_of_arrays_reaches_nothing_else(tmp_path, reach):
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-def test_honest_pickles_of_every_protocol_are_read(tmp_path, protocol):
+def test_pickles_of_arrays_are_read_in_every_protocol(tmp_path, protocol):
     arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(3), "c": np.float32(2)}
     content = {"model": collections.OrderedDict(arrays), "__author__": "x"}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content, protocol=protocol))
@@ -113,7 +113,7 @@ def test_honest_pickles_of_every_protocol_are_read(tmp_path, protocol):
     assert found["b"].shape == () and found["b"].item() == 3 and found["c"].item() == 2
 
 
-def test_a_namespace_is_read_here_and_by_no_other_tool(tmp_path):
+def test_only_read_file_accepts_a_namespace(tmp_path):
     torch.save(published_content(), tmp_path / "p.pth")
     assert read_file(tmp_path / "p.pth")["args"].arch == "resnet18"
     with pytest.raises(CheckpointError, match=r"asks for `argparse\.Namespace`"):
@@ -134,7 +134,7 @@ def test_the_config_in_a_checkpoint_is_not_run(tmp_path, safe_mmengine):  # noqa
 
 
 def broken_files(folder: Path, checkpoint: Path) -> dict[str, str]:
-    """File name -> what the message has to say."""
+    """File name -> part of the expected message."""
     whole = checkpoint.read_bytes()
     contents = {
         "empty.pth": b"",
@@ -188,7 +188,7 @@ def test_broken_and_foreign_files_get_one_message_each(tmp_path, checkpoint):
         assert str(tmp_path / name) in str(error.value), name
 
 
-def test_supervised_weights_are_read_and_the_classifier_is_named(tmp_path):
+def test_supervised_weights_are_read_without_the_classifier(tmp_path):
     net = torchvision.models.resnet18()
     torch.save(net.state_dict(), tmp_path / "resnet18.pth")
     encoder = read_encoder(tmp_path / "resnet18.pth")
@@ -198,7 +198,7 @@ def test_supervised_weights_are_read_and_the_classifier_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["teacher", "student"])
-def test_published_and_own_checkpoints_hold_the_same_encoder(tmp_path, checkpoint, part):
+def test_published_and_own_checkpoints_give_the_same_encoder(tmp_path, checkpoint, part):
     torch.save(published_content(), tmp_path / "p.pth")
     one, other = read_encoder(checkpoint, part), read_encoder(tmp_path / "p.pth", part)
     assert one.meta["digest"] == other.meta["digest"]
@@ -211,7 +211,7 @@ def test_published_and_own_checkpoints_hold_the_same_encoder(tmp_path, checkpoin
     )
 
 
-def test_a_checkpoint_with_one_key_more_is_refused(tmp_path, checkpoint):
+def test_an_additional_key_is_refused(tmp_path, checkpoint):
     state = torch.load(checkpoint, weights_only=True)
     state["state_dict"]["teacher.momentum_encoder.weight"] = torch.ones(1)
     torch.save(state, tmp_path / "more.pth")
@@ -229,7 +229,7 @@ def test_a_wrapped_state_dict_is_unwrapped(tmp_path, checkpoint):
     }
 
 
-def test_caffes_stride_is_refused(tmp_path):
+def test_style_caffe_is_refused(tmp_path):
     meta = dict(cfg="model = dict(backbone=dict(type='mmdet.ResNet', style='caffe'))")
     torch.save(dict(meta=meta, state_dict=lively_model(18).state_dict()), tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match="style='caffe', which has its stride in the"):

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 PAIRS = (("layer1.{block}.bn{n}.{stat}", "res2.{block}.conv{n}.norm.{stat}"), ("a", "b"))
 
 
-def test_one_name_by_hand():
+def test_rename_by_hand():
     done = rename({"layer1.10.bn2.running_var": 5, "fc.weight": 6}, PAIRS, ("fc.{rest}",), "it")
     assert done.values == {"res2.10.conv2.norm.running_var": 5}
     assert done.old_names == {"res2.10.conv2.norm.running_var": "layer1.10.bn2.running_var"}
@@ -108,7 +108,7 @@ def test_incomplete_resnets_are_refused(change, message):
             recognize(state, "it")
 
 
-def test_wide_resnets_are_not_mistaken():
+def test_wide_resnets_are_refused():
     with torch.device("meta"):
         state = torchvision.models.wide_resnet50_2().state_dict()
     del state["fc.weight"], state["fc.bias"]
@@ -116,7 +116,7 @@ def test_wide_resnets_are_not_mistaken():
         recognize(state, "it")
 
 
-def test_the_published_names_are_all_known():
+def test_every_published_name_is_in_the_table():
     golden = json.loads((HERE / "golden" / "checkpoint_keys_r50_coco.json").read_text())
     theirs = {name.removeprefix("module."): name for name in golden}
     ours = rename(theirs, reverse(PUBLISHED), (), "it")

@@ -1,4 +1,4 @@
-"""Checkpoints, ours and as the published code writes them, and a photograph to see them by."""
+"""Checkpoints in our format and in the published one, and a photograph to compare features on."""
 
 import argparse
 from functools import cache
@@ -17,7 +17,7 @@ from slotcon_plugin.models.backbones import TorchvisionResNet
 
 
 def slotcon_config(depth: int = 50, num_stages: int = 4, prototypes: int = 12) -> dict:
-    """SlotCon with a ResNet of full size and narrow everything else."""
+    """SlotCon with a ResNet of full size; all other parts are narrow."""
     channels = (512 if depth < 50 else 2048) >> (4 - num_stages)
     return dict(
         type="SlotCon",
@@ -36,8 +36,8 @@ def slotcon_config(depth: int = 50, num_stages: int = 4, prototypes: int = 12) -
 
 @cache
 def lively_model(depth: int = 50, num_stages: int = 4) -> nn.Module:
-    """Built from a seed, in evaluation mode: every tensor matters to the features, the student's
-    differ from the teacher's, every count of batches from the others."""
+    """A model in evaluation mode, built from a seed. Every tensor influences the features, student
+    and teacher differ, and so do all counts of batches."""
     torch.manual_seed(depth)
     model = MODELS.build(slotcon_config(depth, num_stages))
     with torch.no_grad():
@@ -70,7 +70,7 @@ def write_encoder(path: Path, depth: int = 18) -> None:
 
 
 def published_content(depth: int = 18) -> dict:
-    """What the published code saves after 30 iterations of 3 epochs: a LARS with momentum."""
+    """What the published code saves after 3 epochs of 10 iterations, with LARS' momentum."""
     values = lively_model(depth).state_dict()
     named = {published_name(name): value for name, value in values.items()}
     del named[None]  # idle_steps
@@ -109,7 +109,7 @@ def pixels() -> np.ndarray:
 
 
 def normalized(meta: dict) -> Tensor:
-    """The photograph as an exported file's notes ask for it, (1, 3, 128, 128)."""
+    """The photograph normalized as an exported file's metadata say, (1, 3, 128, 128)."""
     wanted = meta["pixels"]
     assert wanted["channel_order"] == "RGB"
     mean, std = np.array(wanted["mean_0_255"]), np.array(wanted["std_0_255"])
@@ -118,7 +118,7 @@ def normalized(meta: dict) -> Tensor:
 
 @torch.no_grad()
 def features(part: str = "teacher", depth: int = 50, num_stages: int = 4) -> Tensor:
-    """What SlotCon's encoder makes of the photograph, through our own preprocessor."""
+    """The features of the photograph by SlotCon's encoder, with our data preprocessor."""
     model = lively_model(depth, num_stages)
     image = torch.tensor(pixels()).permute(2, 0, 1)
     inputs = model.data_preprocessor({"inputs": [image]})["inputs"]
@@ -126,8 +126,8 @@ def features(part: str = "teacher", depth: int = 50, num_stages: int = 4) -> Ten
 
 
 def assert_same_features(found: Tensor, expected: Tensor) -> None:
-    """Equal to 1e-5, of the largest feature."""
-    assert expected.std() > 0.01, "the features are too flat to prove anything"
+    """Equal to 1e-5 of the largest feature."""
+    assert expected.std() > 0.01, "the features vary too little for a comparison"
     scale = expected.abs().max()
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= 1e-5 * scale

@@ -171,10 +171,9 @@ def to_published(content: dict, source: str) -> Converted:
     args = lookup(content, "meta.published.args")
     if args is None:
         args = {"arch": f"resnet{config['backbone']['depth']}"}
-        for path, name in OPTIONS.items():
-            for known in (read_config(content), {"model": config}):
-                if (value := lookup(known, path)) is not None:
-                    args.setdefault(name, value)
+        for known in ({"model": config}, read_config(content)):  # the second one has precedence
+            found = {name: lookup(known, path) for path, name in OPTIONS.items()}
+            args |= {name: value for name, value in found.items() if value is not None}
         remarks.append("args: only the published options that our config contains")
     weights = {f"{WRAPPER}{name}": value for name, value in named.values.items()}
     old_names = {f"{WRAPPER}{new}": old for new, old in named.old_names.items()}

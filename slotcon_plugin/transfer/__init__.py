@@ -1,1 +1,1 @@
-"""Detection and segmentation from an encoder: backbones filled, data checked, configs fitted."""
+"""Detection and segmentation with a pretrained backbone: weights, data checks, configs."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,8 +92,7 @@ def register_data(cfg: CfgNode) -> None:
             labels, images = root / "instances.json", root / "images"
             require_paths([str(labels), str(images)], "coco_mini")
             if name not in DatasetCatalog.list():
-                split = MINI[name]
-                load = lambda a=labels, i=images, s=split, n=name: _mini(a, i, s, n)  # noqa: E731
+                load = partial(_mini, labels, images, MINI[name], name)
                 DatasetCatalog.register(name, load)
                 MetadataCatalog.get(name).set(evaluator_type="coco")
         elif name in ("coco_2017_train", "coco_2017_val"):
