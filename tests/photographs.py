@@ -1,4 +1,4 @@
-"""The real photographs that tests use: those that scikit-image and scikit-learn carry."""
+"""Photographs for tests, of scikit-image and scikit-learn."""
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,7 @@ def photograph_paths() -> list[str]:
 
 
 def photographs(size: int = 160) -> list[Image.Image]:
-    """Their central squares, as RGB of `size` x `size` pixels."""
+    """Their central squares, RGB, `size` x `size` pixels."""
     images = []
     for path in photograph_paths():
         with Image.open(path) as image:
@@ -24,5 +24,5 @@ def photographs(size: int = 160) -> list[Image.Image]:
 
 
 def as_batch(images: list[Image.Image]) -> np.ndarray:
-    """uint8 (b, 3, h, w)."""
-    return np.stack([np.asarray(p).transpose(2, 0, 1) for p in images])
+    """uint8 (b, 3, h, w), contiguous as the batches of a DataLoader."""
+    return np.ascontiguousarray(np.stack([np.asarray(p) for p in images]).transpose(0, 3, 1, 2))

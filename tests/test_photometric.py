@@ -205,7 +205,7 @@ def test_mixed_precision_does_not_change_the_pixels(images):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_gives_what_the_cpu_gives_without_waiting(images):
+def test_cuda_equals_the_cpu_and_does_not_wait(images):
     raw, rows = random_batch(images)
     on_device = raw.cuda()
     torch.cuda.set_sync_debug_mode("error")

@@ -1,4 +1,4 @@
-"""From a batch to the model's arguments."""
+"""The data preprocessor: from a batch to the model's arguments."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def batch(tmp_path_factory):
     return next(iter(DataLoader(dataset, 6, sampler=ImageSampler(dataset, seed=0))))
 
 
-def test_views_are_changed_by_their_own_parameters_and_normalized(batch):
+def test_views_are_augmented_by_their_own_parameters_and_normalized(batch):
     result = TwoViewPreprocessor()(batch, training=True)
     assert set(result) == {"inputs", "data_samples"} and len(result["inputs"]) == 2
     for v, view in enumerate(result["inputs"]):
@@ -33,7 +33,7 @@ def test_views_are_changed_by_their_own_parameters_and_normalized(batch):
     assert all(torch.equal(a, b) for a, b in zip(result["inputs"], again["inputs"]))
 
 
-def test_geometry_comes_view_by_view(batch):
+def test_geometry_is_sorted_by_views(batch):
     geometry = TwoViewPreprocessor()(batch, training=True)["data_samples"]
     assert isinstance(geometry, ViewGeometry)
     assert geometry.boxes.shape == (2, 6, 4) and geometry.flips.shape == (2, 6)
@@ -57,14 +57,14 @@ def test_single_images_are_only_normalized(as_list, training):
     assert result["data_samples"] is None
 
 
-def test_mean_and_std_are_the_configs():
+def test_mean_and_std_can_be_set():
     pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     preprocessor = TwoViewPreprocessor(mean=(0.5, 0.0, 1.0), std=(0.5, 1.0, 2.0))
     assert preprocessor({"inputs": pixels})["inputs"][0, :, 0, 0].tolist() == [1, 1, 0]
-    assert not preprocessor.state_dict()  # nothing of it in a checkpoint
+    assert not preprocessor.state_dict()  # no key in a checkpoint
 
 
-def test_mixed_precision_around_it_changes_nothing(batch):
+def test_mixed_precision_does_not_change_the_inputs(batch):
     # MMEngine calls the preprocessor inside the optimizer's autocast context.
     expected = TwoViewPreprocessor()(batch, training=True)["inputs"]
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -72,7 +72,7 @@ def test_mixed_precision_around_it_changes_nothing(batch):
     assert all(torch.equal(a, b) for a, b in zip(ours, expected))
 
 
-def test_wrong_batches_are_explained(batch):
+def test_errors_name_what_was_expected(batch):
     listed = {name: list(value) for name, value in batch.items()}
     with pytest.raises(TypeError, match="default_collate"):
         TwoViewPreprocessor()(listed, training=True)
@@ -82,7 +82,7 @@ def test_wrong_batches_are_explained(batch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_gives_what_the_cpu_gives(batch):
+def test_cuda_equals_the_cpu(batch):
     ours = TwoViewPreprocessor().cuda()(batch, training=True)
     expected = TwoViewPreprocessor()(batch, training=True)
     assert ours["data_samples"].boxes.is_cuda and ours["data_samples"].flips.is_cuda

@@ -1,4 +1,4 @@
-"""The order of images and their seeds: the same for any number of processes."""
+"""The order of images and their seeds, equal for any number of processes."""
 
 from itertools import chain
 
@@ -13,7 +13,7 @@ from slotcon_plugin.datasets.samplers import ImageSampler
 from slotcon_plugin.datasets.seeding import Draw, draw_seeds
 
 
-def test_an_epoch_draws_every_image_once_with_plain_integers():
+def test_an_epoch_gives_every_image_once_as_two_integers():
     draws = list(ImageSampler(range(100), seed=3))
     assert sorted(draw.index for draw in draws) == list(range(100))
     assert len({draw.seed for draw in draws}) == 100
@@ -34,13 +34,13 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert list(sampler) == first
 
 
-def test_without_shuffling_images_come_in_order_with_the_seeds_of_the_shuffled_run():
+def test_without_shuffling_the_order_is_the_datasets_and_the_seeds_are_the_same():
     plain = list(ImageSampler(range(20), shuffle=False, seed=1))
     assert [draw.index for draw in plain] == list(range(20))
     assert sorted(plain) == sorted(ImageSampler(range(20), seed=1))
 
 
-def test_rounds_are_epochs_one_after_another():
+def test_rounds_are_consecutive_epochs():
     sampler, plain = ImageSampler(range(7), seed=2, rounds=3), ImageSampler(range(7), seed=2)
     sampler.set_epoch(1)
     expected = []
@@ -50,14 +50,14 @@ def test_rounds_are_epochs_one_after_another():
     assert list(sampler) == expected and len(sampler) == 21
 
 
-def test_nothing_to_sample_is_refused():
+def test_an_empty_dataset_is_an_error():
     with pytest.raises(ValueError, match="empty"):
         ImageSampler([])
     with pytest.raises(ValueError, match="rounds is 0"):
         ImageSampler(range(3), rounds=0)
 
 
-def test_seeds_are_uniform_and_do_not_collide():
+def test_seeds_are_uniform_and_different():
     seeds = np.concatenate([draw_seeds(0, epoch, np.arange(20000)) for epoch in range(5)])
     assert seeds.dtype == np.int64 and seeds.min() >= 0 and len(set(seeds.tolist())) == len(seeds)
     assert stats.kstest(seeds / 2**63, stats.uniform.cdf).pvalue > 1e-3

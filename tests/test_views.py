@@ -1,4 +1,4 @@
-"""Two views of an image: exact pixels, geometry that closes, the distribution of every choice."""
+"""Two views of an image: pixels, consistent geometry, the distribution of every random choice."""
 
 from itertools import permutations
 
@@ -12,16 +12,17 @@ from tiny_model import aligned
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import hflip, resized_crop
 
+from slotcon_plugin.datasets import transforms
 from slotcon_plugin.datasets.photometric import Column
-from slotcon_plugin.datasets.transforms import TwoViews, cut
+from slotcon_plugin.datasets.transforms import TwoViews
 from slotcon_plugin.functional.crops import random_resized_crop
 
-LEAST_P = 1e-3  # seeds are fixed: what passes keeps passing; a wrong range gives far smaller values
+LEAST_P = 1e-3  # the seeds are fixed; a wrong range gives far smaller values
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_cut_is_torchvisions_resized_crop_on_pil_to_rounding(flip):
-    """Both round to whole gray levels, at different steps."""
+def test_resized_crop_equals_torchvisions_on_pil_to_rounding(flip):
+    """Both round to whole gray levels, after different steps."""
     rng = np.random.default_rng(0)
     for image in photographs(320):
         crop = random_resized_crop(rng, *image.size)
@@ -29,13 +30,13 @@ def test_cut_is_torchvisions_resized_crop_on_pil_to_rounding(flip):
         expected = resized_crop(image, *box, [224, 224], InterpolationMode.BICUBIC)
         if flip:
             expected = hflip(expected)
-        ours = cut(np.asarray(image), crop, 224, flip).numpy().astype(int)
+        ours = transforms.resized_crop(np.asarray(image), crop, 224, flip).numpy().astype(int)
         difference = np.abs(ours - np.asarray(expected).transpose(2, 0, 1))
         assert difference.mean() < 0.3
         assert np.quantile(difference, 0.999) <= 2
 
 
-def test_what_an_item_holds():
+def test_shapes_and_types_of_an_item():
     item = TwoViews(size=96)(photographs()[0], np.random.default_rng(0))
     kinds = {name: (tuple(value.shape), value.dtype) for name, value in item.items()}
     assert kinds == {
@@ -54,8 +55,8 @@ def test_a_seed_gives_the_same_views_again():
     assert not torch.equal(once["views"], other["views"])
 
 
-def test_aligned_views_show_the_same_places():
-    # An image whose red tells the column and whose green tells the row.
+def test_aligned_views_show_the_same_pixels():
+    # An image whose red is the column and whose green is the row.
     ramp = np.arange(256, dtype=np.uint8)
     column, row = np.broadcast_arrays(ramp[None, :], ramp[:, None])
     image = Image.fromarray(np.stack([column, row, np.zeros_like(row)], axis=-1))
@@ -67,8 +68,8 @@ def test_aligned_views_show_the_same_places():
             aligned(maps[v, None], item["boxes"][v, None], item["flips"][v, None])[0]
             for v in range(2)
         )
-        # Bicubic resampling bends a ramp at the borders of a crop, bins there are clamped to the
-        # outermost pixel centers: a view's pixel is up to four of the image's.
+        # At the borders of a crop bicubic resampling is not exact and bins are clamped to the
+        # outermost pixel centers; a view's pixel is up to four of the image's.
         assert (first - second).abs().mean() < 2 and (first - second).abs().max() < 9
         seen_flips.add(tuple(item["flips"].tolist()))
     assert len(seen_flips) == 4
@@ -78,7 +79,7 @@ def test_second_crops_overlap_the_first():
     views, rng = TwoViews(), np.random.default_rng(3)
     empty = sum(
         not views(Image.new("RGB", (64, 48)), rng)["boxes"].any() for _ in range(300)
-    )  # one draw in about ten overlaps too little: ten failures in a row are not met
+    )  # about one draw in ten overlaps too little: ten in a row do not occur
     assert empty == 0
 
 
@@ -87,7 +88,7 @@ def draws(view, number=4000, **arguments):
     return np.stack([views.draw_photometric(rng, view) for _ in range(number)])
 
 
-def share_is(chosen, probability):
+def frequency_is(chosen, probability):
     test = stats.binomtest(int(chosen.sum()), len(chosen), probability)
     return test.pvalue > LEAST_P
 
@@ -100,10 +101,10 @@ def test_flips_are_even_and_independent():
 
 
 @pytest.mark.parametrize("view", [0, 1])
-def test_jitter_is_drawn_as_the_paper_says(view):
+def test_jitter_is_drawn_as_in_the_paper(view):
     rows = draws(view)
     jittered = rows[:, Column.BRIGHTNESS] != 1
-    assert share_is(jittered, 0.8)
+    assert frequency_is(jittered, 0.8)
     ranges = {
         Column.BRIGHTNESS: (0.6, 0.8),
         Column.CONTRAST: (0.6, 0.8),
@@ -128,12 +129,16 @@ def test_all_orders_of_the_jitter_are_equally_likely():
 
 
 @pytest.mark.parametrize(("view", "blur", "solarize"), [(0, 1.0, 0.0), (1, 0.1, 0.2)])
-def test_gray_blur_and_solarize_are_drawn_as_the_paper_says(view, blur, solarize):
+def test_gray_blur_and_solarize_are_drawn_as_in_the_paper(view, blur, solarize):
     rows = draws(view)
     gray = rows[:, Column.GRAY] > 0
     blurred = rows[:, Column.BLUR_SIGMA] > 0
     solarized = rows[:, Column.SOLARIZE] < 256
-    assert share_is(gray, 0.2) and share_is(blurred, blur) and share_is(solarized, solarize)
+    assert (
+        frequency_is(gray, 0.2)
+        and frequency_is(blurred, blur)
+        and frequency_is(solarized, solarize)
+    )
     sigma = rows[blurred, Column.BLUR_SIGMA]
     assert stats.kstest(sigma, stats.uniform(0.1, 1.9).cdf).pvalue > LEAST_P
     assert set(rows[solarized, Column.SOLARIZE]) <= {128}
@@ -144,7 +149,7 @@ def test_gray_blur_and_solarize_are_drawn_as_the_paper_says(view, blur, solarize
             assert stats.chi2_contingency(table).pvalue > LEAST_P
 
 
-def test_a_config_may_set_every_value_for_each_view():
+def test_values_can_be_set_for_each_view():
     arguments = {
         "jitter_prob": (0, 1), "brightness": 0, "hue": (0.1, 0.5), "gray_prob": (1, 0),
         "blur_prob": 0, "solarize_prob": [1, 0], "solarize_threshold": 64, "flip_prob": (1, 0),
@@ -159,7 +164,7 @@ def test_a_config_may_set_every_value_for_each_view():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3)])
-def test_odd_images_have_views(size):
+def test_very_small_and_narrow_images_have_views(size):
     item = TwoViews(size=16)(Image.new("RGB", size, (9, 99, 199)), np.random.default_rng(0))
     assert (item["views"][:, :, 8, 8] == torch.tensor([9, 99, 199])).all()
 
@@ -171,11 +176,11 @@ def test_odd_images_have_views(size):
         {"flip_prob": 1.5}, {"hue": 0.6}, {"blur_sigma": (0, 1)}, {"gray_prob": (1, 1, 1)},
     ],
 )  # fmt: skip
-def test_values_out_of_range_are_refused_at_once(wrong):
+def test_values_out_of_range_are_refused_at_construction(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TwoViews(**wrong)
 
 
-def test_a_image_that_is_not_rgb_is_refused():
+def test_an_image_that_is_not_rgb_is_refused():
     with pytest.raises(ValueError, match="expected 'RGB'"):
         TwoViews()(Image.new("L", (9, 9)), np.random.default_rng(0))

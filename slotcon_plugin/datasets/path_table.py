@@ -1,4 +1,4 @@
-"""Millions of paths in two tensors, which worker processes share instead of copying."""
+"""Millions of paths in two tensors that worker processes share."""
 
 import os
 from collections.abc import Sequence
@@ -8,23 +8,21 @@ import torch
 
 
 class PathTable(Sequence[str]):
-    """An unchangeable sequence of paths, packed into shared memory.
+    """An immutable sequence of paths in shared memory.
 
-    A Python list of strings would be copied into every worker: forked memory is copied once a
-    string's reference count is touched, spawned workers get a copy at once. Here all bytes lie in
-    one tensor and the positions in another, and what the paths begin with alike is kept once.
+    A list of strings would be copied into every worker: forked memory is copied as soon as a
+    string's reference count changes, and spawned workers receive a copy. Here one tensor holds the
+    bytes of all paths, another where each ends; a common prefix is stored once.
     """
 
     def __init__(self, paths: Sequence[str]):
-        encoded = [os.fsencode(path) for path in paths]  # any file name, also what is no UTF-8
-        # Letter by letter on purpose: what all file names begin with is saved too.
+        encoded = [os.fsencode(path) for path in paths]  # file names need not be UTF-8
         self._prefix = os.path.commonprefix(encoded) if encoded else b""  # noqa: RUF071
-        skip = len(self._prefix)
-        lengths = np.fromiter((len(path) - skip for path in encoded), np.int64, len(encoded))
-        ends = torch.from_numpy(np.concatenate([[0], lengths.cumsum()]))
-        text = b"".join(path[skip:] for path in encoded)
-        self._ends = ends.share_memory_()
-        self._text = torch.frombuffer(bytearray(text or b"\0"), dtype=torch.uint8).share_memory_()
+        rests = [path[len(self._prefix) :] for path in encoded]
+        ends = np.cumsum([0, *map(len, rests)])
+        self._ends = torch.from_numpy(ends).share_memory_()
+        text = bytearray(b"".join(rests) or b"\0")
+        self._text = torch.frombuffer(text, dtype=torch.uint8).share_memory_()
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -1,33 +1,54 @@
-"""Which images each process sees, in what order, and the seed of each one's views."""
+"""Which images each process loads, in what order, and the seed of each one's views."""
 
 from collections.abc import Iterator, Sized
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from mmengine.dist import sync_random_seed
 from torch.utils.data import Sampler
 
 from ..functional.collectives import rank, world_size
 from .seeding import Draw, SeededIndex, draw_seeds
 
 
-class ImageSampler(Sampler[Draw]):
-    """Walk over a data set in an order drawn anew each epoch; every process takes each n-th draw.
-
-    With n processes of batch b the images of one step are those that one process with batch n·b
-    would see. As with MMEngine's `DefaultSampler`, the order is continued from its beginning until
-    the processes share it evenly (`round_up`); or else the last n - 1 processes may see one
-    image fewer. Incomplete batches are the DataLoader's affair (`drop_last`).
+class SeededSampler(Sampler):
+    """What `ImageSampler` and `EndlessSampler` share; n processes take every n-th draw.
 
     Args:
         dataset: anything with a length.
-        shuffle: draw the order of each epoch; else the data set's own order.
-        seed: the run's seed, equal in all processes. None draws one and shares it.
-        round_up: give every process the same number of images.
-        rounds: how often an epoch goes over the data set, each time in a new order and with new
-            views. For a handful of images, so that an epoch is more than a batch.
+        shuffle: draw a new order for each pass over the dataset; otherwise keep its own.
+        seed: seed of the training, the same in all processes. None draws one and shares it.
+    """
 
-    Iterating gives `Draw(index, seed)`, both plain integers.
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
+        if len(dataset) == 0:
+            raise ValueError("the dataset is empty: there is nothing to sample")
+        self.size = len(dataset)
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else int(seed)
+        self.rank, self.world_size = rank(), world_size()
+
+    def draws(self, number: int, order_seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices and seeds, each (size,), of pass `number` over the dataset, from 0."""
+        indices = np.arange(self.size)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(order_seed % 2**63)
+            indices = torch.randperm(self.size, generator=generator).numpy()
+        return indices, draw_seeds(self.seed, number, indices)
+
+
+class ImageSampler(SeededSampler):
+    """Sample a dataset once in each epoch; iterating gives a `Draw` of two integers for each image.
+
+    The images of one step of n processes with batch size b are those of one process with n·b. The
+    DataLoader drops incomplete batches (`drop_last`).
+
+    Args:
+        dataset, shuffle, seed: see `SeededSampler`.
+        round_up: repeat the first draws until all processes have the same number, as MMEngine's
+            `DefaultSampler` does; otherwise the last processes may have one image less.
+        rounds: passes over the dataset in one epoch, each with a new order and new views. For
+            datasets of a few images, so that an epoch has more than one batch.
     """
 
     def __init__(
@@ -38,114 +59,65 @@ class ImageSampler(Sampler[Draw]):
         round_up: bool = True,
         rounds: int = 1,
     ):
-        if len(dataset) == 0:
-            raise ValueError("the data set is empty: there is nothing to sample")
+        super().__init__(dataset, shuffle, seed)
         if rounds < 1:
-            raise ValueError(f"rounds is {rounds}, expected at least one round over the data set")
-        self.dataset = dataset
-        self.shuffle = shuffle
-        self.seed = _shared_seed() if seed is None else int(seed)
+            raise ValueError(f"rounds is {rounds}, expected at least one pass over the dataset")
         self.round_up = round_up
         self.rounds = rounds
         self.epoch = 0
-        self.rank, self.world_size = rank(), world_size()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, whose order and views the next iteration gives."""
         self.epoch = int(epoch)
 
     def __len__(self) -> int:
-        """Number of images this process sees in an epoch."""
-        images = self.rounds * len(self.dataset)
+        """Number of images of this process in an epoch."""
+        images = self.rounds * self.size
         if self.round_up:
             return -(-images // self.world_size)
         return len(range(self.rank, images, self.world_size))
 
     def __iter__(self) -> Iterator[Draw]:
         first = self.epoch * self.rounds
-        draws = [self._round(number) for number in range(first, first + self.rounds)]
+        # The order's seed is that of MMEngine's DefaultSampler.
+        draws = [self.draws(n, self.seed + n) for n in range(first, first + self.rounds)]
         indices, seeds = (np.concatenate(column) for column in zip(*draws, strict=True))
-        if self.round_up:  # continues from the beginning
+        if self.round_up:
             indices, seeds = (np.resize(c, len(self) * self.world_size) for c in (indices, seeds))
-        mine = slice(self.rank, None, self.world_size)
-        return (Draw(int(i), int(s)) for i, s in zip(indices[mine], seeds[mine], strict=True))
-
-    def _round(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """All images in the order of this round, counted from the run's start, and the seeds."""
-        order_seed = self.seed + number if self.shuffle else None  # as MMEngine's DefaultSampler
-        return round_of_draws(len(self.dataset), self.seed, number, order_seed)
+        own = slice(self.rank, None, self.world_size)
+        return map(Draw, indices[own].tolist(), seeds[own].tolist())
 
 
-class EndlessSampler(Sampler):
-    """Draws images without end, each with a seed, for trainings that count iterations.
+class EndlessSampler(SeededSampler):
+    """Sample a dataset without end; iterating gives a `SeededIndex` for each image.
 
-    It takes the place of MMEngine's `InfiniteSampler`: round after round over the data set, each in
-    an order of its own. What it adds is the seed, from which `SeedFromDraw` at the head of a
-    pipeline takes all chance of the augmentation: so that depends neither on the number of workers
-    nor on when a training was resumed.
+    For trainings that count iterations, like MMEngine's `InfiniteSampler`, but with a seed for each
+    image. A pipeline that begins with `SeedFromDraw` takes its random numbers from this seed: the
+    augmentation depends neither on the number of workers nor on interruptions.
 
     Args:
-        dataset: anything with a length.
-        shuffle: draw the order of each round; else the data set's own order.
-        seed: the run's seed, equal in all processes. None draws one and shares it.
-
-    Iterating gives `SeededIndex`; every process takes each n-th draw.
+        dataset, shuffle, seed: see `SeededSampler`.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
-        if len(dataset) == 0:
-            raise ValueError("the data set is empty: there is nothing to sample")
-        self.dataset = dataset
-        self.shuffle = shuffle
-        self.seed = _shared_seed() if seed is None else int(seed)
+        super().__init__(dataset, shuffle, seed)
         self.skipped = 0
-        self.rank, self.world_size = rank(), world_size()
 
     def skip(self, num_samples: int) -> None:
-        """Begin behind the first `num_samples` draws of this process. MMEngine's loop calls it when
-        it resumes."""
+        """Start after this process's first `num_samples` draws; MMEngine calls it on resume."""
         self.skipped = num_samples
 
     def __len__(self) -> int:
-        """Number of images in a round."""
-        return len(self.dataset)
+        """Number of images of the dataset."""
+        return self.size
 
     def __iter__(self) -> Iterator[SeededIndex]:
-        size = len(self.dataset)
-        position, known = self.skipped * self.world_size + self.rank, None
+        position, current = self.skipped * self.world_size + self.rank, None
         while True:
-            number, place = divmod(position, size)
-            if number != known:
-                known = number
-                # Not a sum: runs of neighboring seeds would share their orders
-                (order_seed,) = draw_seeds(self.seed, number, np.array([size]))
-                order_seed = int(order_seed) if self.shuffle else None
-                order, seeds = round_of_draws(size, self.seed, number, order_seed)
-            yield SeededIndex(int(order[place]), int(seeds[place]))
+            number, place = divmod(position, self.size)
+            if number != current:
+                current = number
+                # Not a sum: trainings with neighboring seeds would share orders.
+                indices, seeds = self.draws(number, int(draw_seeds(self.seed, number, self.size)))
+            yield SeededIndex(int(indices[place]), int(seeds[place]))
             position += self.world_size
-
-
-def round_of_draws(
-    size: int, seed: int, number: int, order_seed: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The order of one round over a data set, (size,) indices, and a seed for each.
-
-    Args:
-        size: of the data set.
-        seed: the run's.
-        number: the round's, from 0.
-        order_seed: of the order; None keeps the data set's own.
-    """
-    order = np.arange(size)
-    if order_seed is not None:
-        generator = torch.Generator().manual_seed(order_seed % 2**63)
-        order = torch.randperm(size, generator=generator).numpy()
-    return order, draw_seeds(seed, number, order)
-
-
-def _shared_seed() -> int:
-    """A random seed, the first process's in all of them."""
-    seed = [int(torch.randint(2**31, ()))]
-    if world_size() > 1:
-        dist.broadcast_object_list(seed, src=0)
-    return seed[0]

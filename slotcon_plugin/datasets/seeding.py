@@ -1,7 +1,6 @@
-"""One seed for each draw: a function of the run's seed, the epoch and the image only.
+"""Seeds of single draws: functions of the training's seed, the epoch and the image only.
 
-So an image's views depend neither on the number of workers and processes, nor on when a run was
-resumed.
+So an image's views depend neither on the number of workers and processes nor on interruptions.
 """
 
 import random
@@ -15,30 +14,28 @@ from ..functional.collectives import rank
 
 
 class Draw(NamedTuple):
-    """What the sampler asks of the data set: this image, with views drawn from this seed."""
+    """An index of `UnlabeledImages`: which image, and the seed of its views."""
 
     index: int
     seed: int
 
 
 class SeededIndex(int):
-    """An index that carries its draw's seed through the data sets of MMEngine.
+    """An index of MMEngine's datasets that keeps the seed of its draw.
 
-    They hand an index on to the samples they are made of by subtracting an offset or taking a
-    remainder, and put it into the sample as `sample_idx`.
+    Datasets made of others subtract an offset from an index or take its remainder, and put it into
+    the sample as `sample_idx`.
     """
 
     seed: int
 
     def __new__(cls, index: int, seed: int) -> "SeededIndex":
-        """An index from 0, with the seed of this draw."""
         made = super().__new__(cls, index)
         made.seed = seed
         return made
 
     def __reduce__(self) -> tuple:
-        """Loading workers get it pickled."""
-        return SeededIndex, (int(self), self.seed)
+        return SeededIndex, (int(self), self.seed)  # workers receive it pickled
 
     def __sub__(self, offset: int) -> "SeededIndex":
         return SeededIndex(int(self) - int(offset), self.seed)
@@ -48,13 +45,13 @@ class SeededIndex(int):
 
 
 class SeedFromDraw:
-    """The first transform of a pipeline: all later ones draw from this image's own seed.
+    """The first transform of a pipeline: later ones take their random numbers from the draw's seed.
 
-    Nothing happens to a sample that `EndlessSampler` did not draw.
+    Samples that another sampler than `EndlessSampler` drew do not change anything.
     """
 
     def __call__(self, results: dict) -> dict:
-        """Seed Python's, numpy's and torch's random numbers of this process."""
+        """Seed the random numbers of Python, NumPy and torch in this process."""
         index = results.get("sample_idx")
         if isinstance(index, SeededIndex):
             seed_everything(index.seed)
@@ -62,11 +59,7 @@ class SeedFromDraw:
 
 
 def seed_everything(seed: int) -> None:
-    """Begin Python's, numpy's and torch's (CPU and GPUs) random numbers anew.
-
-    Args:
-        seed: 0 to 2**63 - 1.
-    """
+    """Seed the random numbers of Python, NumPy and torch (CPU and GPUs) with 0 to 2**63 - 1."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -82,19 +75,16 @@ def fresh_seed(index: int) -> int:
     worker = get_worker_info()
     loader_seed = 0 if worker is None else worker.seed
     number = int(torch.randint(2**63 - 1, (), device="cpu"))
-    return int(draw_seeds(number ^ loader_seed, rank(), np.array(index)))
+    return int(draw_seeds(number ^ loader_seed, rank(), index))
 
 
-def draw_seeds(run_seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
-    """Seeds of many draws.
+def draw_seeds(run_seed: int, epoch: int, indices: np.ndarray | list[int] | int) -> np.ndarray:
+    """Seeds of draws, int64, 0 to 2**63 - 1, of the shape of `indices`.
 
     Args:
-        run_seed: the run's seed, any integer.
+        run_seed: the training's seed, any integer.
         epoch: from 0.
-        indices: (n,) integers, which images.
-
-    Returns:
-        (n,) int64, 0 to 2**63 - 1.
+        indices: of the images, from 0.
     """
     state = _mix(np.array(run_seed % 2**64, np.uint64))
     state = _mix(state ^ np.uint64(epoch))

@@ -1,4 +1,4 @@
-"""Two random views of an image: cut, resized and flipped; colors are changed on the device."""
+"""Two random views of an image: cropped, resized and flipped. Colors are changed on the device."""
 
 import math
 
@@ -16,23 +16,23 @@ Pair = tuple[float, float]
 class TwoViews:
     """Draw two views of an image and the parameters of their color operations.
 
-    Defaults are the paper's (arXiv 2205.15288, implementation details). Where a value is given as
-    `float | pair`, one number holds for both views, a pair for view 1 and view 2.
+    The defaults are the paper's (arXiv 2205.15288, implementation details). A value of type
+    `float | Pair` is one number for both views, or a pair for view 1 and view 2.
 
     Args:
         size: side of the square views, pixels.
-        scale: range of a crop's area as a share of the image's, uniform.
+        scale: range of a crop's area as a fraction of the image's, uniform.
         ratio: range of a crop's width / height, log-uniform.
-        min_overlap: share of the second crop's area that the first should hold, 0-1; see
+        min_overlap: fraction of the second crop's area that the first should cover, 0-1; see
             `functional.crops.overlapping_crop`.
-        flip_prob: chance of a left-right flip, for each view on its own.
-        jitter_prob: chance of the color jitter, whose four parts then come in random order.
-        brightness, contrast, saturation: strength s: the factor is uniform in [max(0, 1-s), 1+s].
-        hue: strength s: the turn is uniform in [-s, s], as fractions of the color circle; <= 0.5.
-        gray_prob: chance of showing gray.
-        blur_prob: chance of the Gaussian blur.
+        flip_prob: probability of a left-right flip, independent for each view.
+        jitter_prob: probability of the color jitter: the next four operations in random order.
+        brightness, contrast, saturation: strength s; the factor is uniform in [max(0, 1-s), 1+s].
+        hue: strength s <= 0.5; the shift is uniform in [-s, s], in fractions of the color circle.
+        gray_prob: probability of grayscale.
+        blur_prob: probability of the Gaussian blur.
         blur_sigma: range of its standard deviation in pixels of the view, uniform.
-        solarize_prob: chance of solarization.
+        solarize_prob: probability of solarization.
         solarize_threshold: gray level, 0-255, from which values are inverted.
 
     Raises:
@@ -76,20 +76,20 @@ class TwoViews:
         self.blur_sigma = tuple(blur_sigma)
         self.solarize_prob = _pair("solarize_prob", solarize_prob, 1)
         self.solarize_threshold = solarize_threshold
-        # Wrong ranges fail here, not in a worker.
+        # Wrong ranges raise an error here, not in a worker.
         self.draw_geometry(np.random.default_rng(0), 64, 64)
 
     def __call__(
         self, image: np.ndarray | Image.Image, rng: np.random.Generator
     ) -> dict[str, torch.Tensor]:
-        """Make the two views of one RGB image, given as uint8 (h, w, 3) or as PIL's.
+        """Make the two views of one RGB image, uint8 (h, w, 3) or a PIL image.
 
-        Returns:
+        Returns a dict of tensors:
             views: uint8 (2, 3, size, size), RGB.
             boxes: float32 (2, 4), the views' common region: xyxy, fraction of this view after its
                 flip, 0-1; zeros if there is none.
             flips: bool (2,), whether each view is flipped.
-            photometric: float32 (2, p), parameters for `photometric.augment`.
+            photometric: float32 (2, p), parameters of `photometric.augment`.
         """
         if isinstance(image, Image.Image) and image.mode != "RGB":
             raise ValueError(f"the image has mode {image.mode!r}, expected 'RGB'")
@@ -103,7 +103,7 @@ class TwoViews:
         photometric = np.stack([self.draw_photometric(rng, view) for view in range(2)])
         views = torch.empty((2, 3, self.size, self.size), dtype=torch.uint8)
         for view, crop, flip in zip(views, crops, flips, strict=True):
-            view.copy_(cut(pixels, crop, self.size, flip))
+            view.copy_(resized_crop(pixels, crop, self.size, flip))
         return {
             "views": views,
             "boxes": torch.from_numpy(common_region(crops, flips)),
@@ -114,7 +114,7 @@ class TwoViews:
     def draw_geometry(
         self, rng: np.random.Generator, width: int, height: int
     ) -> tuple[tuple[Crop, Crop], tuple[bool, bool]]:
-        """Draw both crops of an image of this size in pixels, and whether each is flipped."""
+        """Draw two crops of an image of this size in pixels, and whether each is flipped."""
         first = random_resized_crop(rng, width, height, self.scale, self.ratio)
         second = overlapping_crop(
             rng, first, width, height, self.scale, self.ratio, self.min_overlap
@@ -123,7 +123,7 @@ class TwoViews:
         return (first, second), (bool(flips[0]), bool(flips[1]))
 
     def draw_photometric(self, rng: np.random.Generator, view: int) -> np.ndarray:
-        """Draw the color operations of view 0 or 1: float32 (p,), see `photometric.Column`."""
+        """Draw the color operations of view 0 or 1, float32 (p,) as in `photometric.Column`."""
         # Every number is drawn whether it is used or not: with another probability, the other
         # choices of the same seed stay the same.
         jitter, gray, blur, solarize = rng.random(4)
@@ -143,17 +143,13 @@ class TwoViews:
         return np.array([*factors, *order, use_gray, sigma, threshold], np.float32)
 
 
-def cut(pixels: np.ndarray, crop: Crop, size: int, flip: bool) -> torch.Tensor:
-    """Cut a crop out of uint8 (h, w, 3), resize it (antialiased bicubic) and flip it.
+def resized_crop(pixels: np.ndarray, crop: Crop, size: int, flip: bool) -> torch.Tensor:
+    """Crop uint8 (h, w, 3), resize it (antialiased bicubic) and flip it: uint8 (3, size, size).
 
-    torch's kernel for interleaved 8-bit pixels takes a quarter of PIL's time and lands within a few
-    gray levels of it, on average a small part of one: both round to whole levels between the axes.
-
-    Returns:
-        uint8 (3, size, size), strided as the kernel left it.
+    torch's kernel for interleaved 8-bit pixels takes a quarter of PIL's time. The results differ by
+    at most 3 gray levels, on average by 0.3: both round to whole levels after the first axis.
     """
-    # Cropped first: resizing with a box would let pixels from outside the crop into its edges. The
-    # copy is interleaved, which is what the fast kernel takes.
+    # Cropped before, so that no pixel outside the crop has an influence.
     left, top, right, bottom = crop.ltrb
     region = torch.from_numpy(pixels[top:bottom, left:right].copy()).permute(2, 0, 1)
     resized = F.interpolate(region[None], (size, size), mode="bicubic", antialias=True)[0]
