@@ -230,7 +230,7 @@ def test_an_error_is_raised_if_no_image_can_be_read(folder, workers):
 
 
 def test_an_empty_folder_is_an_error_before_training(tmp_path):
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         UnlabeledImages(tmp_path)
 
 

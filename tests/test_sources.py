@@ -1,7 +1,8 @@
-"""Finding images, and saying what is wrong where there are none."""
+"""Finding images, and the errors if there are none."""
 
 import os
 import re
+from collections import Counter
 
 import pytest
 
@@ -20,12 +21,16 @@ def touch(folder, *names):
 
 def test_a_folder_is_searched_to_any_depth(tmp_path):
     names = touch(tmp_path, "a.jpg", "b/c.PNG", "b/d/e.webp", "z/ü.JPEG", "b/f.txt", "g")
-    touch(tmp_path, ".hidden.jpg", ".trash/h.jpg")
+    touch(tmp_path, ".hidden.jpg", ".trash/h.jpg", "b/.trash/i.jpg")
     assert list_images(tmp_path) == sorted(names[:4])
     assert list_images(str(tmp_path)) == list_images([tmp_path])
+    assert list_images(f"{tmp_path}/**") == sorted(names[:4])
+    for source in (tmp_path, f"{tmp_path}/**"):
+        list_images(source, skipped=(skipped := Counter()))
+        assert skipped == {".txt": 1, "without suffix": 1}
 
 
-def test_a_link_back_up_is_followed_once(tmp_path):
+def test_a_link_to_a_parent_folder_is_followed_once(tmp_path):
     names = touch(tmp_path, "a.jpg", "b/c.jpg")
     os.symlink(tmp_path, tmp_path / "b" / "up")
     os.symlink(tmp_path / "a.jpg", tmp_path / "b" / "link.jpg")
@@ -76,19 +81,19 @@ def test_the_imagenet_preset(tmp_path):
         assert list_images(tmp_path, preset="imagenet") == names[:2]
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_errors_name_the_source(tmp_path):
     (tmp_path / "empty").mkdir()
     touch(tmp_path, "one.bin")
     (tmp_path / "empty.txt").write_text("# nothing\n")
     (tmp_path / "wrong.txt").write_text("no/such.jpg\n")
     for source, words in (
         ("gone", "does not exist"),
-        ("empty", "holds no image"),
-        ("gone/*.jpg", "holds no image"),
+        ("empty", r"contains no image \(other files: none\)"),
+        ("gone/*.jpg", "contains no image"),
         ("empty.txt", "is empty"),
         ("gone.txt", "cannot be read"),
         ("wrong.txt", "list_root"),
-        ("one.bin", "is no image"),
+        ("one.bin", r"is not an image \(other files: 1 .bin\)"),
     ):
         path = f"{tmp_path}/{source}"
         with pytest.raises(DataError, match=words) as caught:

@@ -1,4 +1,4 @@
-"""Finding the images: a folder, a glob, a list file, or the usual layout of a known data set.
+"""Finding images: a folder, a glob, a list file, or the usual folders of a known dataset.
 
 Paths are listed once, in the main process, before training.
 """
@@ -6,6 +6,7 @@ Paths are listed once, in the main process, before training.
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,86 +20,100 @@ Source = str | os.PathLike
 
 
 class PresetLayout(NamedTuple):
-    """Where a known data set keeps its training images under its root, and how many they are."""
+    """The folders of a known dataset's training images under its root, and how many they are."""
 
-    # Each entry: one folder that is needed, by its usual names.
-    folders: tuple[tuple[str, ...], ...]
+    folders: tuple[tuple[str, ...], ...]  # of each folder, its usual names
     images: int
 
 
+COCO_TRAIN = ("train2017", "images/train2017")
+COCO_UNLABELED = ("unlabeled2017", "images/unlabeled2017")
 PRESETS = {
-    "coco": PresetLayout((("train2017", "images/train2017"),), 118_287),
-    "coco+": PresetLayout(
-        (("train2017", "images/train2017"), ("unlabeled2017", "images/unlabeled2017")), 241_690
-    ),
+    "coco": PresetLayout((COCO_TRAIN,), 118_287),
+    "coco+": PresetLayout((COCO_TRAIN, COCO_UNLABELED), 241_690),
     "imagenet": PresetLayout((("train", "ILSVRC/Data/CLS-LOC/train"),), 1_281_167),
 }
 
 
 def list_images(
-    source: Source | Iterable[Source], preset: str | None = None, list_root: Source | None = None
+    source: Source | Iterable[Source],
+    preset: str | None = None,
+    list_root: Source | None = None,
+    skipped: Counter | None = None,
 ) -> list[str]:
-    """List the images of one or several sources, joined.
+    """List the images of one source or of several together.
 
     Args:
-        source: a folder (searched to any depth; hidden files and folders are left out), a glob
-            ("**" crosses folders), or a list file (.txt, .lst, .list: one path a line, blank lines
-            and lines that start with "#" left out), an image, or a sequence of these. With
-            `preset`, the data set's root folder.
-        preset: "coco", "coco+" or "imagenet": take the training images of that data set's usual
-            layout under `source`, and warn if there are not as many as it has.
-        list_root: what relative paths in list files start from; by default the list's own folder.
+        source: a folder (searched to any depth), a glob ("**" matches folders to any depth), a list
+            file (.txt, .lst, .list: one path a line; blank lines and lines that start with "#" are
+            ignored), an image, or a sequence of these. With `preset`, the dataset's root folder.
+        preset: "coco", "coco+" or "imagenet": list the training images of that dataset under
+            `source`, and warn if their number is not the dataset's.
+        list_root: folder to which relative paths in list files refer; by default the list's own.
+        skipped: counts, by suffix, the files of folders and globs that are not images.
 
     Returns:
-        Paths, sorted and each once. Files of a folder or a glob count as images by their suffix;
-        entries of a list file are taken as they are. No file is opened.
+        Paths, sorted and without duplicates. Hidden files and folders are skipped. Files of folders
+        and globs are images if their suffix says so; list files may name any file. No image is
+        opened.
 
     Raises:
-        DataError: a source that does not exist, or that holds no image.
+        DataError: a source that does not exist or contains no image.
         ValueError: an unknown preset.
     """
+    skipped = Counter() if skipped is None else skipped
     if preset is not None:
-        if preset not in PRESETS:
-            raise ValueError(f"preset is one of {', '.join(PRESETS)}, not {preset!r}")
-        return _list_preset(preset, source)
+        return _list_preset(preset, source, skipped)
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     if not sources:
         raise DataError("No source of images is given: name a folder, a glob or a list file.")
-    return sorted({path for one in sources for path in _list_one(os.fspath(one), list_root)})
+    return sorted({path for one in sources for path in _list_one(one, list_root, skipped)})
 
 
-def _list_one(source: str, list_root: Source | None) -> list[str]:
-    source = os.path.expanduser(source)
+def suffix_counts(skipped: Counter) -> str:
+    """The most frequent suffixes as text."""
+    return ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5)) or "none"
+
+
+def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> list[str]:
+    source = os.path.expanduser(os.fspath(source))
     if os.path.isdir(source):
-        found, kind = list(_walk(source)), "folder"
+        files, kind = _walk(source), "folder"
     elif source.lower().endswith(LIST_SUFFIXES) and not glob.has_magic(source):
         return _read_list(source, list_root)
     elif glob.has_magic(source) and not os.path.exists(source):
-        matches = glob.iglob(source, recursive=True)
-        found, kind = [p for p in matches if _is_image(p) and os.path.isfile(p)], "glob"
+        files, kind = filter(os.path.isfile, glob.iglob(source, recursive=True)), "glob"
     elif os.path.isfile(source):
-        found, kind = [source] if _is_image(source) else [], "file"
+        files, kind = [source], "file"
     else:
         raise DataError(
             f"{source} does not exist (seen from {os.getcwd()}). Expected a folder of images, a "
             "glob or a list file: check the path, or the data root of the config."
         )
+    found, others = [], Counter()
+    for file in files:
+        suffix = os.path.splitext(file)[1].lower()
+        if suffix in IMAGE_SUFFIXES:
+            found.append(file)
+        else:
+            others[suffix or "without suffix"] += 1
     if not found:
-        holds = "is" if kind == "file" else "holds"
+        problem = "is not an image" if kind == "file" else "contains no image"
         raise DataError(
-            f"The {kind} {source} {holds} no image. Expected files ending in "
-            f"{', '.join(IMAGE_SUFFIXES)} (in any case): check that the data is unpacked there."
+            f"The {kind} {source} {problem} (other files: {suffix_counts(others)}). Expected files "
+            f"with the suffix {', '.join(IMAGE_SUFFIXES)}: check that the data is unpacked there."
         )
+    skipped.update(others)
     return found
 
 
 def _walk(top: str) -> Iterator[str]:
-    """Every image below a folder. Symbolic links are followed, each folder is visited once."""
+    """Every file below a folder that is not hidden. Links are followed, no folder twice."""
     pending, visited = [top], set()
     while pending:
         folder = pending.pop()
         stat = os.stat(folder)
-        if (stat.st_dev, stat.st_ino) in visited:  # a link back up would never end
+        if (stat.st_dev, stat.st_ino) in visited:  # a link to a parent would never end
             continue
         visited.add((stat.st_dev, stat.st_ino))
         with os.scandir(folder) as entries:
@@ -107,12 +122,8 @@ def _walk(top: str) -> Iterator[str]:
                     continue
                 if entry.is_dir():
                     pending.append(entry.path)
-                elif _is_image(entry.name):
+                else:
                     yield entry.path
-
-
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _read_list(source: str, list_root: Source | None) -> list[str]:
@@ -128,32 +139,34 @@ def _read_list(source: str, list_root: Source | None) -> list[str]:
     found = [os.path.join(root, line) for line in lines if line and not line.startswith("#")]
     if not found:
         raise DataError(f"The list {source} is empty. Expected one path of an image a line.")
-    if not os.path.isfile(found[0]):  # a wrong root spoils every line: say so before training
+    if not os.path.isfile(found[0]):  # with a wrong root no path exists: report it before training
         raise DataError(
             f"The first image of the list {source}, {found[0]}, does not exist. Relative paths "
-            f"start from {root or os.getcwd()}: set list_root if that is not where they lie."
+            f"refer to {root or os.getcwd()}: set list_root to the folder to which they belong."
         )
     return found
 
 
-def _list_preset(preset: str, source: Source | Iterable[Source]) -> list[str]:
+def _list_preset(preset: str, source: Source | Iterable[Source], skipped: Counter) -> list[str]:
+    if preset not in PRESETS:
+        raise ValueError(f"preset is one of {', '.join(PRESETS)}, not {preset!r}")
     if not isinstance(source, str | os.PathLike):
-        raise ValueError(f"with a preset, source is the data set's one root folder, not {source!r}")
+        raise ValueError(f"with a preset, source is the dataset's root folder, not {source!r}")
     root, layout = os.path.expanduser(os.fspath(source)), PRESETS[preset]
     found: list[str] = []
     for names in layout.folders:
         folders = [os.path.join(root, name) for name in names]
-        folder = next((folder for folder in folders if os.path.isdir(folder)), None)
+        folder = next(filter(os.path.isdir, folders), None)
         if folder is None:
             raise DataError(
                 f"The preset {preset!r} needs the folder {' or '.join(folders)}, which does not "
-                "exist. Set the data root to the folder that holds it, or give the images as a "
+                "exist. Set the data root to the folder that contains it, or give the images as a "
                 "folder, glob or list file without a preset."
             )
-        found += _list_one(folder, None)
+        found += _list_one(folder, None, skipped)
     if len(found) != layout.images:
         warnings.warn(
-            f"{root} holds {len(found)} images of {preset!r}; the whole data set has "
+            f"{root} contains {len(found)} images of {preset!r}; the whole dataset has "
             f"{layout.images}. Is it unpacked completely?",
             stacklevel=3,
         )

@@ -1,11 +1,13 @@
 """A dataset of unlabeled images in which unreadable files are replaced."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -14,7 +16,7 @@ from ..errors import DataError
 from .decode import UnreadableImage, read_pixels
 from .path_table import PathTable
 from .seeding import Draw, SeededIndex, fresh_seed
-from .sources import Source, list_images
+from .sources import Source, list_images, suffix_counts
 from .transforms import TwoViews
 
 MAX_READ_ATTEMPTS = 32
@@ -59,7 +61,11 @@ class UnlabeledImages(Dataset):
         list_root: Source | None = None,
         views: ViewTransform | dict | None = None,
     ):
-        self.paths = PathTable(list_images(source, preset, list_root))
+        skipped = Counter()
+        self.paths = PathTable(list_images(source, preset, list_root, skipped))
+        if skipped:
+            others = suffix_counts(skipped)
+            print_log(f"{len(self.paths)} images; other files, not used: {others}", "current")
         if views is None or isinstance(views, dict):
             views = TRANSFORMS.build(views or {}, default_args={"type": TwoViews})
         self.views: ViewTransform = views
