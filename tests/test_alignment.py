@@ -1,4 +1,4 @@
-"""Inverse augmentation: by hand on a ramp, and equal to RoIAlign and a flip on K score maps."""
+"""Inverse augmentation: by hand on a ramp, and equal to RoIAlign and a flip of K score maps."""
 
 import pytest
 import torch
@@ -36,14 +36,14 @@ def random_boxes(count, seed=0):
         [0.97, 0.97, 1, 1],  # in the last corner
         [0.4, 0.6, 0.4, 0.9],  # empty: no width
         [0.4, 0.6, 0.9, 0.6],  # empty: no height
-        [0, 0, 0, 0],  # what stands for no overlap
+        [0, 0, 0, 0],  # no overlap
         [0.8, 0.2, 0.3, 0.9],  # inside out
     ]
     boxes = torch.cat([corners.flatten(1), torch.tensor(special, dtype=torch.float64)])
     return boxes, torch.rand(len(boxes), generator=g) < 0.5
 
 
-def test_the_whole_view_stays():
+def test_the_whole_view_does_not_change():
     assert torch.equal(align_one(RAMP, [0, 0, 1, 1]), RAMP)
     assert torch.equal(align_one(RAMP, [0, 0, 1, 1], flip=True), RAMP.flip(1))
 
@@ -128,7 +128,7 @@ def test_two_views_of_one_scene_meet_after_alignment():
     torch.testing.assert_close(inner[0], inner[1])
 
 
-def test_a_box_that_is_no_number_gives_no_number_and_no_failure():
+def test_a_nan_box_gives_nan_and_no_error():
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [float("nan"), 0.0, 1.0, 1.0]])
     for size in ((8, 8), (7, 7)):
         index, weight = align(boxes, torch.tensor([False, True]), *size)
@@ -137,7 +137,7 @@ def test_a_box_that_is_no_number_gives_no_number_and_no_failure():
         assert mixed[0].isfinite().all() and not mixed[1].isfinite().any()
 
 
-def test_mixed_precision_does_not_reach_the_weights():
+def test_weights_are_float32_in_mixed_precision():
     boxes, flips = random_boxes(4)
     with torch.autocast("cpu", torch.bfloat16):
         inside = align(boxes.float(), flips, 7, 7)

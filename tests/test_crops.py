@@ -60,7 +60,7 @@ def test_where_nothing_fits_the_center_is_taken(width, height, expected):
     assert random_resized_crop(rng, width, height, (1.0, 1.0)) == expected
 
 
-def test_crops_stay_inside_images_of_any_shape():
+def test_crops_are_inside_images_of_any_shape():
     rng = np.random.default_rng(1)
     for width, height in ((1, 1), (2, 300), (300, 2), (7, 5), (640, 427)):
         for _ in range(100):
@@ -79,7 +79,7 @@ def test_second_crop_is_a_random_crop_under_the_condition():
             if overlap_area(first, crop) >= 0.01 * crop.width * crop.height:
                 return crop
 
-    # Ten tries may fail; then anything goes. Leave those out: here they are rare.
+    # If ten tries fail, there is no condition. Such crops are left out: here they are rare.
     ours = draw_many(3000, lambda rng: overlapping_crop(rng, first, 640, 480))
     holds = np.array([overlap_area(first, Crop(*c)) / (c[2] * c[3]) >= 0.0099 for c in ours])
     assert holds.mean() > 0.95
@@ -96,7 +96,7 @@ def test_condition_is_counted_on_the_second_crops_own_area():
         assert overlap_area(first, second) == second.width * second.height
 
 
-def test_without_a_success_in_ten_tries_the_condition_falls():
+def test_without_a_success_in_ten_tries_there_is_no_condition():
     first = Crop(0, 0, 1, 1)  # no crop of a tenth of the image can lie in one pixel
     rng = np.random.default_rng(0)
     crops = [overlapping_crop(rng, first, 400, 400, (0.1, 0.1), min_overlap=1.0) for _ in range(50)]

@@ -1,6 +1,6 @@
-"""Nothing of a step mixes devices: on tensors that have a GPU for a device, but no memory.
+"""No part of a step mixes devices: checked with fake tensors, which have a device but no data.
 
-The way back is not among it: autograd asks the driver for the device.
+Except for the backward pass: autograd asks the driver for the device.
 """
 
 import pytest
@@ -19,7 +19,7 @@ from slotcon_plugin.optim.lars import SlotConLARS
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Tensors on "cuda" are such tensors."""
+    """Tensors on "cuda" are fake tensors."""
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
@@ -29,8 +29,8 @@ def on_gpu(tensor):
     return torch.empty_like(tensor, device="cuda")
 
 
-def test_losses_teacher_and_optimizer_stay_on_the_gpu(gpu, monkeypatch):
-    counts = []  # the one thing that the host waits for, which tensors without memory do not know
+def test_losses_teacher_and_optimizer_are_on_the_gpu(gpu, monkeypatch):
+    counts = []  # the host waits for these, but fake tensors have no values
     monkeypatch.setattr(
         slot_loss, "share_counts", lambda c: counts.append(c) or [[9, 8, 20, 21, 5, 4]]
     )
@@ -66,6 +66,6 @@ def test_colors_change_on_the_gpu(monkeypatch):
         assert photometric.augment(views, parameters).device.type == "cuda"
 
 
-def test_a_mixed_up_device_is_seen(gpu):
+def test_a_wrong_device_is_found(gpu):
     with pytest.raises(RuntimeError, match="different"):
         torch.empty(3, device="cuda") + torch.empty(3)

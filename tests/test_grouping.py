@@ -1,4 +1,4 @@
-"""Scores, active slots and pooling: by hand, against the plain code, and in mixed precision."""
+"""Scores, active slots and pooling: by hand, equal to the reference, and in mixed precision."""
 
 import math
 
@@ -67,7 +67,7 @@ def test_pooling_of_four_pixels_by_hand():
 
 
 def test_a_slot_that_wins_nothing_is_the_mean_of_the_pixels():
-    """The floor of the attention keeps it defined where the softmax has underflowed."""
+    """The minimum attention keeps it defined where the softmax has underflowed."""
     scores = torch.zeros(1, 2, 2, 2, dtype=torch.float64)
     scores[:, 1] = -1
     slots = grouping.pool_slots(PIXELS, scores, torch.tensor([[1]]), temperature=0.001)
@@ -119,7 +119,7 @@ def test_prototypes_in_another_order_give_the_same_slots_in_that_order():
     torch.testing.assert_close(again, slots[:, order])
 
 
-def test_mixed_precision_does_not_reach_the_scores():
+def test_scores_are_float32_in_mixed_precision():
     pixels, weights = (t.detach().float() for t in random_case(channels=64))
     index = torch.arange(20).expand(3, -1)
 
@@ -128,7 +128,7 @@ def test_mixed_precision_does_not_reach_the_scores():
 
     outside = slots(pixels)
     with torch.autocast("cpu", torch.bfloat16):
-        assert (pixels.flatten(1) @ pixels.flatten(1).T).dtype == torch.bfloat16  # it does reach us
+        assert (pixels.flatten(1) @ pixels.flatten(1).T).dtype == torch.bfloat16  # autocast is on
         assert torch.equal(slots(pixels), outside)
         half = slots(pixels.bfloat16())
     assert half.dtype == torch.float32

@@ -25,7 +25,7 @@ HOOKS = ("LossGuardHook", "AverageOutputsHook", "TeacherHook", "DiagnosticsHook"
 
 
 class Numbers(Dataset):
-    """0, 1, 2, …; one may be NaN, and reading may take time."""
+    """0, 1, 2, …; some may be NaN (`lost`), and loading may take time (`pause`)."""
 
     def __init__(self, count: int, lost: tuple[int, ...] = (), pause: float = 0):
         self.count, self.lost, self.pause = count, lost, pause
@@ -164,7 +164,7 @@ def _train_one_of_two(rank, folder):
     make_runner(folder, Numbers(8), interval=2).train()
 
 
-def test_the_logged_figures_are_all_processes(tmp_path):
+def test_the_logged_means_are_over_all_processes(tmp_path):
     run_processes(_train_one_of_two, 2, tmp_path)
     (file,) = tmp_path.rglob("scalars.json")
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -265,7 +265,7 @@ def test_the_guard_explains_an_exchange_of_processes_at_different_steps(tmp_path
     assert not list(tmp_path.glob("*.pth"))
 
 
-def test_a_lost_step_that_spoilt_nothing_does_not_stop_the_epoch(tmp_path):
+def test_a_lost_step_with_finite_weights_does_not_stop_the_epoch(tmp_path):
     runner = make_runner(tmp_path, Numbers(4, lost=(3,)), Careful())
     runner.train()  # its gradient was finite
     assert (tmp_path / "epoch_1.pth").exists()
@@ -279,7 +279,7 @@ def test_a_streak_is_not_saved_within_an_epoch_either(tmp_path):
     assert [path.name for path in tmp_path.glob("*.pth")] == ["iter_2.pth"]
 
 
-def test_a_streak_that_ends_is_forgiven(tmp_path):
+def test_a_streak_that_ends_does_not_stop_training(tmp_path):
     class Forgetful(Line):
         def forward(self, inputs, data_samples=None, mode="loss"):
             return {"loss": inputs.mean() + 0 * self.weight.nan_to_num()}
@@ -290,19 +290,19 @@ def test_a_streak_that_ends_is_forgiven(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "warning"),
     [
         (Line(feature_std=0.01), "features are collapsing"),
         (Line(used=0.02), "about 2 of 100 prototypes"),
         (Line(used=0.03), ""),
     ],
 )
-def test_collapse_is_warned_of_once_an_epoch_after_the_grace(tmp_path, model, said):
+def test_collapse_is_reported_once_an_epoch_after_the_grace(tmp_path, model, warning):
     runner = make_runner(tmp_path, Numbers(3), model, epochs=3)
     runner.train()
     found = warnings_of(runner)
-    assert said in found
-    assert found.count("collapsing") == (2 if said else 0)
+    assert warning in found
+    assert found.count("collapsing") == (2 if warning else 0)
 
 
 def test_bfloat16_on_the_cpu():

@@ -1,4 +1,4 @@
-"""LARS: two steps by hand, twenty against the plain loop, and what may go wrong."""
+"""LARS: two steps by hand, twenty steps equal to the reference, and wrong arguments."""
 
 import copy
 
@@ -47,7 +47,7 @@ def test_two_steps_of_a_vector_by_hand():
     close(p, [9.95, -20.7])
 
 
-def test_the_learning_rate_stands_outside_the_momentum():
+def test_the_momentum_buffer_does_not_contain_the_learning_rate():
     p = parameter([0.0], [1.0])
     optimizer = SlotConLARS([p], lr=1.0, momentum=0.9)
     optimizer.step()
@@ -83,7 +83,7 @@ def backward(model, step):
     model(images).pow(2).mean().backward()
 
 
-def test_twenty_steps_equal_the_plain_loop():
+def test_twenty_steps_equal_the_reference():
     ours, theirs = network(), network()
     optimizer = SlotConLARS(ours.parameters(), lr=0, weight_decay=1e-2, trust_coefficient=0.02)
     params = list(theirs.parameters())
@@ -110,7 +110,7 @@ def test_defaults_are_the_papers():
     )
 
 
-def test_gradients_stay_as_they_are():
+def test_gradients_do_not_change():
     model = network()
     optimizer = SlotConLARS(model.parameters(), lr=0.1, weight_decay=0.1)
     for step in range(2):
@@ -121,7 +121,7 @@ def test_gradients_stay_as_they_are():
             assert torch.equal(p.grad, grad)
 
 
-def test_a_parameter_without_gradient_stays_and_has_no_state():
+def test_a_parameter_without_gradient_does_not_change_and_has_no_state():
     trained, frozen = parameter([[1.0]], [[1.0]]), nn.Parameter(torch.ones(2, 2))
     optimizer = SlotConLARS([trained, frozen], lr=0.1)
     optimizer.step()

@@ -1,4 +1,4 @@
-"""The two losses of one direction, the center, and the logged figures: by hand and in the plain."""
+"""The losses of one direction, the center and the diagnostics: by hand, and the reference's."""
 
 import math
 
@@ -20,11 +20,11 @@ def randn(*shape, seed=0):
 
 
 def grouping_loss(student, teacher, *others):
-    """Of views that show the same place as they are."""
+    """The grouping loss of views that need no alignment."""
     pixels = torch.arange(student[0, 0].numel())
     weight = torch.tensor([1.0, 0.0, 0.0, 0.0]).to(student)
-    stay = Alignment(*(t.expand(len(student), len(pixels), 4) for t in (pixels[:, None], weight)))
-    return losses.grouping_loss(student, teacher, stay, stay, *others)
+    same = Alignment(*(t.expand(len(student), len(pixels), 4) for t in (pixels[:, None], weight)))
+    return losses.grouping_loss(student, teacher, same, same, *others)
 
 
 def test_grouping_loss_by_hand():
@@ -73,7 +73,7 @@ def test_grouping_loss_is_a_mean_over_images_and_pixels():
     )
 
 
-def test_a_image_without_overlap_costs_log_k_and_teaches_nothing():
+def test_an_image_without_overlap_has_the_loss_log_k():
     """Scores of 0 from an empty box: the student's assignment is uniform whatever its weights."""
     student = torch.zeros(1, 7, 2, 2, dtype=torch.float64, requires_grad=True)
     center = randn(1, 7)
@@ -133,7 +133,7 @@ def test_the_center_keeps_nine_tenths():
     assert torch.equal(losses.moved_center(center, mean, 0.0), mean)
 
 
-def test_mixed_precision_does_not_reach_the_losses():
+def test_losses_are_float32_in_mixed_precision():
     student, teacher, center = (
         t.float() for t in (randn(2, 5, 3, 3), randn(2, 5, 3, 3, seed=1), randn(1, 5, seed=2))
     )
@@ -165,12 +165,12 @@ def test_shapes_are_checked():
         )
 
 
-def test_logged_figures_by_hand():
-    even = torch.zeros(1, 4, 2, 2)
-    assert diagnostics.assignment_entropy(even, 0.07).item() == pytest.approx(math.log(4))
-    sure = torch.zeros(1, 4, 2, 2)
-    sure[:, 0] = 100
-    assert diagnostics.assignment_entropy(sure, 0.07).item() == pytest.approx(0, abs=1e-6)
+def test_diagnostics_by_hand():
+    uniform = torch.zeros(1, 4, 2, 2)
+    assert diagnostics.assignment_entropy(uniform, 0.07).item() == pytest.approx(math.log(4))
+    certain = torch.zeros(1, 4, 2, 2)
+    certain[:, 0] = 100
+    assert diagnostics.assignment_entropy(certain, 0.07).item() == pytest.approx(0, abs=1e-6)
 
     same = torch.ones(2, 3, 4, 4)
     assert diagnostics.feature_std(same).item() == 0

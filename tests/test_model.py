@@ -1,4 +1,4 @@
-"""The model against SlotCon written plainly: losses, every gradient, and whole training steps."""
+"""The model equals the reference: losses, every gradient, and whole training steps."""
 
 import copy
 import math
@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from mmengine.registry import MODELS, OPTIMIZERS
-from tiny_model import gradients, random_views, tiny_config, tiny_model, twin
+from tiny_model import gradients, random_views, tiny_config, tiny_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,9 +19,9 @@ from slotcon_plugin.functional.kernels import pixel_rows, resample
 EXACT = dict(rtol=1e-9, atol=1e-11)
 
 
-def lean(model, student_rows, teacher_rows=None):
-    """Let every feature lean to one side, and only the named prototypes stand there. The teacher
-    stays as it is if none of its are named."""
+def move_to_one_side(model, student_rows, teacher_rows=None):
+    """Move all features to one side, and only prototypes of these rows. Without `teacher_rows` the
+    teacher does not change."""
     sides = [(model.neck, model.head.prototypes, student_rows)]
     if teacher_rows is not None:
         sides.append((model.teacher.neck, model.teacher.prototypes, teacher_rows))
@@ -37,8 +37,8 @@ def total(losses):
 
 
 def compare(model, views, geometry):
-    """Hold one forward and backward pass to the plain code; return the plain losses."""
-    reference = twin(model)
+    """Compare one forward and backward pass with the reference; return the reference's losses."""
+    reference = copy.deepcopy(model)
     losses = model(views, geometry, mode="loss")
     total(losses).backward()
     (expected,), center = plain_losses(reference, [(views, geometry)])
@@ -63,7 +63,7 @@ def compare(model, views, geometry):
     [(3, 7, 32, 0.5), (3, 100, 32, 0.5), (2, 20, 64, 0.3), (1, 30, 40, 0.9)],
     ids=["few prototypes", "many prototypes", "64 pixels", "a batch of one"],
 )
-def test_a_step_equals_the_plain_one(batch, num_prototypes, size, group_loss_weight):
+def test_a_step_equals_the_reference(batch, num_prototypes, size, group_loss_weight):
     model = tiny_model(num_prototypes=num_prototypes)
     model.head.group_loss_weight = group_loss_weight
     expected = compare(model, random_views(batch, size), random_geometry(batch))
@@ -71,7 +71,7 @@ def test_a_step_equals_the_plain_one(batch, num_prototypes, size, group_loss_wei
     assert expected.slot.min() > 0
 
 
-def test_other_temperatures_reach_their_places():
+def test_all_temperatures_are_used():
     config = tiny_config()
     config["head"]["group_loss"].update(
         student_temperature=0.2, teacher_temperature=0.05, center_momentum=0.6
@@ -99,7 +99,7 @@ def test_images_without_overlap(images):
 
 def test_no_query_in_either_direction():
     model = tiny_model()
-    lean(model, [0, 1, 2, 3], [6, 7, 8])
+    move_to_one_side(model, [0, 1, 2, 3], [6, 7, 8])
     expected = compare(model, random_views(3), random_geometry(3))
     assert expected.queries == [0, 0]
     assert expected.slot.tolist() == [0, 0]
@@ -108,7 +108,7 @@ def test_no_query_in_either_direction():
 
 def test_a_single_query_is_no_batch_for_the_predictor():
     model = tiny_model()
-    lean(model, [0], [0])
+    move_to_one_side(model, [0], [0])
     expected = compare(model, random_views(1), random_geometry(1))
     assert expected.queries == [1, 1]
     assert expected.slot.tolist() == [0, 0]
@@ -119,7 +119,7 @@ def test_a_single_query_is_no_batch_for_the_predictor():
 def test_a_single_query_is_enough_where_the_predictor_needs_no_batch():
     model, views = tiny_model(), random_views(1)
     known = [plain.active_slots(model.teacher(view).scores) for view in views]
-    lean(model, [min(known[0] & known[1])])
+    move_to_one_side(model, [min(known[0] & known[1])])
     model.head.predictor.eval()
     expected = compare(model, views, random_geometry(1))
     assert expected.queries == [1, 1]
@@ -127,8 +127,8 @@ def test_a_single_query_is_enough_where_the_predictor_needs_no_batch():
 
 
 def test_queries_in_one_direction_only():
-    """View 1 is bright and view 2 is dark. What the student calls dark, the teacher calls bright:
-    student's view 2 meets teacher's view 1, and the other two do not meet."""
+    """View 1 is bright and view 2 is dark; the teacher's prototypes of bright pixels are the
+    student's of dark ones: only student's view 2 and teacher's view 1 have slots in common."""
     model = tiny_model(
         backbone=dict(type="TinyEncoder", norm=False), neck=dict(type="LastMap"), apart=0
     )
@@ -151,17 +151,17 @@ def test_queries_in_one_direction_only():
     assert any(p.grad.any() for p in model.head.predictor.parameters())
 
 
-def test_training_equals_plain_training():
+def test_training_equals_training_with_the_reference():
     """Four steps of teacher, losses, LARS, with the weights compared at the end."""
     model = tiny_model(num_prototypes=20)
-    reference = twin(model)
+    reference = copy.deepcopy(model)
     optimizer = OPTIMIZERS.build(
         dict(type="SlotConLARS", lr=1.0, weight_decay=1e-3),
         default_args=dict(params=[p for p in model.parameters() if p.requires_grad]),
     )
     params = [p for p in reference.parameters() if p.requires_grad]
     buffers = [torch.zeros_like(p) for p in params]
-    pupils = [p for part in reference.student for p in part.parameters()]
+    students = [p for part in reference.student for p in part.parameters()]
     for step in range(4):
         views, geometry = random_views(3, seed=step), random_geometry(3, seed=step)
         momentum = model.update_teacher(step, 4)
@@ -169,7 +169,7 @@ def test_training_equals_plain_training():
         total(model(views, geometry, mode="loss")).backward()
         optimizer.step()
 
-        plain.move_teacher(list(reference.teacher.parameters()), pupils, momentum)
+        plain.move_teacher(list(reference.teacher.parameters()), students, momentum)
         (losses,), center = plain_losses(reference, [(views, geometry)])
         reference.zero_grad()
         losses.total.backward()
@@ -183,20 +183,20 @@ def test_training_equals_plain_training():
     )
 
 
-def test_float32_stays_near_float64():
+def test_float32_is_near_float64():
     model = tiny_model(num_prototypes=40)
     views, geometry = random_views(3), random_geometry(3)
-    exact = twin(model)(views, geometry, mode="loss")
+    exact = copy.deepcopy(model)(views, geometry, mode="loss")
     single = ViewGeometry(geometry.boxes.float(), geometry.flips)
     rough = model.float()([view.float() for view in views], single, mode="loss")
     for name in ("loss_group", "loss_slot"):
         assert rough[name].item() == pytest.approx(exact[name].item(), rel=2e-4)
 
 
-def test_mixed_precision_ends_before_the_losses():
+def test_losses_are_float32_in_mixed_precision():
     model = tiny_model().float()
     views, geometry = [view.float() for view in random_views(3)], random_geometry(3)
-    outside = twin(model)(views, geometry, mode="loss")
+    outside = copy.deepcopy(model)(views, geometry, mode="loss")
     with torch.autocast("cpu", torch.bfloat16):
         inside = model(views, geometry, mode="loss")
         total(inside).backward()
@@ -206,13 +206,13 @@ def test_mixed_precision_ends_before_the_losses():
     assert all(g.isfinite().all() for g in gradients(model).values())
 
 
-def test_the_loss_dict_is_summed_by_mmengine_and_its_figures_are_not():
+def test_mmengine_sums_the_losses_and_not_the_diagnostics():
     model = tiny_model()
     losses = model(random_views(3), random_geometry(3), mode="loss")
     summed, logged = model.parse_losses(losses)
     torch.testing.assert_close(summed, total(losses))
-    figures = {name for name in logged if "loss" not in name}
-    assert figures == {
+    diagnostics = {name for name in logged if "loss" not in name}
+    assert diagnostics == {
         "prototypes_used",
         "prototypes_used_running",
         "assignment_entropy",
@@ -220,13 +220,13 @@ def test_the_loss_dict_is_summed_by_mmengine_and_its_figures_are_not():
         "feature_std",
         "center_norm",
     }
-    assert all(not logged[name].requires_grad and logged[name].isfinite() for name in figures)
+    assert all(not logged[name].requires_grad and logged[name].isfinite() for name in diagnostics)
 
 
-def test_figures_by_counting():
+def test_diagnostics_by_counting():
     model = tiny_model(num_prototypes=200)
     views, geometry = random_views(3), random_geometry(3)
-    reference, ever = twin(model), set()
+    reference, ever = copy.deepcopy(model), set()
     for step in range(2):
         logged = model(views, geometry, mode="loss")
         winners = [plain.active_slots(reference.teacher(view).scores) for view in views]
@@ -240,7 +240,7 @@ def test_figures_by_counting():
         views = random_views(3, seed=step + 1)
 
 
-def test_looking_at_the_losses_changes_nothing():
+def test_losses_in_evaluation_mode_change_no_state():
     model = tiny_model().eval()
     before = copy.deepcopy(model.state_dict())
     model(random_views(3), random_geometry(3), mode="loss")
@@ -248,7 +248,7 @@ def test_looking_at_the_losses_changes_nothing():
 
 
 class Agreement(nn.Module):
-    """A grouping loss of another kind: squared difference of the scores, without a center."""
+    """Another grouping loss: squared difference of the scores, without a center."""
 
     def __init__(self, num_prototypes):
         super().__init__()
@@ -270,7 +270,7 @@ class Agreement(nn.Module):
 
 
 class Spread(nn.Module):
-    """A slot loss of another kind, without any state."""
+    """Another slot loss, without state."""
 
     def forward(self, student, teacher, predictor):
         return torch.stack(
@@ -278,7 +278,7 @@ class Spread(nn.Module):
         )
 
 
-def test_losses_can_be_exchanged():
+def test_losses_can_be_replaced():
     for part in (Agreement, Spread):
         MODELS.register_module(module=part, force=True)
     config = tiny_config()
@@ -376,11 +376,11 @@ def test_parts_check_their_arguments(path, value, expected):
 
 
 def test_compiling_changes_no_name():
-    plainly, compiled = tiny_model(), tiny_model(compile=True)
-    assert plainly.state_dict().keys() == compiled.state_dict().keys()
+    normal, compiled = tiny_model(), tiny_model(compile=True)
+    assert normal.state_dict().keys() == compiled.state_dict().keys()
     for part in (compiled.backbone, compiled.neck, compiled.teacher.backbone):
         assert part._compiled_call_impl is not None
-    assert plainly.backbone._compiled_call_impl is None
+    assert normal.backbone._compiled_call_impl is None
 
 
 class Waits(TorchDispatchMode):
@@ -406,7 +406,7 @@ class Waits(TorchDispatchMode):
 
 
 def test_the_host_waits_once_in_a_step(monkeypatch):
-    """All of a step: teacher, losses, gradients, LARS. Only the numbers of slots are waited for."""
+    """In a whole step: teacher, losses, gradients, LARS. It waits for the numbers of slots only."""
     lists = []
     read = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: lists.append(tensor) or read(tensor))
@@ -425,7 +425,7 @@ def test_the_host_waits_once_in_a_step(monkeypatch):
     assert [counts.shape for counts in lists] == [(6,)]
 
 
-def test_the_check_above_sees_what_it_should():
+def test_the_check_above_finds_operations_that_wait():
     x, found = torch.randn(5), []
     for operation in (
         lambda: x.sum().item(),
@@ -442,7 +442,7 @@ def test_the_check_above_sees_what_it_should():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_gpu_is_waited_for_once():
+def test_a_step_waits_for_the_gpu_once():
     model = tiny_model().cuda()
     views = [view.cuda() for view in random_views(3)]
     geometry = ViewGeometry(*(part.cuda() for part in random_geometry(3)))
@@ -458,7 +458,7 @@ def test_the_gpu_is_waited_for_once():
 
 def test_a_predictor_without_norms_counts_single_queries():
     model = tiny_model()
-    lean(model, [0], [0])
+    move_to_one_side(model, [0], [0])
     model.head.predictor = nn.Linear(16, 16).double()
     losses = model(random_views(1), random_geometry(1), mode="loss")
     assert losses["loss_slot"].isfinite()

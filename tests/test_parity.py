@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_model import gradients, twin
+from tiny_model import gradients
 
 from benchmarks import parity
 from benchmarks.parity import recipe
@@ -163,7 +163,7 @@ def batch_of(config, step, rank):
 
 def count_active(model, views):
     """For each direction: slots of the student's view, of the teacher's, and of both."""
-    probe = twin(model)
+    probe = copy.deepcopy(model)
     student = [plain.active_slots(probe.group(view).scores) for view in views]
     teacher = [plain.active_slots(probe.teacher(view).scores) for view in views]
     return [
@@ -191,7 +191,7 @@ def plain_record(config, processes):
         batches = [batch_of(config, step, rank) for rank in range(processes)]
         actives = [count_active(model, views) for views, _ in batches]
 
-        alone = twin(model)
+        alone = copy.deepcopy(model)
         plain_losses(alone, batches[:1])
         losses, center = plain_losses(model, batches)
         model.zero_grad()

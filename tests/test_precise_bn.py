@@ -1,4 +1,4 @@
-"""Batch-norm statistics before an evaluation: the population's, on any number of processes."""
+"""Batch-norm statistics before an evaluation equal the population's, in any number of processes."""
 
 import random
 
@@ -67,7 +67,7 @@ def normalized(batch):
     return (batch - mean) / (variance + 1e-5).sqrt()
 
 
-def test_all_else_stays():
+def test_nothing_else_changes():
     model = small_model().train()
     frozen = nn.BatchNorm2d(2).eval()
     model.insert(0, frozen)
@@ -126,7 +126,7 @@ class TwelveImages(torch.utils.data.Dataset):
 
 
 class Zero(BaseMetric):
-    """An evaluation of nothing."""
+    """A metric that is always 0."""
 
     def process(self, data_batch, data_samples):
         self.results.append(0)

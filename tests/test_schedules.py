@@ -1,4 +1,4 @@
-"""Learning rate and teacher momentum: the records' figures, the ends, and MMEngine's calls."""
+"""Learning rate and teacher momentum: equal to the records, by hand, and under MMEngine."""
 
 import json
 import math
@@ -93,7 +93,7 @@ def test_every_step_of_a_training_sees_the_formulas_value(config):
         assert values == pytest.approx(expected, rel=1e-12)
 
 
-def test_options_reach_the_formula():
+def test_options_are_used():
     config = dict(warmup=1, end=3, by_epoch=True, convert_to_iter_based=True)
     seen, _ = run(optimizer_of(), 18, final=0.1, start_divisor=4, **config)
     expected = [learning_rate(k, 18, 6, 2.0, final=0.1, start_divisor=4) for k in range(18)]
@@ -101,7 +101,7 @@ def test_options_reach_the_formula():
     assert seen[0] == [0.5, 0.05]
 
 
-def test_resuming_goes_on_where_it_stopped():
+def test_a_resumed_schedule_continues():
     config = dict(warmup=12, end=30, by_epoch=False)
     whole, _ = run(optimizer_of(), 30, **config)
     optimizer = optimizer_of()

@@ -1,7 +1,7 @@
-"""Two processes equal one: the same losses, gradients and center, whatever is active where.
+"""Two processes equal the reference, whatever slots are active: losses, gradients and center.
 
-One process plays two by `plain.losses`: each process has its own queries, mean and predictor's
-batch; keys and the center are everyone's; gradients of weights are means over the processes.
+In `plain.losses` each process has its own queries, mean and batch of the predictor; keys and the
+center are common to all; gradients of weights are means over the processes.
 """
 
 import contextlib
@@ -121,7 +121,7 @@ def weights(zero_on=None):
     return nn.Parameter(student), teacher, predictor, center
 
 
-def places(rank):
+def geometry(rank):
     g = torch.Generator().manual_seed(50 + rank)
     corners = torch.rand(2, 2 + rank, 2, 2, generator=g, dtype=torch.float64).sort(dim=2).values
     return ViewGeometry(corners.flatten(2), torch.rand(2, 2 + rank, generator=g) < 0.5)
@@ -146,7 +146,9 @@ def losses_on_features(rank, zero_on=None):
     group_loss.center.copy_(center)
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).double()  # alignment has tests of its own
     size = student[0].scores.shape[2:]
-    alignments = [align(whole.expand(len(flips), -1), flips, *size) for flips in places(rank).flips]
+    alignments = [
+        align(whole.expand(len(flips), -1), flips, *size) for flips in geometry(rank).flips
+    ]
     scores = ([view.scores for view in views] for views in (student, teacher))
     group_losses = group_loss(*scores, alignments)
     group_loss.move_center([view.scores for view in teacher])
@@ -179,7 +181,7 @@ def noted_exchanges():
 
 
 def plain_on_features(zero_on=None):
-    """The same of both processes, played by one."""
+    """The same for both processes, by the reference."""
     prototypes, teacher_prototypes, predictor, center = weights(zero_on)
     processes = []
     for rank in range(PROCESSES):
@@ -187,7 +189,7 @@ def plain_on_features(zero_on=None):
         whole = torch.tensor([0, 0, 1, 1.0], dtype=torch.float64).expand(2, 2 + rank, 4)
         for pixels in student:
             pixels.requires_grad_()
-        processes.append(plain.Projected(student, teacher, whole, places(rank).flips))
+        processes.append(plain.Projected(student, teacher, whole, geometry(rank).flips))
     parts = prototypes, teacher_prototypes, predictor, center, plain.Settings()
     results = [plain.losses(processes[r], *parts, others=[processes[1 - r]]) for r in range(2)]
     losses, center = [losses for losses, _ in results], results[0][1]
@@ -238,7 +240,7 @@ def batch_of(rank):
     """Bright images on rank 0, dark ones on rank 1, in `model_that_divides`' sense."""
     shift = 9 if rank == 0 else -9
     views = [view + shift for view in random_views(2 + rank, seed=rank)]
-    return views, places(rank)
+    return views, geometry(rank)
 
 
 def model_that_divides():

@@ -25,9 +25,6 @@ from slotcon_plugin import reference as plain
 from slotcon_plugin.datasets import photometric
 from slotcon_plugin.datasets.transforms import TwoViews
 from slotcon_plugin.functional import kernels
-from slotcon_plugin.functional.alignment import Alignment
-from slotcon_plugin.functional.grouping import pool_slots, prototype_scores, unit_directions
-from slotcon_plugin.functional.losses import grouping_loss
 from slotcon_plugin.runtime.config_options import read_config
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
@@ -61,73 +58,6 @@ def test_teacher_and_lars_equal_their_plain_versions():
     for ours, plainly in updates.pairs().values():
         for _ in range(2):
             same(ours(), plainly())
-
-
-def random_alignment(batch, pixels, g):
-    index = torch.randint(pixels, (batch, pixels, 4), generator=g)
-    return Alignment(index, torch.rand(index.shape, generator=g, dtype=torch.float64))
-
-
-def directional_derivative(function, inputs, seed):
-    """The directional derivative of a random linear combination of the results, along a random
-    direction: from gradients, and from central differences. (torch's gradcheck would run the
-    backward pass more than once.)"""
-    g = torch.Generator().manual_seed(seed)
-
-    def like(tensor):
-        return torch.randn(tensor.shape, generator=g, dtype=torch.float64)
-
-    result, direction = function(*inputs), [like(tensor) for tensor in inputs]
-    weights = like(result)
-    grads = torch.autograd.grad(result, inputs, weights)
-    by_gradient = sum((grad * d).sum() for grad, d in zip(grads, direction, strict=True))
-    ends = [
-        function(*(x + size * d for x, d in zip(inputs, direction, strict=True)))
-        for size in (1e-6, -1e-6)
-    ]
-    return by_gradient, ((ends[0] - ends[1]) * weights).sum() / 2e-6
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_own_gradients_equal_finite_differences(seed):
-    g = torch.Generator().manual_seed(seed)
-
-    def randn(*shape):
-        return torch.randn(shape, generator=g, dtype=torch.float64)
-
-    features, scores = randn(2, 4, 2, 3).requires_grad_(), randn(2, 6, 2, 3).requires_grad_()
-    index = torch.tensor([[0, 0, 5], [1, 3, 3]])  # with repeats
-    fixed = randn(2, 6, 2, 3), random_alignment(2, 6, g), random_alignment(2, 6, g), randn(1, 6)
-    for function, inputs in (
-        (lambda f, s: pool_slots(f, s, index, 0.5), (features, scores)),
-        (lambda s: grouping_loss(s, *fixed, 0.5, 0.4), (scores,)),
-        (unit_directions, (features,)),
-        (prototype_scores, (features, randn(5, 4).requires_grad_())),
-    ):
-        torch.testing.assert_close(
-            *directional_derivative(function, inputs, seed), rtol=1e-6, atol=1e-8
-        )
-
-
-def test_gradients_do_not_depend_on_the_memory_layout():
-    g = torch.Generator().manual_seed(0)
-    features, scores, teacher = torch.randn(3, 2, 4, 3, 5, generator=g, dtype=torch.float64)
-    fixed = random_alignment(2, 15, g), random_alignment(2, 15, g), torch.zeros(1, 4).double()
-    index = torch.tensor([[0, 2], [1, 1]])
-    found = []
-    for order in ((0, 1, 2, 3), (0, 2, 3, 1), (0, 1, 3, 2), (2, 0, 1, 3)):
-        inverse = [order.index(axis) for axis in range(4)]
-        moved = scores.permute(order).contiguous().permute(inverse).requires_grad_()
-        for _ in range(2):  # the backward pass runs twice
-            total = grouping_loss(moved, teacher, *fixed, 0.1, 0.07)
-            total = total + pool_slots(features, moved, index, 0.07).pow(2).sum()
-            total.backward(retain_graph=True)
-            first, moved.grad = moved.grad, None
-            total.backward()
-            found += [first, moved.grad]
-            moved.grad = None
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0], rtol=1e-12, atol=1e-14)
 
 
 def test_channels_last_changes_nothing():

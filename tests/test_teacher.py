@@ -1,4 +1,4 @@
-"""The teacher: where it starts, how it moves, and what it never takes from the student."""
+"""The teacher: how it starts and moves, and that its statistics are its own."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_one_move_by_hand():
     assert [p.item() for p in teacher.parameters()] == [2, 2]
 
 
-def test_moves_equal_the_plain_loop_and_leave_the_student():
+def test_moves_equal_the_reference_and_do_not_change_the_student():
     student = parts()
     teacher = Teacher(*student)
     expected = [p.clone() for p in teacher.parameters()]
@@ -59,7 +59,7 @@ def test_statistics_are_never_copied():
     assert own.num_batches_tracked == 0
 
 
-def test_it_keeps_statistics_of_its_own_while_training():
+def test_it_has_its_own_statistics_in_training():
     model = tiny_model()
     model(random_views(3), random_geometry(3), mode="loss")
     student, teacher = model.backbone.norm, model.teacher.backbone.norm
@@ -110,14 +110,14 @@ def test_the_model_moves_it_with_the_schedules_momentum():
     torch.testing.assert_close([p.detach() for p in model.teacher.parameters()], before)
 
 
-def test_training_with_a_teacher_that_stands_still_is_an_error():
+def test_training_with_a_teacher_that_does_not_move_is_an_error():
     model = tiny_model()
     model.teacher_moves = False
     batch = random_views(2), random_geometry(2)
     with pytest.raises(RuntimeError, match=r"teacher was not moved.*TeacherHook"):
         model(*batch, mode="loss")
     model.eval()
-    assert model(*batch, mode="loss")["loss_group"].isfinite()  # nothing is trained here
+    assert model(*batch, mode="loss")["loss_group"].isfinite()  # no training
     model.train()
     model.update_teacher(0, 10)
     assert model(*batch, mode="loss")["loss_group"].isfinite()

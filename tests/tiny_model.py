@@ -1,7 +1,5 @@
 """A SlotCon that is small enough to be compared with the reference, and inputs for it."""
 
-import copy
-
 import torch
 from mmengine.registry import MODELS
 from torch import nn
@@ -41,8 +39,8 @@ def tiny_config(num_prototypes: int = 12, channels: int = 16, **changes) -> dict
 def tiny_model(seed: int = 0, apart: float = 0.1, **options) -> nn.Module:
     """The model of `tiny_config(**options)`, float64, in training mode.
 
-    Weights are lively, so that every part shows in the losses, and the teacher's differ from the
-    student's by noise of size `apart`.
+    Weights are noise, so that every part changes the losses, and the teacher's weights differ from
+    the student's by noise of size `apart`.
     """
     torch.manual_seed(seed)
     model = MODELS.build(tiny_config(**options)).double()
@@ -72,11 +70,6 @@ def random_views(batch: int, size: int = 32, seed: int = 0) -> list[torch.Tensor
     fine = torch.randn(2, batch, 3, size, size, generator=g, dtype=torch.float64)
     blocks = coarse.repeat_interleave(size // 4, 3).repeat_interleave(size // 4, 4)
     return list(blocks + 0.3 * fine)
-
-
-def twin(model: nn.Module) -> nn.Module:
-    """An independent copy, to be trained by other means."""
-    return copy.deepcopy(model)
 
 
 def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
