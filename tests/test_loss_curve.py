@@ -18,7 +18,7 @@ from tiny_training import write_images
 from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.runtime.config_options import read_config
-from slotcon_plugin.runtime.launch import fit_to_machine
+from slotcon_plugin.runtime.fit_machine import fit_to_machine
 
 FROZEN = Path(__file__).parent / "loss_curve.json"
 LOSSES = ("loss_group", "loss_slot")
