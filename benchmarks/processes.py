@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "pretrain"
 DEMO = CONFIGS / "slotcon_r18_demo.py"
-PRELOADED = ["torch", "torchvision", "mmengine.runner", "tensorboard", "scipy.optimize", "pytest"]
+# Libraries that take seconds to import.
+LIBRARIES = ["torchvision", "mmengine.runner", "tensorboard", "mmdet.models", "mmseg.models"]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -56,8 +57,9 @@ def run_processes(
     """
     import torch
 
-    # Processes are forked from one that has imported the libraries, which takes seconds, once.
-    torch.multiprocessing.set_forkserver_preload(PRELOADED)
+    # Processes are forked from one that has imported the libraries once.
+    used = [name for name in LIBRARIES if name.partition(".")[0] in sys.modules]
+    torch.multiprocessing.set_forkserver_preload(used)
     with tempfile.TemporaryDirectory() as folder:
         shared = function, arguments, processes, folder, connect
         torch.multiprocessing.start_processes(

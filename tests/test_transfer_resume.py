@@ -3,12 +3,17 @@
 import itertools
 import pickle
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import islice
 
 import pytest
-from tiny_training import assert_same, finish, start_training
+import torch
+from tiny_training import assert_same
 
+from benchmarks.processes import run_processes
 from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
+from slotcon_plugin.apis.train import train
 from slotcon_plugin.datasets.samplers import EndlessSampler
 from slotcon_plugin.datasets.seeding import SeededIndex
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -19,27 +24,32 @@ pytest.importorskip("mmseg", reason="segmentation needs mmseg")
 FIRST, LAST = 3, 5  # the iterations of the two checkpoints
 
 
+def train_apart(rank, config, work_dir, options):
+    """Train in a process of its own; what is printed."""
+    torch.cuda.is_available = lambda: False
+    settings = dict(backbone="none", seed=5, resume="auto", cfg_options=options)
+    with redirect_stdout(StringIO()) as printed:
+        train(config, work_dir, **settings)
+    return printed.getvalue()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "workers"), [(DET, 0), (SEG, 0), (SEG, 1)])
 def test_resumed_equals_uninterrupted(config, workers, tmp_path):
     """With augmentation, sampled boxes and dropout, from a checkpoint in the middle of a round."""
     root = write_mini(tmp_path / "mini")
     options = transfer_options(config, root, LAST)
-    options[options.index(f"default_hooks.checkpoint.interval={LAST}")] = (
-        f"default_hooks.checkpoint.interval={FIRST}"
-    )
+    options += [f"default_hooks.checkpoint.interval={FIRST}"]
     options += [f"train_dataloader.num_workers={workers}"]
     options += ["model.decode_head.dropout_ratio=0.5"] * (config == SEG)
-    train = (config, "--backbone", "none", "--seed", "5", "--resume")
 
     def run(name):
-        return start_training(*train, "--work-dir", tmp_path / name, "--cfg-options", *options)
+        return run_processes(train_apart, 1, config, tmp_path / name, options, connect=False)[0]
 
-    finish(run("whole"), 500)
+    run("whole")
     (tmp_path / "resumed").mkdir()
     shutil.copy(tmp_path / "whole" / f"iter_{FIRST}.pth", tmp_path / "resumed")
-    output = finish(run("resumed"), 500)
-    assert f"iteration {FIRST}" in output
+    assert f"iteration {FIRST}" in run("resumed")
     one, other = (
         load_checkpoint_safely(tmp_path / name / f"iter_{LAST}.pth")
         for name in ("whole", "resumed")

@@ -23,6 +23,7 @@ class SeededSampler(Sampler):
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
         if len(dataset) == 0:
             raise ValueError("the dataset is empty: there is nothing to sample")
+        self.dataset = dataset  # mmdet's batch sampler by aspect ratio reads it
         self.size = len(dataset)
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else int(seed)
