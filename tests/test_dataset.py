@@ -225,8 +225,13 @@ def test_broken_files_are_replaced_and_each_is_reported_once(folder, workers, ca
 )
 def test_an_error_is_raised_if_no_image_can_be_read(folder, workers):
     break_files(folder, 12)
+    dataset = UnlabeledImages(folder, views=VIEWS)
     with pytest.raises(DataError, match=r"32 images in a row.*\d+ of 12"):
-        load(UnlabeledImages(folder, views=VIEWS), workers)
+        load(dataset, workers)
+    last = Draw(5, 0)
+    with pytest.raises(DataError) as caught:
+        dataset[last]
+    assert dataset.paths[list(dataset._candidates(*last))[-1]] in str(caught.value)
 
 
 def test_an_empty_folder_is_an_error_before_training(tmp_path):

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -87,20 +87,24 @@ class UnlabeledImages(Dataset):
         """The files found unreadable so far, by this process or its workers."""
         return [self.paths[i] for i in self.unreadable_mask.nonzero().flatten().tolist()]
 
-    def _read(self, index: int, seed: int) -> np.ndarray:
+    def _read(self, first: int, seed: int) -> np.ndarray:
         """The image, or a readable one that the seed determines."""
-        replacement = np.random.default_rng((seed, 1))  # not the random numbers of the views
-        for _ in range(MAX_READ_ATTEMPTS):
+        for index in self._candidates(first, seed):
             if not self.unreadable_mask[index]:
                 try:
                     return read_pixels(self.paths[index])
                 except UnreadableImage as error:
                     self.unreadable_mask[index] = 1
                     warnings.warn(f"{error}", UnreadableImageWarning, stacklevel=2)
-            index = int(replacement.integers(len(self)))
         raise DataError(
             f"{MAX_READ_ATTEMPTS} images in a row could not be read, the last one is "
             f"{self.paths[index]}; {int(self.unreadable_mask.sum())} of {len(self)} have failed so "
             "far. Check that the data is complete and that you may read it: the warnings above "
             "name each file and the cause."
         )
+
+    def _candidates(self, first: int, seed: int) -> Iterator[int]:
+        yield first
+        replacement = np.random.default_rng((seed, 1))  # not the random numbers of the views
+        for _ in range(MAX_READ_ATTEMPTS - 1):
+            yield int(replacement.integers(len(self)))
