@@ -227,6 +227,7 @@ def test_code_in_a_checkpoint_is_not_run(train, tmp_path):
         ({}, ["seed"], "expected KEY=VALUE"),
         ({}, ["model.type=SlotCom"], "model type='SlotCom', which is not registered."),
         ({}, ["model.type=SlotCom"], "Did you mean SlotCon?"),
+        ({}, ["model.type=3"], "type must be a str or valid type, but got"),
         ({}, ["model.backbone.type=mmnone.ResNet"], "Is mmnone installed?"),
         ({}, ["default_hooks.logger.type=LogerHook"], "Did you mean LoggerHook?"),
         ({}, ["optim_wrapper.optimizer.type=LARSS"], "which is not registered"),

@@ -4,6 +4,7 @@ import ast
 import difflib
 import inspect
 import math
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ class Rule(NamedTuple):
 
 
 def whole(least: int, most: float = math.inf) -> Rule:
-    """An integer in [least, most]; True and False are none."""
+    """An integer in [least, most]; not True or False."""
     words = f"a whole number from {least} " + ("on" if most == math.inf else f"to {most}")
     return Rule(words, lambda value: type(value) is int and least <= value <= most)
 
@@ -37,12 +38,27 @@ def _is_real(value: object) -> bool:
 
 POSITIVE = Rule("a number above 0", lambda value: _is_real(value) and value > 0)
 NOT_NEGATIVE = Rule("a number from 0 on", lambda value: _is_real(value) and value >= 0)
-SHARE = Rule("a number from 0 to 1", lambda value: _is_real(value) and 0 <= value <= 1)
+FRACTION = Rule("a number from 0 to 1", lambda value: _is_real(value) and 0 <= value <= 1)
 FLAG = Rule("True or False", lambda value: isinstance(value, bool))
 SECTION = Rule("a dictionary", lambda value: value is None or isinstance(value, dict))
+TWO_NUMBERS = Rule(
+    "two numbers",
+    lambda value: isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_real, value)),
+)
 COUNT_OR_OFF = Rule(
     "a whole number from 1 on, or -1 (off)",
     lambda value: type(value) is int and (value >= 1 or value == -1),
+)
+NAME = Rule("a name", lambda value: isinstance(value, str | type))
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda value: value in LEVELS)
+PATH = Rule("a path or None", lambda value: isinstance(value, str | os.PathLike | None))
+PATHS = Rule(
+    "a path or a list of paths",
+    lambda value: all(
+        isinstance(path, str | os.PathLike)
+        for path in (value if isinstance(value, list | tuple) else [value])
+    ),
 )
 SEED = whole(0, 2**32 - 1)  # NumPy's range
 
@@ -51,10 +67,13 @@ RULES = {
     "model": SECTION,
     "model.compile": FLAG,
     "model.channels_last": FLAG,
-    "model.teacher_momentum": SHARE,
-    "model.head.group_loss_weight": SHARE,
+    "model.teacher_momentum": FRACTION,
+    "model.head.group_loss_weight": FRACTION,
     "model.head.prototypes.num_prototypes": whole(1),
+    "train_dataloader.dataset.source": PATHS,
+    "train_dataloader.dataset.views.scale": TWO_NUMBERS,
     "train_dataloader.dataset.views.size": whole(1),
+    "train_dataloader.drop_last": FLAG,
     "train_dataloader.sampler.rounds": whole(1),
     **{f"{part}_dataloader": SECTION for part in ("train", "val", "test")},
     **{f"{part}_dataloader.batch_size": whole(1) for part in ("train", "val", "test")},
@@ -67,18 +86,23 @@ RULES = {
     "optim_wrapper": SECTION,
     "optim_wrapper.accumulative_counts": whole(1),
     "optim_wrapper.optimizer": SECTION,
+    "optim_wrapper.optimizer.type": NAME,
     "optim_wrapper.optimizer.lr": POSITIVE,
-    "optim_wrapper.optimizer.momentum": SHARE,
+    "optim_wrapper.optimizer.momentum": FRACTION,
     "optim_wrapper.optimizer.weight_decay": NOT_NEGATIVE,
     "auto_scale_lr.enable": FLAG,
     "auto_scale_lr.base_batch_size": whole(1),
+    "param_scheduler.by_epoch": FLAG,
     "param_scheduler.warmup": NOT_NEGATIVE,
     "default_hooks.logger.interval": whole(1),
     "default_hooks.checkpoint.interval": COUNT_OR_OFF,
     "default_hooks.checkpoint.max_keep_ckpts": COUNT_OR_OFF,
     "randomness": SECTION,
     "randomness.seed": SEED,
+    "default_scope": NAME,
+    "log_level": LEVEL,
     "resume": FLAG,
+    "load_from": PATH,
 }
 CLOSE = 0.85  # similarity from which an added key is taken for a misspelled one
 
@@ -208,8 +232,8 @@ def check_optimizer(cfg: Config) -> None:
 def explained_build_errors() -> Iterator[None]:
     """Raise a ConfigError for what MMEngine and constructors raise on a wrong config entry.
 
-    That is a `type` that is not registered, an argument that the named class does not have, and a
-    value that it refuses. Other errors are raised unchanged.
+    That is a `type` that is not registered or no name, an argument that the named class does not
+    have, and a value that it refuses. Other errors are raised unchanged.
     """
     try:
         yield
@@ -221,8 +245,8 @@ def explained_build_errors() -> Iterator[None]:
 
 
 def _explain(error: Exception) -> ConfigError | None:
-    frames = traceback.walk_tb(error.__traceback__)
-    if not any(frame.f_code.co_filename == build_functions.__file__ for frame, _ in frames):
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if build_functions.__file__ not in files:
         return None  # not raised while something was built
     message = str(error.args[0]) if error.args else ""
     if isinstance(error, KeyError) and " registry. Please check" in message:
@@ -231,7 +255,7 @@ def _explain(error: Exception) -> ConfigError | None:
         return _unregistered(kind, name)
     if isinstance(error, TypeError) and "__init__() " in message:
         return ConfigError(f"The config has a wrong argument: {message.removeprefix('Error: ')}")
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) or files[-1] == build_functions.__file__:
         return ConfigError(f"The config has a value that cannot be used: {message}")
     return None
 
