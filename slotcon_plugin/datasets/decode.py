@@ -68,7 +68,9 @@ def read_pixels(path: str | Path) -> np.ndarray:
 def _read(path: str | Path) -> Image.Image:
     with Image.open(path) as image:
         image.load()
-        return to_rgb(upright(image))
+        with suppress(Exception):  # broken metadata is ignored
+            image = ImageOps.exif_transpose(image)
+        return _to_rgb(image)
 
 
 def _is_upright_rgb_jpeg(data: bytes) -> bool:
@@ -91,20 +93,7 @@ def _is_upright_rgb_jpeg(data: bytes) -> bool:
         return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Rotate or mirror the image as its metadata requires; broken metadata is ignored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a decoded image of any mode to 8-bit RGB, see `read_image`.
-
-    Raises:
-        ValueError: floating-point pixels (mode "F"), whose range is not defined.
-    """
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode == "F":
