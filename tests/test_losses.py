@@ -176,4 +176,3 @@ def test_diagnostics_by_hand():
     assert diagnostics.feature_std(same).item() == 0
     spread = torch.nn.functional.normalize(randn(4, 64, 16, 16), dim=1)
     assert diagnostics.feature_std(spread).item() == pytest.approx(1, abs=0.01)
-    assert diagnostics.share(torch.tensor([True, False, False, False])).item() == 0.25

@@ -40,8 +40,3 @@ def feature_std(*directions_bdhw: Tensor) -> Tensor:
     squares_d = sum(part.norm(dim=0).square() for part in parts_nd)
     variance_d = (squares_d - pixels * mean_d.square()).clamp(min=0) / (pixels - 1)
     return variance_d.sqrt().mean() * channels**0.5
-
-
-def share(mask: Tensor) -> Tensor:
-    """Share of true entries, in [0, 1]."""
-    return mask.to(torch.float32).mean()

@@ -117,26 +117,25 @@ class LossGuardHook(Hook):
         )
 
     def _warn_on_collapse(self, runner) -> None:
-        scalars = runner.message_hub.log_scalars
-        if "train/feature_std" in scalars:
-            std = scalars["train/feature_std"].current()
-            if std < self.min_feature_std:
-                runner.logger.warning(
-                    f"Epoch {runner.epoch + 1}: the features are collapsing: their standard "
-                    f"deviation is {std:.2g}, below {self.min_feature_std}. All pixels look alike "
-                    "to the model. Is the learning rate 1.0 x global batch / 256? Is the batch per "
-                    "process 1, too small for batch norm?"
-                )
-        if "train/prototypes_used_running" in scalars:
-            total = unwrapped(runner.model).num_prototypes
-            used = scalars["train/prototypes_used_running"].current() * total
-            if used <= self.min_prototypes + 1e-3:
-                runner.logger.warning(
-                    f"Epoch {runner.epoch + 1}: the groups are collapsing: about {used:.0f} of "
-                    f"{total} prototypes get all pixels. Compare the center momentum and the "
-                    "teacher temperature with the recipe; with few images or a small model, use "
-                    "fewer prototypes and a longer warm-up."
-                )
+        scalars, epoch = runner.message_hub.log_scalars, f"Epoch {runner.epoch + 1}"
+        std = scalars.get("train/feature_std")
+        if std and std.current() < self.min_feature_std:
+            runner.logger.warning(
+                f"{epoch}: the features are collapsing: their standard deviation is "
+                f"{std.current():.2g}, below {self.min_feature_std}. All pixels look alike to the "
+                "model. Is the learning rate 1.0 x global batch / 256? Is the batch per process 1, "
+                "too small for batch norm?"
+            )
+        share = scalars.get("train/prototypes_used_running")
+        total = unwrapped(runner.model).num_prototypes if share else 0
+        used = share.current() * total if share else math.inf
+        if used <= self.min_prototypes + 1e-3:
+            runner.logger.warning(
+                f"{epoch}: the groups are collapsing: about {used:.0f} of {total} prototypes get "
+                "all pixels. Compare the center momentum and the teacher temperature with the "
+                "recipe; with few images or a small model, use fewer prototypes and a longer "
+                "warm-up."
+            )
 
 
 def _last_checkpoint(runner) -> str:

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from ..functional import diagnostics
 from ..functional.alignment import Alignment
 from ..functional.checks import check_integers, check_numbers
 from ..functional.collectives import mean_over_processes
+from ..functional.diagnostics import assignment_entropy
 from ..functional.losses import DIRECTIONS, grouping_loss, moved_center
 
 
@@ -29,11 +29,8 @@ class GroupingLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_integers(2, num_prototypes=num_prototypes)
-        check_numbers(
-            "(0, inf)",
-            student_temperature=student_temperature,
-            teacher_temperature=teacher_temperature,
-        )
+        check_numbers("(0, inf)", student_temperature=student_temperature)
+        check_numbers("(0, inf)", teacher_temperature=teacher_temperature)
         check_numbers("[0, 1]", center_momentum=center_momentum)
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
@@ -55,19 +52,12 @@ class GroupingLoss(nn.Module):
         Returns:
             (2,): a loss per direction.
         """
-        temperatures = self.student_temperature, self.teacher_temperature
-        losses = [
-            grouping_loss(
-                student_scores[s],
-                teacher_scores[t],
-                alignments[s],
-                alignments[t],
-                self.center,
-                *temperatures,
-            )
+        views = [
+            (student_scores[s], teacher_scores[t], alignments[s], alignments[t])
             for s, t in DIRECTIONS
         ]
-        return torch.stack(losses)
+        settings = self.center, self.student_temperature, self.teacher_temperature
+        return torch.stack([grouping_loss(*view, *settings) for view in views])
 
     @torch.no_grad()
     def move_center(self, teacher_scores: list[Tensor]) -> None:
@@ -82,9 +72,6 @@ class GroupingLoss(nn.Module):
     @torch.no_grad()
     def diagnose(self, teacher_scores: list[Tensor]) -> dict[str, Tensor]:
         """Diagnostics of the teacher's *unaligned* scores, (b, k, h, w) of each view."""
-        entropies = [
-            diagnostics.assignment_entropy(scores_bkhw, self.teacher_temperature)
-            for scores_bkhw in teacher_scores
-        ]
+        entropies = [assignment_entropy(view, self.teacher_temperature) for view in teacher_scores]
         entropy = torch.stack(entropies).mean()
         return dict(assignment_entropy=entropy, center_norm=self.center.norm())

@@ -1,6 +1,7 @@
 """The two MLPs: the projector on pixels, the predictor on slots."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -37,11 +38,10 @@ class PixelProjector(nn.Module):
         self, in_channels: int = 2048, hidden_channels: int = 4096, out_channels: int = 256
     ) -> None:
         super().__init__()
-        widths = dict(
-            in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels
-        )
-        check_integers(1, **widths)
-        self.mlp = _mlp(lambda i, o: nn.Conv2d(i, o, 1), nn.BatchNorm2d, *widths.values())
+        check_integers(1, in_channels=in_channels, hidden_channels=hidden_channels)
+        check_integers(1, out_channels=out_channels)
+        conv = partial(nn.Conv2d, kernel_size=1)
+        self.mlp = _mlp(conv, nn.BatchNorm2d, in_channels, hidden_channels, out_channels)
 
     def forward(self, maps_bchw: tuple[Tensor, ...] | Tensor) -> Tensor:
         """Project the last of the backbone's feature maps. Returns (b, d, h, w), not normalized."""

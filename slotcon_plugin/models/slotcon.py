@@ -7,10 +7,10 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..functional import diagnostics
 from ..functional.alignment import Alignment, ViewGeometry, align
 from ..functional.checks import check_numbers
 from ..functional.collectives import any_process
+from ..functional.diagnostics import feature_std
 from ..functional.grouping import Grouping, slot_mask
 from ..functional.schedules import teacher_momentum
 from .teacher import Teacher
@@ -185,16 +185,15 @@ class SlotCon(BaseModel):
     @torch.no_grad()
     def _diagnose(self, teacher_views: list[Grouping]) -> dict[str, Tensor]:
         """What is logged beside the losses, from the teacher's views."""
-        active = [slot_mask(view.active, self.num_prototypes) for view in teacher_views]
-        active_bk = torch.cat(active)
+        active_bk = torch.cat([slot_mask(v.active, self.num_prototypes) for v in teacher_views])
         used_k = any_process(active_bk.any(dim=0))
         if self.training:
             self.idle_steps.copy_(torch.where(used_k, 0, self.idle_steps + 1))
         return dict(
-            prototypes_used=diagnostics.share(used_k),
-            prototypes_used_running=diagnostics.share(self.idle_steps < RECENT_STEPS),
+            prototypes_used=used_k.float().mean(),
+            prototypes_used_running=(self.idle_steps < RECENT_STEPS).float().mean(),
             active_slots=active_bk.sum(dim=1, dtype=torch.float32).mean(),
-            feature_std=diagnostics.feature_std(*(view.directions for view in teacher_views)),
+            feature_std=feature_std(*(view.directions for view in teacher_views)),
             **self.head.group_loss.diagnose([view.scores for view in teacher_views]),
         )
 

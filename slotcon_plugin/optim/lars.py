@@ -48,11 +48,9 @@ class SlotConLARS(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             trained = [p for p in group["params"] if p.grad is not None]
-            matrices = [p for p in trained if p.ndim > 1]
-            vectors = [p for p in trained if p.ndim <= 1]
-            if matrices:
+            if matrices := [p for p in trained if p.ndim > 1]:
                 self._descend(matrices, _adapted(matrices, group), group)
-            if vectors:
+            if vectors := [p for p in trained if p.ndim <= 1]:
                 self._descend(vectors, [p.grad for p in vectors], group)
         return loss
 

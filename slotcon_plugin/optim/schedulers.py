@@ -7,11 +7,11 @@ from ..functional.schedules import learning_rate
 
 
 class WarmupCosineLR(_ParamScheduler):
-    """Linear warm-up and cosine decay over the whole training, per iteration, in closed form.
+    """Linear warm-up to the optimizer's learning rate, then cosine decay, over the whole training.
 
     In a config, in epochs: `dict(type='WarmupCosineLR', warmup=5, by_epoch=True,
     convert_to_iter_based=True)`; in iterations: `dict(type='WarmupCosineLR', warmup=1000,
-    by_epoch=False)`. The peak is the optimizer's `lr`.
+    by_epoch=False)`.
 
     Args:
         optimizer: optimizer or optimizer wrapper.
