@@ -14,6 +14,10 @@ class DataError(SlotConError):
     """Images or labels that are missing, unreadable or unusable."""
 
 
+class UnreadableFileError(DataError):
+    """An image or labels that cannot be used, met only by the process that loads them."""
+
+
 class ConfigError(SlotConError):
     """A config or a command-line option that cannot be used.
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from ..errors import DataError, SlotConError, TrainingStopped
+from ..errors import DataError, SlotConError, TrainingStopped, UnreadableFileError
 from .launch import process_number
 
 
@@ -34,9 +34,9 @@ def run_command(
 
 def _report(error: SlotConError, process: int) -> None:
     # All processes meet the same error, or, with data, all of one machine: only the first of them
-    # prints it. A stopped training is reported by every process.
+    # prints it. Errors that only one process may meet are reported by every process.
     reporter = int(os.environ.get("LOCAL_RANK", 0)) if isinstance(error, DataError) else process
-    if reporter and not isinstance(error, TrainingStopped):
+    if reporter and not isinstance(error, UnreadableFileError | TrainingStopped):
         return
     # An error of a data loading worker arrives with the worker's traceback before it.
     message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
