@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,12 +46,13 @@ def start(*command: object, output: object = subprocess.PIPE) -> subprocess.Pope
 def run_processes(
     function: Callable, processes: int, *arguments: object, connect: bool = True
 ) -> list:
-    """Run a function in several processes with one thread each.
+    """Run a function in several processes on the CPU, with one thread each.
 
     Args:
         function: function(rank, *arguments); defined at the top level of a module.
         processes: how many.
-        connect: connect them by gloo before.
+        connect: connect them by gloo before. If not, they have the environment variables that
+            torchrun sets, so that the function can do so.
 
     Returns:
         What it returned on each rank.
@@ -60,31 +62,44 @@ def run_processes(
     # Processes are forked from one that has imported the libraries once.
     used = [name for name in LIBRARIES if name.partition(".")[0] in sys.modules]
     torch.multiprocessing.set_forkserver_preload(used)
+    variables = {"CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    variables |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
     with tempfile.TemporaryDirectory() as folder:
-        shared = function, arguments, processes, folder, connect
         torch.multiprocessing.start_processes(
-            _run_one, shared, nprocs=processes, start_method="forkserver"
+            _run_one,
+            (function, arguments, connect, variables, folder),
+            nprocs=processes,
+            start_method="forkserver",
         )
         files = [Path(folder, f"{rank}.pickle") for rank in range(processes)]
         return [pickle.loads(file.read_bytes()) for file in files]
 
 
 def _run_one(
-    rank: int, function: Callable, arguments: tuple, processes: int, folder: str, connect: bool
+    rank: int, function: Callable, arguments: tuple, connect: bool, variables: dict, folder: str
 ) -> None:
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
     if connect:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", variables["GLOO_SOCKET_IFNAME"])
         dist.init_process_group(
             "gloo",
             f"file://{folder}/rendezvous",
             rank=rank,
-            world_size=processes,
+            world_size=int(variables["WORLD_SIZE"]),
             timeout=timedelta(seconds=180),  # a collective that another process skips is an error
         )
+    else:
+        os.environ.update(variables, RANK=str(rank), LOCAL_RANK=str(rank))
     Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(function(rank, *arguments)))
     if connect:
         dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,17 +1,15 @@
 """Full checkpoints convert to the published format and back bit by bit, and training continues."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import MODELS
-from tiny_training import assert_same, write_images
+from tiny_training import assert_same, train_apart, write_images
 from tiny_weights import lively_model, ours, published_content, slotcon_config
 
-from benchmarks.processes import DEMO, ROOT, environment
+from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.apis.export import export
 from slotcon_plugin.checkpoints.containers import read_file
@@ -161,11 +159,8 @@ def test_training_resumes_exactly_after_a_round_trip(tmp_path):
     """Two epochs in one go, and one epoch, over to the published format and back, and one more."""
     images = write_images(tmp_path / "images")
 
-    def train(work_dir: Path, *more) -> Path:
-        options = ["--cfg-options", *pretraining_options(images, work_dir)]
-        command = [sys.executable, "tools/train.py", str(DEMO), *map(str, more), *options]
-        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    def train(work_dir: Path, resume: Path | None = None) -> Path:
+        train_apart(1, DEMO, resume=resume, cfg_options=pretraining_options(images, work_dir))
         return work_dir / "epoch_2.pth"
 
     straight = load_checkpoint_safely(train(tmp_path / "straight"))
@@ -174,7 +169,7 @@ def test_training_resumes_exactly_after_a_round_trip(tmp_path):
     torch.save(published.content, tmp_path / "published.pth")
     back = to_ours(read_file(tmp_path / "published.pth"), "it")
     torch.save(back.content, tmp_path / "ours.pth")
-    resumed = load_checkpoint_safely(train(tmp_path / "resumed", "--resume", tmp_path / "ours.pth"))
+    resumed = load_checkpoint_safely(train(tmp_path / "resumed", tmp_path / "ours.pth"))
     for state in (straight, resumed):
         del state["state_dict"]["idle_steps"]  # begun anew
     for entry in ("state_dict", "optimizer", "param_schedulers"):

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from tiny_training import assert_same, finish, start_training, write_images
+from tiny_training import assert_same, finish, start_training, train_apart, write_images
 
 from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import pretraining_options
@@ -30,17 +30,18 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
         tiny = pretraining_options(images, tmp_path / work_dir, epochs=EPOCHS)
         loading = [f"train_dataloader.num_workers={workers}"]
         loading += [f"train_dataloader.persistent_workers={workers > 0}"]
-        return ["--cfg-options", *tiny, *loading, "default_hooks.checkpoint.max_keep_ckpts=-1"]
+        return [*tiny, *loading, "default_hooks.checkpoint.max_keep_ckpts=-1"]
 
-    whole = start_training(DEMO, *options("whole", workers=0))
-    killed = start_training(DEMO, *options("killed", workers=1))
+    killed = start_training(DEMO, "--cfg-options", *options("killed", workers=1))
     kill_within_epoch(killed, epoch=3)
     assert (tmp_path / "killed" / "epoch_2.pth").exists()
     assert not (tmp_path / "killed" / "epoch_3.pth").exists()
 
-    output = finish(start_training(DEMO, "--resume", *options("killed", workers=1)))
+    output = finish(
+        start_training(DEMO, "--resume", "--cfg-options", *options("killed", workers=1))
+    )
     assert "epoch_2.pth, after epoch 2, iteration 10" in output
-    finish(whole)
+    train_apart(1, DEMO, cfg_options=options("whole", workers=0))
 
     for epoch in (3, EPOCHS):
         one, other = (

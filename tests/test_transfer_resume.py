@@ -3,17 +3,12 @@
 import itertools
 import pickle
 import shutil
-from contextlib import redirect_stdout
-from io import StringIO
 from itertools import islice
 
 import pytest
-import torch
-from tiny_training import assert_same
+from tiny_training import assert_same, train_apart
 
-from benchmarks.processes import run_processes
 from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
-from slotcon_plugin.apis.train import train
 from slotcon_plugin.datasets.samplers import EndlessSampler
 from slotcon_plugin.datasets.seeding import SeededIndex
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -22,15 +17,6 @@ pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
 
 FIRST, LAST = 3, 5  # the iterations of the two checkpoints
-
-
-def train_apart(rank, config, work_dir, options):
-    """Train in a process of its own; what is printed."""
-    torch.cuda.is_available = lambda: False
-    settings = dict(backbone="none", seed=5, resume="auto", cfg_options=options)
-    with redirect_stdout(StringIO()) as printed:
-        train(config, work_dir, **settings)
-    return printed.getvalue()
 
 
 @pytest.mark.slow
@@ -44,7 +30,8 @@ def test_resumed_equals_uninterrupted(config, workers, tmp_path):
     options += ["model.decode_head.dropout_ratio=0.5"] * (config == SEG)
 
     def run(name):
-        return run_processes(train_apart, 1, config, tmp_path / name, options, connect=False)[0]
+        settings = dict(backbone="none", seed=5, resume="auto", cfg_options=options)
+        return train_apart(1, config, work_dir=tmp_path / name, **settings)
 
     run("whole")
     (tmp_path / "resumed").mkdir()

@@ -13,10 +13,10 @@ import torchvision
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
-from tiny_training import finish
+from tiny_training import train_apart
 from tiny_weights import write_encoder
 
-from benchmarks.processes import DEMO, ROOT, start
+from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
 from slotcon_plugin.apis.test import test as evaluate
 from slotcon_plugin.apis.train import train
@@ -190,21 +190,10 @@ def test_a_pretraining_starts_from_a_backbone_too(weights):
 
 
 @pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])
-def test_two_processes_train(config, root, weights, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLOTCON_DATA", str(root))
+def test_two_processes_train(config, root, weights, tmp_path):
     options = [*transfer_options(config, root), "total_batch_size=2"]
-    process = start(
-        ROOT / "tools" / "dist_train.sh",
-        config,
-        2,
-        "--backbone",
-        weights,
-        "--work-dir",
-        tmp_path,
-        "--cfg-options",
-        *options,
-    )
-    output = finish(process)
+    settings = dict(backbone=weights, work_dir=tmp_path, cfg_options=options)
+    output = train_apart(2, config, launcher="pytorch", **settings)
     assert output.count("total batch 2 = 2 processes x 1") == 1
     assert output.count("2 processes on CPUs: gloo") == 1
     assert "all 120 tensors used" in output

@@ -5,13 +5,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.processes import ROOT, start
+from benchmarks.processes import ROOT, run_processes, start
 
 
 def load_tool(name: str, monkeypatch):
@@ -31,6 +33,23 @@ def write_images(folder: Path, count: int = 12) -> Path:
         blocks = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         Image.fromarray(np.kron(blocks, np.ones((8, 8, 1), np.uint8))).save(folder / f"{i:03}.png")
     return folder
+
+
+def train_apart(processes: int, config: Path, **settings: object) -> str:
+    """`apis.train` on the CPU in other processes; the output of the first.
+
+    Unlike a start of tools/train.py, they do not import the libraries again.
+    """
+    return run_processes(_train, processes, config, settings, connect=False)[0]
+
+
+def _train(rank: int, config: Path, settings: dict) -> str:
+    from slotcon_plugin.apis.train import train
+
+    torch.cuda.is_available = lambda: False
+    with redirect_stdout(StringIO()) as printed:
+        train(config, **settings)
+    return printed.getvalue()
 
 
 def start_training(*arguments: str | Path) -> subprocess.Popen:

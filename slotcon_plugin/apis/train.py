@@ -32,7 +32,7 @@ def train(
     config: str | Path,
     work_dir: str | Path | None = None,
     resume: str | Path | None = None,
-    backbone: str | None = None,
+    backbone: str | Path | None = None,
     amp: str | None = None,
     auto_scale_lr: bool | None = None,
     seed: int | None = None,
@@ -95,7 +95,7 @@ def train(
     for line in fit_to_machine(cfg, launcher, amp, auto_scale_lr):
         say(line)
     choose_start(cfg, resume, say, keep_seed=seed is None)
-    for line in name_backbone(cfg, backbone):
+    for line in name_backbone(cfg, backbone and str(backbone)):
         say(line)
     with explained_build_errors():
         if dry_run:
