@@ -21,7 +21,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
 
 STARTUP = 8.0  # seconds in which nothing but Python starts
-COMPARED = ("measures", "losses", "digest")
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,8 +47,13 @@ def start_benchmark(file: Path, cores: str) -> subprocess.Popen:
 
 def results(folder: Path) -> dict[str, dict]:
     """Results of the finished jobs, by job."""
-    files = [json.loads(file.read_text()) for file in folder.glob("jobs/*/*/result.json")]
-    return {result["job"]: {key: result[key] for key in COMPARED} for result in files}
+    found = {}
+    for file in folder.glob("jobs/*/*/result.json"):
+        result = json.loads(file.read_text())
+        job = result["job"]
+        found[job["name"]] = dict(measures=result["measures"], losses=result["losses"])
+        found[job["name"]]["digest"] = job["digest"]
+    return found
 
 
 def unfinished(folder: Path) -> list[str]:

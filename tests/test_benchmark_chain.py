@@ -1,17 +1,20 @@
-"""The benchmark at its smallest, for real: pretraining, export, transfers, evaluation, table."""
+"""A small benchmark from the first job to the table: pretraining, export, transfers, evaluation."""
 
 import csv
+import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 
 import pytest
-from tiny_training import finish, wait_for
+from tiny_training import finish, load_tool, wait_for
 
 from benchmarks.processes import ROOT, start
 from benchmarks.small_benchmark import TOOL, small_benchmark, write_benchmark, write_mini
+from slotcon_plugin.apis.run_benchmark import run_benchmark
 
 pytest.importorskip("snakemake", reason="the benchmark needs snakemake (Python 3.11)")
 pytest.importorskip("mmdet", reason="detection needs mmdet")
@@ -19,21 +22,24 @@ pytest.importorskip("mmseg", reason="segmentation needs mmseg")
 
 
 def results(work_dir):
-    """Every job's result file and when it was written."""
-    return {
-        json.loads(file.read_text())["job"]: file.stat().st_mtime_ns
-        for file in work_dir.glob("jobs/*/*/result.json")
-    }
+    """When each job's result file was written."""
+    files = work_dir.glob("jobs/*/*/result.json")
+    return {file.parent.parent.name: file.stat().st_mtime_ns for file in files}
+
+
+def figures(work_dir):
+    """The rows of tables.csv by the figure's name."""
+    with (work_dir / "tables.csv").open() as file:
+        return {row["figure"]: row for row in csv.DictReader(file)}
 
 
 @pytest.mark.slow
-def test_the_chain(tmp_path):
-    """Killed in the middle, with a job that fails, repaired, and changed."""
-    root, work_dir = write_mini(tmp_path / "mini"), tmp_path / "out"
+def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(tmp_path):
+    root, work_dir = write_mini(tmp_path / "mini"), tmp_path / "out {of} it"
     content = small_benchmark(root, work_dir)
     del content["pretrainings"]["random"]
     broken = json.loads(json.dumps(content["transfers"]["voc"]))
-    broken["overrides"]["optim_wrapper.optimizer.lr"] = "much"
+    broken["overrides"]["train_dataloader.dataset.ann_file"] = "absent.txt"
     content["transfers"]["broken"] = dict(broken, column="city")
     content["transfers"]["stuff"] = dict(
         evaluate="unsupervised",
@@ -45,7 +51,7 @@ def test_the_chain(tmp_path):
     file = write_benchmark(tmp_path / "tiny.yaml", content)
     command = (TOOL, file, "--cores", "1", "--keep-going")
 
-    # Killed as soon as the pretraining has its first checkpoint, with everything that it started.
+    # All processes are killed when the pretraining has its first checkpoint.
     process = start(*command)
     wait_for(lambda: list(work_dir.glob("jobs/pretrain.*/*/epoch_1.pth")), process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -54,7 +60,7 @@ def test_the_chain(tmp_path):
     assert results(work_dir) == {}
     assert not (work_dir / "tables.md").exists()
 
-    # It goes on there; one job fails, the others' results are in the table.
+    # It continues there; one job fails, the others' results are in the table.
     process = start(*command)
     output, _ = process.communicate(timeout=900)
     assert process.returncode != 0
@@ -66,32 +72,41 @@ def test_the_chain(tmp_path):
         "export.tiny.s0 transfer.tiny.s0.coco.s0 transfer.tiny.s0.voc.s0 evaluate.tiny.s0.stuff.s0"
     )
     assert first.keys() == {"pretrain.tiny.s0", *names.split()}
-    (row,) = csv.DictReader((work_dir / "tables.csv").open())
-    assert row["City"] == ""
-    for column in ("APᵇ", "APᵐ", "VOC", "Stuff mIoU"):
-        assert float(row[column]) >= 0
-        assert row[f"{column} paper's protocol"] == "no"
+    found = figures(work_dir)
+    assert "City" not in found
+    for name in ("APᵇ", "APᵐ", "VOC", "Stuff mIoU"):
+        assert float(found[name]["mean"]) >= 0
+        assert found[name]["paper's protocol"] == "no"
     page = (work_dir / "report.html").read_text()
-    assert page.count("data:image/png;base64,") >= 4  # groups, curves of three trainings, jobs
-    assert "NOT the paper&#x27;s protocol" in page
+    assert page.count("data:image/png;base64,") >= 4  # groups, curves of three trainings
+    assert "NOT the paper&#39;s protocol" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # self-contained
     one = json.loads(next(work_dir.glob("jobs/pretrain.tiny.s0/*/result.json")).read_text())
     assert one["starts"] == 2
     assert one["seconds"] > 0 and one["peak_memory_mib"] > 100
-    assert one["versions"]["torch"] and one["device"] and len(one["digest"]) == 64
+    assert one["versions"]["torch"] and one["device"] and len(one["job"]["digest"]) == 64
 
-    # Repaired: that job runs, no other.
-    content["transfers"]["broken"]["overrides"]["optim_wrapper.optimizer.lr"] = 0.001
+    # After the repair, only that job runs.
+    content["transfers"]["broken"] = dict(content["transfers"]["voc"], column="city")
     write_benchmark(file, content)
     output = finish(start(*command), 600)
     assert "6 jobs: 5 done, 1 to run" in output
     second = results(work_dir)
     assert {name: second[name] for name in first} == first
     assert second.keys() - first.keys() == {"transfer.tiny.s0.broken.s0"}
-    (row,) = csv.DictReader((work_dir / "tables.csv").open())
-    assert row["City"] != ""
+    assert float(figures(work_dir)["City"]["mean"]) >= 0
+    table = (work_dir / "tables.md").read_text()
 
-    # Changed: what depends on it is to be run again; undone: nothing is.
+    # Damaged: the job's commands are complete, only its result is written again.
+    (damaged,) = work_dir.glob("jobs/transfer.tiny.s0.voc.s0/*/result.json")
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    output = finish(start(*command), 600)
+    assert "result.json is damaged" in output
+    assert "6 jobs: 5 done, 1 to run" in output
+    assert (work_dir / "tables.md").read_text() == table
+    second = results(work_dir)
+
+    # After a change, the jobs that depend on it must run; without it, none.
     content["pretrainings"]["tiny"]["overrides"]["optim_wrapper.optimizer.lr"] = 0.5
     write_benchmark(file, content)
     assert "6 jobs: 0 done, 6 to run" in finish(start(*command, "--dry-run"))
@@ -103,12 +118,36 @@ def test_the_chain(tmp_path):
     assert results(work_dir) == second
 
 
-def test_a_mistake_gets_one_message(tmp_path):
+def test_an_error_is_one_message(tmp_path):
     process = start(sys.executable, ROOT / "tools" / "benchmark.py", tmp_path / "absent.yaml")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "error: There is no benchmark" in output
     assert "Traceback" not in output
+
+
+def test_python_and_the_command_line_have_the_same_options(monkeypatch):
+    args, rest = load_tool("benchmark", monkeypatch).parse_args(["b.yaml", "--keep-going", "-n"])
+    assert rest == ["--keep-going"]
+    parameters = dict(inspect.signature(run_benchmark).parameters)
+    assert parameters.pop("snakemake_options").default == ()
+    assert parameters.keys() == vars(args).keys()
+    (args, _) = load_tool("benchmark", monkeypatch).parse_args(["b.yaml"])
+    defaults = {name: one.default for name, one in parameters.items() if name != "config"}
+    assert defaults == {name: getattr(args, name) for name in defaults}
+
+
+def test_the_graph_of_the_jobs_is_written_by_snakemake(tmp_path, monkeypatch):
+    """Also where Graphviz is not installed, and with braces in the work dir's name."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin" if shutil.which("dot") is None else "/nowhere")
+    content = small_benchmark(tmp_path / "data", tmp_path / "out {x}")
+    file = write_benchmark(tmp_path / "b.yaml", content)
+    assert run_benchmark(file, dag=tmp_path / "jobs.svg") == 0
+    graph = (tmp_path / "jobs.dot").read_text()
+    assert graph.startswith("digraph") and graph.endswith("}\n")
+    assert "name: pretrain.tiny.s0" in graph and graph.count(" -> ") == 6 + 3
+    assert run_benchmark(file, dag=tmp_path / "jobs.mmd", snakemake_options=["--cores", "1"]) == 0
+    assert "transfer.random.s0.voc.s0" in (tmp_path / "jobs.mmd").read_text()
 
 
 @pytest.mark.slow
@@ -146,6 +185,6 @@ def test_detectron2_is_a_transfer_as_the_others(tmp_path, monkeypatch):
     finish(start(*command), 600)
     (log,) = work_dir.glob("jobs/transfer.*/*/log.txt")
     assert "Starting training from iteration 2" in log.read_text()
-    (row,) = csv.DictReader((work_dir / "tables.csv").open())
-    assert float(row["APᵐ"]) >= 0
-    assert row["APᵐ paper's protocol"] == "no"
+    found = figures(work_dir)["APᵐ"]
+    assert float(found["mean"]) >= 0
+    assert found["paper's protocol"] == "no"

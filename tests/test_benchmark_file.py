@@ -1,14 +1,17 @@
-"""Benchmark files: what is read, and what a mistake is answered with."""
+"""Benchmark files: what is read, and the errors about what cannot be used."""
 
 import copy
+import time
 
 import pytest
 import yaml
 
 from benchmarks.processes import ROOT
-from slotcon_plugin.benchmark.entries import Loader
-from slotcon_plugin.benchmark.protocols import read_protocols
+from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.protocols import Protocols
+from slotcon_plugin.benchmark.recipe import resolve
 from slotcon_plugin.benchmark.schema import read_benchmark
+from slotcon_plugin.benchmark.yaml_files import read_yaml
 from slotcon_plugin.errors import ConfigError
 
 GOOD = {
@@ -37,66 +40,80 @@ def write(folder, content):
 
 def test_everything_is_read(tmp_path):
     benchmark = read_benchmark(write(tmp_path, GOOD))
-    coco, file, random = benchmark.pretrainings
-    assert (coco.kind, coco.gpus, coco.seeds) == ("config", 8, (0,))
-    assert (file.kind, file.source, file.paper) == ("checkpoint", "epoch_800.pth", file.paper)
+    coco, file, random = benchmark.pretrainings.values()
+    assert (coco.kind, coco.gpus, coco.seeds) == ("config", 8, [0])
+    assert (file.kind, file.checkpoint, file.paper) == (
+        "checkpoint",
+        "epoch_800.pth",
+        "slotcon-coco-800",
+    )
     assert (random.kind, random.paper) == ("random", "random")
-    voc, d2, stuff = benchmark.transfers
-    assert (voc.kind, voc.seeds, voc.gpus) == ("openmmlab", (7,), 2)
-    assert (d2.kind, d2.seeds) == ("detectron2", (0, 1))
-    assert (stuff.kind, stuff.column, stuff.seeds) == ("unsupervised", "stuff", (0,))
-    assert stuff.options == {"images": "p", "labels": "l.json"}
-    assert benchmark.references is None
+    voc, d2, stuff = benchmark.transfers.values()
+    assert (voc.kind, voc.seeds, voc.gpus) == ("openmmlab", [7], 2)
+    assert (d2.kind, d2.seeds) == ("detectron2", [0, 1])
+    assert (stuff.kind, stuff.column, stuff.seeds) == ("unsupervised", "stuff", [0])
+    assert (stuff.images, stuff.labels, stuff.list) == ("p", "l.json", None)
+    assert benchmark.references is True
 
 
 @pytest.mark.parametrize("name", ["paper", "mini"])
-def test_our_own_files_are_good(name):
+def test_benchmarks_of_the_repository_are_valid(name):
     path = ROOT / "configs" / "benchmark" / f"{name}.yaml"
-    read_protocols(ROOT).check(read_benchmark(path))
+    Protocols(ROOT).check(read_benchmark(path))
 
 
-def test_the_environment_is_put_in(tmp_path, monkeypatch):
+def test_environment_variables_are_replaced(tmp_path, monkeypatch):
     monkeypatch.setenv("PLACE", "/data/x")
     monkeypatch.delenv("NOWHERE", raising=False)
     content = copy.deepcopy(GOOD)
     content["transfers"]["stuff"]["images"] = "${PLACE}/a"
     content["transfers"]["stuff"]["labels"] = "${NOWHERE:-here}/b"
-    stuff = read_benchmark(write(tmp_path, content)).transfers[2]
-    assert stuff.options == {"images": "/data/x/a", "labels": "here/b"}
+    stuff = read_benchmark(write(tmp_path, content)).transfers["stuff"]
+    assert (stuff.images, stuff.labels) == ("/data/x/a", "here/b")
     content["transfers"]["stuff"]["labels"] = "${NOWHERE}/b"
-    with pytest.raises(ConfigError, match=r"transfers\.stuff\.labels asks for .*NOWHERE"):
+    with pytest.raises(
+        ConfigError, match=r"transfers\.stuff\.labels: the environment variable NOWHERE"
+    ):
         read_benchmark(write(tmp_path, content))
 
 
 @pytest.mark.parametrize(
     ("entry", "value", "message"),
     [
-        ("seed", [1], "the file has no `seed`. Did you mean seeds?"),
-        ("seeds", 3, "seeds is 3; expected a list"),
-        ("seeds", [1, 1], r"expected different whole numbers: \[0, 1, 2\]"),
-        ("gpus", -1, "gpus is -1; expected a whole number from 0"),
-        ("cores", 0, "cores is 0; expected a whole number from 1"),
-        ("transfers", {}, "`transfers` is missing"),
+        ("seed", [1], "unknown key `seed`. Did you mean seeds?"),
+        ("seeds", 3, "seeds is 3; expected a valid list"),
+        ("seeds", [1, 1], r"seeds: .*expected different whole numbers: \[0, 1, 2\]"),
+        ("seeds", [], r"seeds is \[\]; List should have at least 1 item"),
+        ("gpus", -1, "gpus is -1; expected greater than or equal to 0"),
+        ("gpus", True, "gpus is True; expected a valid integer"),
+        ("cores", 0, "cores is 0; expected greater than or equal to 1"),
+        ("transfers", {}, "transfers is {}; Dictionary should have at least 1 item"),
         ("pretrainings", None, "`pretrainings` is missing"),
-        ("references", 3, "`references` is 3"),
-        ("pretrainings.Coco!", "random", "the name 'Coco!' cannot be part of a file's name"),
-        ("pretrainings.x", "randm", "'randm'; expected 'random', 'supervised' or a section"),
-        ("pretrainings.x", {"gpus": 1}, "pretrainings.x has neither; expected one of `config`"),
+        ("references", 3, r"references.* is 3; expected a valid boolean(.|\n)*valid list"),
+        ("work_dir", "", "work_dir is ''; String should have at least 1 character"),
+        ("pretrainings.Coco!", "random", "pretrainings.Coco! is 'Coco!'; String should match"),
+        ("pretrainings.x", "randm", "x.weights is 'randm'; expected 'random' or 'supervised'"),
+        ("pretrainings.x", 3, "pretrainings.x: 3 is no section; expected keys of title, config"),
+        ("pretrainings.x", {"gpus": 1}, "pretrainings.x: has no source; expected one of `config`"),
         ("pretrainings.x", {"config": "a", "checkpoint": "b"}, "has config and checkpoint"),
-        ("pretrainings.x", {"checkpoint": "b", "seeds": [1]}, "it takes no overrides, gpus, seeds"),
+        ("pretrainings.x", {"checkpoint": "b", "seeds": [1]}, "not trained and takes no seeds"),
+        ("pretrainings.coco.paper", ["x"], r"coco.paper is \['x'\]; expected a valid string"),
         ("pretrainings.coco.transfers", ["vox"], "no transfer `vox`. Did you mean voc?"),
-        ("pretrainings.coco.overrides", ["a=b"], "train_cfg.max_epochs: 3"),
-        ("transfers.voc.column", "vox", "column is 'vox'; expected coco, city, voc, ade, stuff"),
+        ("pretrainings.coco.overrides", ["a=b"], "coco.overrides is .*; expected a valid dict"),
+        ("transfers.voc.column", "vox", "expected 'coco', 'city', 'voc', 'ade' or 'stuff'"),
+        ("transfers.voc.column", "stuff", "column is 'stuff'; expected coco or city or voc or ade"),
+        ("transfers.d2.column", "voc", "transfers.d2: column is 'voc'; expected coco"),
         ("transfers.voc.evaluate", "unsupervised", "expected either `config`, or"),
-        ("transfers.voc.images", "p", "transfers.voc.images belongs to"),
-        ("transfers.stuff.evaluate", "probe", "evaluate is 'probe'; expected unsupervised"),
-        ("transfers.stuff.labels", None, "transfers.stuff.labels is None; expected text"),
-        ("transfers.stuff.seeds", [0, 1], "transfers.stuff takes no seeds: nothing is drawn"),
-        ("transfers.voc.overrides", {"load_from": "x.pth"}, "`load_from`, which the chain decides"),
-        ("transfers.voc.colum", "voc", "has no `colum`. Did you mean column?"),
+        ("transfers.voc.images", "p", "transfers.voc: `openmmlab` takes no images"),
+        ("transfers.voc.optional", "no", "transfers.voc.optional is 'no'; expected a valid bool"),
+        ("transfers.stuff.evaluate", "probe", "evaluate is 'probe'; expected 'unsupervised'"),
+        ("transfers.stuff.labels", None, "transfers.stuff: .*requires `images` and `labels`"),
+        ("transfers.stuff.seeds", [0, 1], "transfers.stuff: `unsupervised` takes no seeds"),
+        ("transfers.voc.overrides", {"load_from": "x.pth"}, "`load_from` is set by the benchmark"),
+        ("transfers.voc.colum", "voc", "transfers.voc: unknown key `colum`. Did you mean column?"),
     ],
 )
-def test_a_mistake_is_named(entry, value, message, tmp_path):
+def test_errors_name_the_entry(entry, value, message, tmp_path):
     content = copy.deepcopy(GOOD)
     *sections, name = entry.split(".")
     inner = content
@@ -108,27 +125,86 @@ def test_a_mistake_is_named(entry, value, message, tmp_path):
     assert "b.yaml: " in str(raised.value)
 
 
-def test_numbers_are_numbers(tmp_path):
-    """YAML 1.1 takes 1e-4 for text."""
-    content = yaml.load("{a: 1e-4, b: 3E5, c: -1.5e+3, d: e4, e: 1e, f: 7e3f2a.pth}", Loader)
+def test_numbers_without_a_point_are_numbers(tmp_path):
+    """YAML 1.1 reads 1e-4 as text."""
+    text = "{a: 1e-4, b: 3E5, c: -1.5e+3, d: e4, e: 1e, f: 7e3f2a.pth}"
+    content = read_yaml(write(tmp_path, text))
     assert content == dict(a=1e-4, b=3e5, c=-1500.0, d="e4", e="1e", f="7e3f2a.pth")
     file = write(
         tmp_path,
         yaml.safe_dump(GOOD).replace("column: voc", "column: voc\n    overrides: {lr: 3e-3}"),
     )
-    assert read_benchmark(file).transfers[-1].overrides == {"lr": 0.003}
+    assert read_benchmark(file).transfers["voc"].overrides == {"lr": 0.003}
 
 
-def test_other_mistakes(tmp_path):
+def test_several_errors_have_a_line_each(tmp_path):
+    content = copy.deepcopy(GOOD) | {"gpus": "many", "cores": 1.5}
+    with pytest.raises(ConfigError) as raised:
+        read_benchmark(write(tmp_path, content))
+    assert len(str(raised.value).splitlines()) == 2
+
+
+def test_files_that_are_no_benchmark(tmp_path):
     with pytest.raises(ConfigError, match="There is no benchmark"):
         read_benchmark(tmp_path / "absent.yaml")
-    with pytest.raises(ConfigError, match="is not YAML"):
+    with pytest.raises(ConfigError, match="is not valid YAML"):
         read_benchmark(write(tmp_path, "a: [1"))
-    with pytest.raises(ConfigError, match="line 2: `seeds` is there twice"):
+    with pytest.raises(ConfigError, match="line 2: duplicate key `seeds`"):
         read_benchmark(write(tmp_path, "seeds: [0]\nseeds: [1]\n"))
-    with pytest.raises(ConfigError, match="the file is None"):
+    with pytest.raises(ConfigError, match="None is no section; expected keys of title, work_dir"):
         read_benchmark(write(tmp_path, ""))
     content = copy.deepcopy(GOOD)
     content["pretrainings"]["file"]["paper"] = "slotcon-coco-900"
     with pytest.raises(ConfigError, match="no published row `slotcon-coco-900`"):
-        read_protocols(ROOT).check(read_benchmark(write(tmp_path, content)))
+        Protocols(ROOT).check(read_benchmark(write(tmp_path, content)))
+
+
+BOMB = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else '1'}]\n" for i in range(30))
+NESTED = "".join(f"a{i}: &a{i} [{f'*a{i - 1}' if i else '1'}]\n" for i in range(400))
+
+
+@pytest.mark.parametrize("name", ["b.yaml", "base.yaml"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BOMB.encode(), "more than 100000 values, aliases expanded"),
+        (NESTED.encode(), "more than 50 levels"),
+        (b"a: &a [*a]", "line 1: the alias refers to a section that contains it"),
+        (b"[" * 100_000, "more than 50 levels"),
+        ("a: ü".encode("latin-1"), "is not UTF-8 text"),
+        (b"a: 2026-99-99", "is not valid YAML"),
+        (b"a: !!python/object:os.system x", "is not valid YAML"),
+        (b"[a]: 1", "is not valid YAML"),
+    ],
+)
+def test_yaml_that_is_too_large_or_damaged_gives_one_quick_error(name, content, message, tmp_path):
+    """In the benchmark file itself, and in the base of a detectron2 config."""
+    file, config = tmp_path / name, tmp_path / "config.yaml"
+    file.write_bytes(content)
+    config.write_text("_BASE_: base.yaml\n")
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=message) as raised:
+        read_benchmark(file) if name == "b.yaml" else resolve(config, {})
+    assert str(file) in str(raised.value)
+    assert time.monotonic() - started < 5
+
+
+def test_aliases_and_merges_are_read(tmp_path):
+    content = read_yaml(write(tmp_path, "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: *a\n"))
+    assert content == dict(a=dict(x=1, y=2), b=dict(x=1, y=3), c=dict(x=1, y=2))
+
+
+def test_cyclic_bases_of_detectron2_configs_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("_BASE_: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("_BASE_: ./a.yaml\n")
+    with pytest.raises(ConfigError, match=r"b\.yaml: `_BASE_` leads back to .*a\.yaml"):
+        resolve(tmp_path / "a.yaml", {})
+
+
+def test_an_empty_list_of_transfers_is_none_of_them(tmp_path):
+    content = dict(GOOD, work_dir=str(tmp_path))
+    content["pretrainings"] = {"coco": dict(GOOD["pretrainings"]["coco"], transfers=[])}
+    content["transfers"] = {"voc": GOOD["transfers"]["voc"]}
+    benchmark = read_benchmark(write(tmp_path, content))
+    with pytest.raises(ConfigError, match="no job to run: coco: none of its transfers"):
+        Planner(benchmark, ROOT, Protocols(ROOT)).plan()

@@ -1,24 +1,34 @@
 """A benchmark's jobs: what they depend on, what they cost, and whether they are the paper's."""
 
 import copy
-import json
+import shutil
+from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from benchmarks.processes import ROOT
 from benchmarks.small_benchmark import small_benchmark, write_benchmark
-from slotcon_plugin.benchmark.dag import draw_jobs
-from slotcon_plugin.benchmark.job_states import describe_plan, hours, states_of
-from slotcon_plugin.benchmark.jobs import read_plan
-from slotcon_plugin.benchmark.planner import Planner
-from slotcon_plugin.benchmark.protocols import read_protocols
+from slotcon_plugin.benchmark.clock import Notes
+from slotcon_plugin.benchmark.job_states import describe_duration, describe_plan, states_of
+from slotcon_plugin.benchmark.jobs import JobResult, Plan, write_record
+from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.protocols import Protocols
+from slotcon_plugin.benchmark.recipe import option_words, resolve
 from slotcon_plugin.benchmark.schema import read_benchmark
-from slotcon_plugin.benchmark.training_recipe import option_words, resolve
 from slotcon_plugin.errors import ConfigError
 
-PROTOCOLS = read_protocols(ROOT)
+PROTOCOLS = Protocols(ROOT)
 TRANSFERS = {"transfer.tiny.s0.coco.s0", "transfer.tiny.s0.voc.s0"}
 RANDOM = {"transfer.random.s0.coco.s0", "transfer.random.s0.voc.s0"}
+
+
+def finished(job, **changes) -> JobResult:
+    """A job's result, with nothing in it."""
+    fields = dict(run_id="x", measures={}, metrics={}, losses={}, images={}, seconds=1.0)
+    fields |= dict(starts=1, peak_memory_mib=1, peak_gpu_memory_mib=None, bytes=1)
+    fields |= dict(device="a CPU", versions={}, finished="2026-01-01")
+    return JobResult(job=job, **fields | changes)
 
 
 @pytest.fixture
@@ -26,12 +36,15 @@ def content(tmp_path):
     return small_benchmark(tmp_path / "data", tmp_path / "out")
 
 
+PLAN = TypeAdapter(Plan)
+
+
 def jobs_of(content, tmp_path):
     benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
     return {job.name: job for job in Planner(benchmark, ROOT, PROTOCOLS).plan().jobs}
 
 
-def test_every_pretraining_meets_every_transfer(content, tmp_path):
+def test_every_pretraining_is_measured_by_every_transfer(content, tmp_path):
     content["transfers"]["voc"]["seeds"] = [3, 4]
     content["pretrainings"]["tiny"]["seeds"] = [0, 1]
     jobs = jobs_of(content, tmp_path)
@@ -44,7 +57,7 @@ def test_every_pretraining_meets_every_transfer(content, tmp_path):
     assert words[words.index("--backbone") + 1] == f"{jobs['export.tiny.s1'].folder}/encoder.pth"
     assert len({job.folder for job in jobs.values()}) == len(jobs)
     plan = Planner(read_benchmark(tmp_path / "b.yaml"), ROOT, PROTOCOLS).plan()
-    assert read_plan(json.loads(json.dumps(plan.to_json(), default=str))).jobs[0].name in jobs
+    assert PLAN.validate_json(PLAN.dump_json(plan)) == plan
 
 
 def changed_jobs(content, tmp_path, section, name, key, value):
@@ -55,7 +68,9 @@ def changed_jobs(content, tmp_path, section, name, key, value):
     return {job for job in before if before[job].folder != after[job].folder}
 
 
-def test_a_changed_config_changes_exactly_what_depends_on_it(content, tmp_path):
+def test_a_changed_config_changes_the_digests_of_exactly_the_jobs_that_depend_on_it(
+    content, tmp_path
+):
     def changed(*what):
         return changed_jobs(content, tmp_path, *what)
 
@@ -75,7 +90,7 @@ def test_a_changed_config_changes_exactly_what_depends_on_it(content, tmp_path):
         assert changed("pretrainings", "tiny", entry, value) == set()
 
 
-def test_bases_and_environment_are_part_of_it(content, tmp_path, monkeypatch):
+def test_bases_and_environment_change_the_digest(content, tmp_path, monkeypatch):
     base, config = tmp_path / "base.py", tmp_path / "config.py"
     base.write_text(f"_base_ = ['{ROOT}/configs/seg/fcn_r18_mini.py']\nsomething = 1\n")
     config.write_text(f"_base_ = ['{base}']\n")
@@ -96,7 +111,7 @@ def test_bases_and_environment_are_part_of_it(content, tmp_path, monkeypatch):
     assert before["transfer.tiny.s0.coco.s0"].digest != after["transfer.tiny.s0.coco.s0"].digest
 
 
-def test_a_checkpoint_counts_by_what_is_in_it(content, tmp_path):
+def test_the_content_of_a_checkpoint_changes_the_digest(content, tmp_path):
     file = tmp_path / "encoder.pth"
     file.write_bytes(b"one")
     content["pretrainings"]["file"] = dict(checkpoint=str(file))
@@ -112,7 +127,16 @@ def test_a_checkpoint_counts_by_what_is_in_it(content, tmp_path):
         jobs_of(content, tmp_path)
 
 
-def test_values_arrive_as_what_they_are():
+def test_errors_of_a_config_name_the_entry_of_the_benchmark(content, tmp_path):
+    content["transfers"]["voc"]["overrides"]["optim_wrapper.optimizer.lr"] = "much"
+    with pytest.raises(ConfigError, match=r"b\.yaml: transfers\.voc: .*lr is 'much'"):
+        jobs_of(content, tmp_path)
+    content["transfers"]["voc"]["config"] = "configs/seg/absent.py"
+    with pytest.raises(ConfigError, match=r"transfers\.voc: .*absent\.py"):
+        jobs_of(content, tmp_path)
+
+
+def test_overrides_keep_their_types():
     overrides = {"a": 3, "b": "3", "c": "text", "d": [1, 2], "e": None, "f": True, "g": "True"}
     words = option_words(overrides | {"h": "(1, 2)"})
     assert words == [
@@ -132,21 +156,23 @@ def test_a_detectron2_config_is_read_with_its_base(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("_BASE_: base.yaml\nMODEL: {RESNETS: {DEPTH: 18}}\nSOLVER: {MAX_ITER: 20}\n")
     assert resolve(path, {"SOLVER.MAX_ITER": 5, "SOLVER.BASE_LR": 0.5}) == {
-        "MODEL": {"RESNETS": {"DEPTH": 18, "NORM": "BN"}},
-        "SOLVER": {"MAX_ITER": 5, "BASE_LR": 0.5},
+        "MODEL.RESNETS.DEPTH": 18,
+        "MODEL.RESNETS.NORM": "BN",
+        "SOLVER.MAX_ITER": 5,
+        "SOLVER.BASE_LR": 0.5,
         "VERSION": 2,
     }
 
 
-def test_the_paper_s_own_runs_are_the_paper_s(tmp_path, monkeypatch):
+def test_jobs_of_paper_yaml_do_not_deviate_from_the_protocols(tmp_path, monkeypatch):
     path = ROOT / "configs" / "benchmark" / "paper.yaml"
     benchmark = read_benchmark(path)
     plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
     assert {job.rule for job in plan.jobs} >= {"pretrain", "export", "transfer"}
     for job in plan.jobs:
         assert job.deviations == [], job.name
-    for one in benchmark.pretrainings:
-        if one.kind == "config":
+    for one in benchmark.pretrainings.values():
+        if one.config:
             assert PROTOCOLS.references[one.paper].protocol in PROTOCOLS.protocols
 
 
@@ -170,7 +196,7 @@ def test_the_paper_s_own_runs_are_the_paper_s(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_other_runs_are_known_as_such(section, name, change, reason, tmp_path):
+def test_deviations_from_a_protocol_are_described(section, name, change, reason, tmp_path):
     content = {
         "work_dir": str(tmp_path),
         "gpus": 8,
@@ -187,7 +213,7 @@ def test_other_runs_are_known_as_such(section, name, change, reason, tmp_path):
     assert reason in "; ".join(found[job])
 
 
-def test_what_is_optional_and_absent_is_left_out(content, tmp_path):
+def test_optional_transfers_without_data_are_left_out(content, tmp_path):
     stuff = dict(evaluate="unsupervised", images="p", labels="l", optional=True, data=["/absent"])
     content["transfers"]["stuff"] = stuff
     benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
@@ -195,7 +221,7 @@ def test_what_is_optional_and_absent_is_left_out(content, tmp_path):
     assert plan.left_out == ["stuff: no /absent"]
     assert not any("stuff" in job.name for job in plan.jobs)
 
-    content["pretrainings"]["tiny"]["transfers"] = ["stuff"]  # weeks for nothing
+    content["pretrainings"]["tiny"]["transfers"] = ["stuff"]  # no training that nothing measures
     benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
     plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
     assert plan.left_out[1:] == ["tiny: none of its transfers"]
@@ -207,21 +233,16 @@ def test_what_is_optional_and_absent_is_left_out(content, tmp_path):
         Planner(nothing, ROOT, PROTOCOLS).plan()
 
 
-def test_times_are_those_of_finished_jobs(content, tmp_path):
+def test_times_are_estimated_from_finished_jobs(content, tmp_path):
     content["transfers"]["voc"]["overrides"]["train_cfg.max_iters"] = 10
     benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
     plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
     jobs = {job.name: job for job in plan.jobs}
     done = jobs["transfer.random.s0.voc.s0"]
-    done.result.parent.mkdir(parents=True)
-    about = dict(config=done.about["config"])
-    done.result.write_text(
-        json.dumps(dict(rule="transfer", about=about, gpus=0, seconds=50, length=5, bytes=2**30))
-    )
-    begun = jobs["pretrain.tiny.s0"].result.parent
-    begun.mkdir(parents=True)
-    (begun / "clock.json").write_text(json.dumps(dict(seconds=30.0)))
-    (begun / "epoch_1.pth").touch()
+    write_record(finished(done, seconds=100.0, bytes=2**30), done.result)
+    folder = Path(jobs["pretrain.tiny.s0"].folder)
+    write_record(Notes(seconds=30.0, starts=1), folder / "clock.json")
+    (folder / "epoch_1.pth").touch()
     states = states_of(plan, benchmark.work_dir)
     assert states[done.name].word == "done"
     # 10 s an iteration, 10 iterations
@@ -230,23 +251,20 @@ def test_times_are_those_of_finished_jobs(content, tmp_path):
     # one of two epochs took 30 s
     state = states["pretrain.tiny.s0"]
     assert (state.word, state.share, state.seconds_left) == ("begun", 0.5, 30)
-    drawn = tmp_path / "jobs.svg"
-    draw_jobs(plan, states).savefig(drawn)
-    assert drawn.stat().st_size > 5000
     text = describe_plan(plan, states, benchmark.work_dir)
     assert "6 jobs: 1 done, 5 to run" in text
-    assert "0.04 CPU-hours, and 3 jobs of which nothing like it" in text  # 130 s
-    assert "2.0 GiB for 2 jobs" in text
+    assert "0.04 CPU-hours, and 3 jobs of which no similar one was measured" in text  # 130 s
+    assert "2.0 GiB for 2 of 6 jobs" in text
 
 
-def test_durations_for_people():
-    assert [hours(s) for s in (None, 45, 720, 12240, 181440)] == [
+def test_durations():
+    assert [describe_duration(s) for s in (None, 45, 720, 12240, 181440)] == [
         *("?", "45 s", "12 min", "3.4 h", "2.1 days")
     ]
 
 
-def test_a_checkpoint_to_start_from_counts_by_what_is_in_it(content, tmp_path):
-    """And a transfer that starts from one is not the paper's."""
+def test_the_content_of_load_from_changes_the_digest(content, tmp_path):
+    """A transfer that starts from a checkpoint is not the paper's."""
     start, config = tmp_path / "start.pth", tmp_path / "config.py"
     config.write_text(f"_base_ = ['{ROOT}/configs/seg/fcn_r18_mini.py']\nload_from = '{start}'\n")
     content["transfers"]["voc"]["config"] = str(config)
@@ -259,3 +277,32 @@ def test_a_checkpoint_to_start_from_counts_by_what_is_in_it(content, tmp_path):
     start.unlink()
     with pytest.raises(ConfigError, match=r"start\.pth cannot be read"):
         jobs_of(content, tmp_path)
+
+
+def test_moving_the_repository_or_the_work_dir_changes_no_digest(tmp_path, monkeypatch):
+    def digests(root, work_dir, labels="{}"):
+        data = root / "data"
+        if not root.exists():
+            shutil.copytree(ROOT / "configs", root / "configs")
+            (data / "images").mkdir(parents=True)
+        (data / "list.txt").write_text("000")
+        (data / "labels.json").write_text(labels)
+        (root / "full.pth").write_bytes(b"weights")
+        monkeypatch.setenv("SLOTCON_DATA", str(data))
+        monkeypatch.chdir(root)
+        named = dict(images="data/images", labels=f"{data}/labels.json", list="data/list.txt")
+        content = small_benchmark(data, work_dir)
+        content["pretrainings"]["theirs"] = dict(checkpoint="full.pth")
+        content["transfers"]["stuff"] = dict(evaluate="unsupervised", **named)
+        content["transfers"]["seg"] = dict(config="configs/seg/fcn_r18_tiny.py", column="voc")
+        benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
+        jobs = Planner(benchmark, root, Protocols(root)).plan().jobs
+        return {job.name: job.digest for job in jobs}
+
+    one = digests(tmp_path / "one", tmp_path / "out")
+    assert digests(tmp_path / "other", tmp_path / "other" / "work_dirs" / "x") == one
+    changed = digests(tmp_path / "other", tmp_path / "out", labels='{"other": 1}')
+    assert {name for name in one if changed[name] != one[name]} == {
+        "evaluate.tiny.s0.stuff.s0",
+        "evaluate.theirs.s0.stuff.s0",
+    }

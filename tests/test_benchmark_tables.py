@@ -1,21 +1,28 @@
 """The tables of a benchmark, with figures worked out by hand."""
 
 import csv
+import html
 import io
 import json
+import re
+import subprocess
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from benchmarks.processes import ROOT
 from slotcon_plugin.benchmark.collect import build_table
+from slotcon_plugin.benchmark.html_report import write_report
+from slotcon_plugin.benchmark.jobs import JobResult, write_record
 from slotcon_plugin.benchmark.measures import read_measures
-from slotcon_plugin.benchmark.planner import Planner
-from slotcon_plugin.benchmark.protocols import read_protocols
-from slotcon_plugin.benchmark.result_tables import Cell, write_tables
+from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.protocols import Protocols
+from slotcon_plugin.benchmark.result_tables import Cell, to_csv, write_tables
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import DataError
 
-PROTOCOLS = read_protocols(ROOT)
+PROTOCOLS = Protocols(ROOT)
 FILE = """
 title: a & b
 work_dir: {work_dir}
@@ -34,24 +41,17 @@ transfers:
 """
 
 
-def write_result(job, metrics, images):
-    job.result.parent.mkdir(parents=True, exist_ok=True)
-    result = dict(
-        job=job.name,
-        about=job.about,
-        metrics=metrics,
-        images=images,
-        seconds=1.5,
-        device="a GPU",
-        digest=job.digest,
-        versions=dict(slotcon_plugin="0.1.0", torch="2.11.0"),
-    )
-    job.result.write_text(json.dumps(result))
+def finished(job, metrics=None, images=None) -> JobResult:
+    """A job's result."""
+    fields = dict(run_id="x", measures={}, metrics=metrics or {}, losses={}, images=images or {})
+    fields |= dict(seconds=1.5, starts=1, peak_memory_mib=1, peak_gpu_memory_mib=None, bytes=1)
+    versions = dict(slotcon_plugin="0.1.0", torch="2.11.0")
+    return JobResult(job, **fields, device="a GPU", versions=versions, finished="2026-01-01")
 
 
 @pytest.fixture
 def make(tmp_path):
-    """Writes results of VOC's seeds, and of COCO's first, and collects."""
+    """Writes results of all seeds of VOC and of the first of COCO, and collects them."""
 
     def make(figures, voc="", trained=10582):
         path = tmp_path / "b.yaml"
@@ -61,32 +61,32 @@ def make(tmp_path):
         jobs = {job.name: job for job in plan.jobs}
         for seed, figure in enumerate(figures):
             images = dict(trained=trained, evaluated=1449)
-            write_result(jobs[f"transfer.coco.s0.voc.s{seed}"], dict(mIoU=figure), images)
+            job = jobs[f"transfer.coco.s0.voc.s{seed}"]
+            write_record(finished(job, dict(mIoU=figure), images), job.result)
         metrics = {
             f"coco/{part}_mAP{size}": share
             for part, shares in dict(bbox=(0.414, 0.61, 0.45), segm=(0.37, 0.58, 0.40)).items()
             for size, share in zip(("", "_50", "_75"), shares, strict=True)
         }
-        write_result(
-            jobs["transfer.coco.s0.coco.s0"], metrics, dict(trained=117266, evaluated=5000)
-        )
+        job, images = jobs["transfer.coco.s0.coco.s0"], dict(trained=117266, evaluated=5000)
+        write_record(finished(job, metrics, images), job.result)
         return build_table(benchmark, PROTOCOLS, plan)
 
     return make
 
 
 def test_mean_and_standard_deviation():
-    cell = Cell.of([[70.0, 71.0, 75.0]], marked=False)
+    cell = Cell.of(pd.Series([70.0, 71.0, 75.0], index=[0, 0, 0]), marked=False)
     # (-2)² + (-1)² + 3² = 14, over n - 1 = 2
     assert (cell.mean, cell.sd, cell.runs) == (72.0, pytest.approx(7**0.5), 3)
-    assert Cell.of([[70.0]], marked=False).sd is None
+    assert Cell.of(pd.Series([70.0], index=[5]), marked=False).sd is None
     # Runs of one pretraining are not independent: means 71 and 73
-    cell = Cell.of([[70.0, 72.0], [73.0, 73.0]], marked=False)
+    cell = Cell.of(pd.Series([70.0, 73.0, 72.0, 73.0], index=[0, 1, 0, 1]), marked=False)
     assert (cell.mean, cell.sd, cell.runs) == (72.0, pytest.approx(2**0.5), 4)
     assert cell.pretrainings == 2
 
 
-def test_the_table_of_the_paper_s_form(make, tmp_path):
+def test_the_table_of_a_finished_benchmark(make, tmp_path):
     table = make([70.0, 71.0, 75.0])
     assert not table.has_marks
     text = table.markdown()
@@ -130,16 +130,17 @@ def test_other_protocols_are_marked_everywhere(make, tmp_path):
     assert "† voc: train_cfg.max_iters is 60, the paper's is 30000" in markdown
     minus = next(line for line in markdown.splitlines() if line.startswith("| – minus"))
     assert minus.split("|")[8].strip() == ""  # and not compared
-    assert r"70.5$\pm$0.7 (2)$^\dagger$" in latex
+    assert r"70.5 $\pm$ 0.7 (2) $^\dagger$" in latex
     assert "NOT the paper's protocol" in latex
     assert r"a \& b" in latex
     rows = list(csv.DictReader(io.StringIO(table.csv())))
-    assert (rows[0]["VOC"], rows[0]["VOC sd"], rows[0]["VOC runs"]) == ("70.5", "0.71", "2")
-    assert rows[0]["VOC pretrainings"] == "1"
-    assert rows[0]["VOC paper's protocol"] == "no"
-    assert rows[0]["APᵇ paper's protocol"] == "yes"
-    assert rows[0]["APᵇ family"] == "Mask R-CNN R50-FPN 1x, SyncBN, 4conv1fc"
-    runs = list(csv.DictReader(io.StringIO(table.runs_csv())))
+    figures = {row["figure"]: row for row in rows if row["kind"] == "ours"}
+    voc = figures["VOC"]
+    assert (voc["mean"], voc["sd"], voc["runs"], voc["pretrainings"]) == ("70.5", "0.71", "2", "1")
+    assert voc["paper's protocol"] == "no"
+    assert figures["APᵇ"]["paper's protocol"] == "yes"
+    assert figures["APᵇ"]["family"] == "Mask R-CNN R50-FPN 1x, SyncBN, 4conv1fc"
+    runs = list(csv.DictReader(io.StringIO(to_csv(table.runs))))
     assert [(r["measure"], r["percent"], r["paper's protocol"]) for r in runs][-2:] == [
         ("voc", "70.0", "no"),
         ("voc", "71.0", "no"),
@@ -149,13 +150,13 @@ def test_other_protocols_are_marked_everywhere(make, tmp_path):
     assert (tmp_path / "out" / "tables.tex").read_text() == latex
 
 
-def test_other_data_in_the_usual_place_are_marked(make):
+def test_another_number_of_images_is_marked(make):
     table = make([70.0, 71.0], trained=1464)
     assert "† voc: trained: 1464, the paper's is 10582" in table.markdown()
     assert "70.5 ± 0.7 (2) †" in table.markdown()
 
 
-def test_a_corrected_column_is_read_anew(make, tmp_path):
+def test_a_corrected_column_applies_to_existing_results(make, tmp_path):
     make([70.0], voc="")
     file = tmp_path / "b.yaml"
     file.write_text(file.read_text().replace("column: voc", "column: ade"))
@@ -168,14 +169,14 @@ def test_results_of_several_commits_are_named(make, tmp_path):
     assert "several versions" not in make([70.0, 71.0]).markdown()
     for file in (tmp_path / "out").glob("jobs/*voc*/*/result.json"):
         result = json.loads(file.read_text())
-        result["versions"]["commit"] = f"abc{result['about']['transfer_seed']}"
+        result["versions"]["commit"] = f"abc{result['job']['about']['transfer_seed']}"
         file.write_text(json.dumps(result))
     benchmark = read_benchmark(tmp_path / "b.yaml")
     table = build_table(benchmark, PROTOCOLS, Planner(benchmark, ROOT, PROTOCOLS).plan())
     assert "results of several versions of commit: abc0, abc1, unknown" in table.markdown()
 
 
-def test_a_checkpoint_counts_as_what_the_file_says_and_the_table_says_so(tmp_path):
+def test_a_note_says_that_the_origin_of_a_checkpoint_is_a_claim(tmp_path):
     (tmp_path / "theirs.pth").write_bytes(b"x")
     file = tmp_path / "b.yaml"
     file.write_text(
@@ -185,24 +186,24 @@ def test_a_checkpoint_counts_as_what_the_file_says_and_the_table_says_so(tmp_pat
     )
     benchmark = read_benchmark(file)
     table = build_table(benchmark, PROTOCOLS, Planner(benchmark, ROOT, PROTOCOLS).plan())
-    assert "taken as SlotCon, COCO, 800 epochs, on the benchmark file's word" in table.markdown()
+    assert (
+        "taken as SlotCon, COCO, 800 epochs, because the benchmark file says so" in table.markdown()
+    )
 
 
 def test_the_unsupervised_protocol_is_checked_by_what_was_scored():
-    metrics = dict(results=dict(prototypes=256))
-    told = PROTOCOLS.counted(
-        "stuff-unsupervised", dict(metrics=metrics, images=dict(evaluated=5000))
-    )
-    assert told == ["prototypes: 256, the paper's is 27"]
-    metrics = dict(results=dict(prototypes=27))
-    images = dict(evaluated=27)
-    (told,) = PROTOCOLS.counted("stuff-unsupervised", dict(metrics=metrics, images=images))
-    assert told == "evaluated: 27, the paper's is 5000 or 2175"
+    def differences(prototypes, evaluated):
+        metrics = dict(results=dict(prototypes=prototypes))
+        result = finished(None, metrics, dict(evaluated=evaluated))
+        return PROTOCOLS.counted("stuff-unsupervised", result)
+
+    assert differences(27, 2175) == []
+    assert differences(256, 5000) == ["prototypes: 256, the paper's is 27"]
+    assert differences(27, 27) == ["evaluated: 27, the paper's is 5000 or 2175"]
 
 
-def test_latex_gets_no_signs_that_it_would_obey(make):
-    table = make([70.0])
-    table.title = r"50 % of {a}_b \ $x^2$ ~"
+def test_latex_is_escaped(make):
+    table = replace(make([70.0]), title=r"50 % of {a}_b \ $x^2$ ~")
     assert r"50 \% of \{a\}\_b \textbackslash{} \$x\^{}2\$ \~{}" in table.latex()
 
 
@@ -216,14 +217,50 @@ def test_figures_are_read_from_what_the_tools_write():
     assert read_measures("detectron2", "coco", d2)["box_ap50"] == 61.1
     assert read_measures("openmmlab", "city", {"mIoU": 76.2}) == {"city": 76.2}
     for wrong in ({}, {"mIoU": float("nan")}, {"mIoU": -1}):
-        with pytest.raises(DataError, match="no figure mIoU"):
+        with pytest.raises(DataError, match="for mIoU; expected a number from 0"):
             read_measures("openmmlab", "ade", wrong)
 
 
 def test_published_rows_are_those_of_the_sources():
-    """A few of them again, so that a slip in the data file is seen."""
+    """Some of them again, to notice a typing error in references.yaml."""
     rows = PROTOCOLS.references
     assert rows["slotcon-coco-800"].results["mask_ap75"] == 39.8
     assert rows["random"].results == {"box_ap": 32.8, "mask_ap": 29.9}
     assert rows["slotcon-in1k-200"].results == rows["slotcon-cocoplus-800"].results
     assert all(row.source and row.family for row in rows.values())
+
+
+def test_texts_are_escaped_in_every_format(make, tmp_path):
+    """A title is free text: it is not markup, and not a formula of a spreadsheet."""
+    title = '=cmd|"<b>"'
+    table = make([70.0])
+    rows = [replace(row, label=title) for row in table.rows]
+    table = replace(table, title=title, rows=rows, notes=[title])
+    lines = table.markdown().splitlines()
+    assert len({line.count(" | ") for line in lines if line.startswith("| ")}) == 1
+    assert r"| =cmd\|" in table.markdown()
+    rows = list(csv.DictReader(io.StringIO(table.csv())))
+    assert {row["pretraining"] for row in rows} == {"'" + title}
+    assert {row["mean"] for row in rows if row["kind"] == "difference"} >= {"-0.1", "0.4"}
+    frame = pd.DataFrame([["+1", "@x", "-", "\tx", -1.5, "x=1"]], columns=list("abcdef"))
+    assert to_csv(frame).splitlines()[1] == "'+1,'@x,'-,'\tx,-1.5,x=1"
+    benchmark = read_benchmark(tmp_path / "b.yaml")
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    write_report(table, benchmark, plan)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>&#34;" not in page and "=cmd|&#34;&lt;b&gt;&#34;" in page
+
+
+def test_the_report_has_commands_for_the_shell(make, tmp_path):
+    table = make([70.0])
+    path = tmp_path / "b.yaml"
+    path.write_text(path.read_text().replace(f"{tmp_path}/out", f"'{tmp_path}/out $x'"))
+    benchmark = read_benchmark(path)
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    write_report(table, benchmark, plan)
+    page = (tmp_path / "out $x" / "report.html").read_text()
+    scripts = re.findall(r"<pre>(export OUT=[^<]*tools/test.py[^<]*)</pre>", page)
+    script = html.unescape(scripts[0])
+    assert '--backbone "$OUT/export.coco.s0/encoder.pth"' in script
+    assert "out $x" not in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0

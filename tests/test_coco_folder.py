@@ -15,7 +15,7 @@ from slotcon_plugin.errors import DataError
 
 
 def foreign(tmp_path, names):
-    """The drawn folder as somebody else would have it: other places, other classes, PNG."""
+    """A folder in COCO's format as users have it: other folders, other classes, PNG."""
     mini, root = write_mini(tmp_path / "mini", count=24), tmp_path / "foreign"
     (root / "annotations").mkdir(parents=True)
     (root / "images" / "deep").mkdir(parents=True)
@@ -31,7 +31,7 @@ def foreign(tmp_path, names):
     return mini, root
 
 
-def test_what_is_laid_out_so_is_taken_as_it_is(tmp_path):
+def test_a_folder_in_the_layout_of_coco_mini_is_used_directly(tmp_path):
     mini = write_mini(tmp_path / "mini")
     assert as_mini(mini, tmp_path / "out") == mini
     assert not (tmp_path / "out").exists()
@@ -47,14 +47,14 @@ def test_another_folder_is_copied(tmp_path):
     names = [category["name"] for category in content["categories"]]
     assert (names[0], names[2]) == ("person", "car")
     assert names[1] not in ("person", "spoon-bill", "car")
-    # VOC's number of a person is 15; the squares are where they were drawn
+    # VOC's number of a person is 15; the squares are at the same positions
     drawn = np.array(Image.open(mini / "voc21" / "000.png"))
     labels = np.array(Image.open(out / "voc21" / "000.png"))
     assert (labels == 15)[drawn == 1].mean() > 0.95
     assert (labels > 0)[drawn == 0].mean() < 0.05
     stamp = (out / "instances.json").stat().st_mtime_ns
     assert as_mini(root, tmp_path / "out") == out
-    assert (out / "instances.json").stat().st_mtime_ns == stamp  # made once
+    assert (out / "instances.json").stat().st_mtime_ns == stamp  # not copied again
     _, other = foreign(tmp_path / "other", ["dog", "car", "cat"])
     assert as_mini(other, tmp_path / "out") != out  # never another folder's images
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run a benchmark: tools/benchmark.sh CONFIG [options of Snakemake]; --help tells more.
+# Run a benchmark: tools/benchmark.sh CONFIG [options of Snakemake]; see --help.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

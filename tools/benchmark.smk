@@ -1,5 +1,6 @@
-# The benchmark's jobs for Snakemake: which files each needs and makes, and what it takes.
-# tools/benchmark.py writes the plan and starts Snakemake with it; what a job does is in its plan.
+# The benchmark's jobs for Snakemake: the files and resources that each needs, and the file it makes.
+# slotcon_plugin/apis/run_benchmark.py writes the plan, which has the jobs' commands, and starts
+# Snakemake with it. All paths are relative to the work dir, whose name may contain braces.
 import json
 import re
 import sys
@@ -8,15 +9,10 @@ from pathlib import Path
 with open(config["plan"]) as file:
     JOBS = {job["name"]: job for job in json.load(file)["jobs"]}
 ROOT = Path(workflow.basedir).parent
-FOLDERS = {job["folder"]: job for job in JOBS.values()}
-
-
-def job_of(wildcards):
-    return FOLDERS[wildcards.folder]
 
 
 def results_of(names):
-    return [f"{JOBS[name]['folder']}/result.json" for name in names]
+    return [f"jobs/{name}/{JOBS[name]['digest'][:12]}/result.json" for name in names]
 
 
 localrules:
@@ -28,34 +24,32 @@ rule all:
         results_of(JOBS),
 
 
-# One rule for each kind, so that a profile can give each its own time and memory. Folders carry the
-# digest of what the job depends on: a changed config is another file to make.
-# What others wait for comes first. The log is no `log:` of Snakemake's, which would remove what earlier
-# starts wrote.
+# One rule for each kind, so that a profile can give each its own time and memory. A folder's name has
+# the digest of what the job depends on: a changed config is another file to make. Jobs that others
+# need come first. The log is not declared as `log:`, because Snakemake removes the log of an earlier
+# start.
 for priority, kind in enumerate(("evaluate", "transfer", "export", "pretrain")):
 
     rule:
         name:
             kind
         input:
-            lambda wildcards: results_of(job_of(wildcards)["needs"]),
+            lambda wildcards: results_of(JOBS[wildcards.name]["needs"]),
         output:
-            "{folder}/result.json",
+            "jobs/{name}/{digest}/result.json",
         wildcard_constraints:
-            folder="|".join(
-                re.escape(folder) for folder, job in FOLDERS.items() if job["rule"] == kind
-            ) or "none",
+            name="|".join(re.escape(name) for name in JOBS if JOBS[name]["rule"] == kind) or "none",
+            digest="[0-9a-f]{12}",
         priority: priority
-        threads: lambda wildcards: job_of(wildcards)["cores"]
+        threads: lambda wildcards: JOBS[wildcards.name]["cores"]
         resources:
-            gpu=lambda wildcards: job_of(wildcards)["gpus"],
+            gpu=lambda wildcards: JOBS[wildcards.name]["gpus"],
             attempt=lambda wildcards, attempt: attempt,
         params:
-            name=lambda wildcards: job_of(wildcards)["name"],
             python=sys.executable,
             tool=str(ROOT / "tools" / "benchmark.py"),
             plan=config["plan"],
         message:
-            "{params.name}: {wildcards.folder}/log.txt"
+            "{wildcards.name}: jobs/{wildcards.name}/{wildcards.digest}/log.txt"
         shell:
-            "{params.python:q} {params.tool:q} job {params.plan:q} {params.name:q} {resources.attempt}"
+            "{params.python:q} {params.tool:q} job {params.plan:q} {wildcards.name:q} {resources.attempt}"

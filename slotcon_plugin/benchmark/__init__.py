@@ -1,8 +1,7 @@
-"""Floor 3: the benchmark, from pretrainings through transfers to the paper's tables.
+"""The benchmark: from pretrainings through transfers to the paper's tables.
 
-A benchmark is a YAML file (`benchmark_file`). It is expanded into jobs (`expand`), each with a
-digest of everything that its result depends on (`recipe`); Snakemake decides which to start and
-when (tools/benchmark.smk), `work` runs one of them and writes its `result`; `collect`, `tables` and
-`report` show what they found.
-It needs slotcon_plugin[benchmark].
+`schema` reads the YAML file, `plan` expands it into jobs, Snakemake (tools/benchmark.smk) starts
+them, `run_job` runs one, `collect` makes the tables and `html_report` the report. Each job's folder
+is named by a digest of everything that its result depends on (`recipe`). It needs
+slotcon_plugin[benchmark].
 """

@@ -1,7 +1,7 @@
-"""Any folder in COCO's format, made into the small one that the mini configs expect.
+"""Makes a small folder for the mini configs from any folder in COCO's format.
 
-Names of classes are lost where the configs know none for them: what comes out checks that the chain
-runs, and is no data set.
+Class names that the configs do not know are replaced: the result is good for checking that
+everything runs, and is no dataset.
 """
 
 import hashlib
@@ -14,11 +14,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from ..errors import DataError
-from ..runtime.atomic_files import write_atomically
 
 READY = ("images", "instances.json", "voc21", "train2017.txt")
-FIELDS = {"images", "annotations", "categories"}
-MARKED = {"bbox", "segmentation"}  # an annotation's
 COUNT = 40  # images that are taken
 FEWEST = 24  # the mini configs choose among the first 21
 # VOC's classes by COCO's names, in VOC's order from 1.
@@ -33,64 +30,50 @@ def as_mini(source: Path, out: Path) -> Path:
     """The folder itself if it is laid out as coco_mini, else a small copy of it that is.
 
     Args:
-        source: holds an annotation file `instances*.json`, or any other .json in COCO's format, in
-            itself or in annotations/, and the images that it lists, to any depth.
-        out: the copy goes into a folder in it, one for each annotation file; made once.
+        source: has an annotation file `instances*.json`, or any other .json in COCO's format, in
+            itself or in annotations/, and the images of that file at any depth.
+        out: gets a folder for each annotation file, made once.
 
     Raises:
-        DataError: there is no such file, or none of its images.
+        DataError: there is no such file, or too few of its images.
     """
     if all((source / name).exists() for name in READY):
         return source
-    file, content = _annotations(source)
+    file, content = _read_annotations(source)
     sign = f"{file.absolute()} {file.stat().st_size} {file.stat().st_mtime_ns}"
     made = out / hashlib.sha256(sign.encode()).hexdigest()[:12]
     if made.is_dir():
         return made
     labeled = {a["image_id"] for a in content["annotations"] if not a.get("iscrowd")}
-    places = _places([image for image in content["images"] if image["id"] in labeled], source)
-    images = [image for image in content["images"] if image["id"] in places][:COUNT]
-    if len(images) < FEWEST:
+    paths = _find([image for image in content["images"] if image["id"] in labeled], source)
+    if len(paths) < FEWEST:
         raise DataError(
-            f"{file} lists {len(content['images'])} images, and {len(images)} of them have "
-            f"objects and lie under {source}; expected {FEWEST} at least. Name the "
-            "folder that holds both images and annotations."
+            f"{file} lists {len(content['images'])} images, and {len(paths)} of them have objects "
+            f"and are in {source}; expected at least {FEWEST}. Name the folder that has both "
+            "images and annotations."
         )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        _write(content, images, places, Path(unfinished) / made.name)
+        _write(content, paths, Path(unfinished) / made.name)
         (Path(unfinished) / made.name).rename(made)
     return made
 
 
-def _places(images: list[dict], source: Path) -> dict[int, Path]:
-    """Where the images lie, by their id: at their path, or wherever their name is found. Of
-    images of one name the first."""
-    found = {path.name: path for path in sorted(source.rglob("*"), reverse=True) if path.is_file()}
-    places, stems = {}, set()
-    for image in images:
-        named = source / image["file_name"]
-        place = named if named.is_file() else found.get(named.name)
-        if place and place.stem not in stems:
-            stems.add(place.stem)
-            places[image["id"]] = place
-    return places
-
-
-def _annotations(source: Path) -> tuple[Path, dict]:
-    """The smallest annotation file: enough for a check, and quick to read."""
+def _read_annotations(source: Path) -> tuple[Path, dict]:
+    """The smallest annotation file, which is read fastest."""
     if not source.is_dir():
-        raise DataError(f"There is no folder {source}. DATA, or --data, names one with images.")
+        raise DataError(f"There is no folder {source}; DATA, or --data, names one with images.")
     found = [*source.glob("*.json"), *source.glob("annotations/*.json")]
-    named = [file for file in found if file.name.startswith("instances")]
-    for file in sorted(named or found, key=lambda file: file.stat().st_size):
+    found = [file for file in found if file.name.startswith("instances")] or found
+    for file in sorted(found, key=lambda file: file.stat().st_size):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
+            if {"bbox", "segmentation"} <= content["annotations"][0].keys() and (
+                {"images", "categories"} <= content.keys()
+            ):
+                return file, content
+        except (ValueError, LookupError, TypeError, AttributeError):  # another kind of JSON
             continue
-        complete = isinstance(content, dict) and content.keys() >= FIELDS
-        if complete and content["annotations"] and content["annotations"][0].keys() >= MARKED:
-            return file, content
     raise DataError(
         f"{source} is neither laid out as coco_mini ({', '.join(READY)}) nor in COCO's format: no "
         "JSON file with images, annotations (with bbox and segmentation) and categories in it or "
@@ -98,45 +81,56 @@ def _annotations(source: Path) -> tuple[Path, dict]:
     )
 
 
-def _write(content: dict, images: list[dict], places: dict[int, Path], out: Path) -> None:
+def _find(images: list[dict], source: Path) -> dict[int, Path]:
+    """The paths of images by their id: as the annotations say, or wherever a file has the name.
+
+    Of several images of one name, the first is taken.
+    """
+    files = {path.name: path for path in sorted(source.rglob("*"), reverse=True) if path.is_file()}
+    paths, stems = {}, set()
+    for image in images:
+        path = source / image["file_name"]
+        path = path if path.is_file() else files.get(path.name)
+        if path and path.stem not in stems:
+            stems.add(path.stem)
+            paths[image["id"]] = path
+    return paths
+
+
+def _write(content: dict, paths: dict[int, Path], out: Path) -> None:
     (out / "images").mkdir(parents=True)
     (out / "voc21").mkdir()
-    kept = {image["id"] for image in images}
-    names = _class_names([category["name"] for category in content["categories"]])
-    small = dict(
-        images=[],
-        annotations=[a for a in content["annotations"] if a["image_id"] in kept],
-        categories=[
-            dict(category, name=name)
-            for category, name in zip(content["categories"], names, strict=True)
-        ],
-    )
+    images = [dict(image) for image in content["images"] if image["id"] in paths][:COUNT]
     for number, image in enumerate(images):
-        source = places[image["id"]]
-        name = f"{source.stem}.jpg"
-        with Image.open(source) as opened:
-            opened.convert("RGB").save(out / "images" / name, quality=95)
+        path = paths[image["id"]]
+        with Image.open(path) as opened:
+            opened.convert("RGB").save(out / "images" / f"{path.stem}.jpg", quality=95)
         split = "val2017" if number % 4 == 3 else "train2017"
-        small["images"].append(dict(image, file_name=name, coco_split=split))
-    write_atomically(json.dumps(small).encode(), out / "instances.json")
-    stems = [Path(image["file_name"]).stem for image in small["images"]]
+        image |= dict(file_name=f"{path.stem}.jpg", coco_split=split)
+    kept = {image["id"] for image in images}
+    annotations = [a for a in content["annotations"] if a["image_id"] in kept]
+    categories = _rename(content["categories"])
+    small = dict(images=images, annotations=annotations, categories=categories)
+    (out / "instances.json").write_text(json.dumps(small), encoding="utf-8")
+    stems = [Path(image["file_name"]).stem for image in images]
     (out / "train2017.txt").write_text("".join(f"{stem}\n" for stem in stems))
     index = COCO(str(out / "instances.json"))
     numbers = {
         category["id"]: VOC.index(category["name"]) + 1 if category["name"] in VOC else i % 20 + 1
-        for i, category in enumerate(small["categories"])
+        for i, category in enumerate(categories)
     }
-    for image in small["images"]:
+    for image, stem in zip(images, stems, strict=True):
         labels = np.zeros((image["height"], image["width"]), np.uint8)
         for annotation in index.loadAnns(index.getAnnIds(image["id"])):
             labels[index.annToMask(annotation) > 0] = numbers[annotation["category_id"]]
-        Image.fromarray(labels).save(out / "voc21" / f"{Path(image['file_name']).stem}.png")
+        Image.fromarray(labels).save(out / "voc21" / f"{stem}.png")
 
 
-def _class_names(names: list[str]) -> list[str]:
-    """The names, those that mmdet's COCO data set does not know replaced by ones that it does."""
+def _rename(categories: list[dict]) -> list[dict]:
+    """The categories, with names that mmdet's COCO dataset knows."""
     from mmdet.datasets import CocoDataset
 
-    known = CocoDataset.METAINFO["classes"]
+    known, names = CocoDataset.METAINFO["classes"], [one["name"] for one in categories]
     free = iter([name for name in known if name not in names])
-    return [name if name in known else next(free, name) for name in names]
+    names = [name if name in known else next(free, name) for name in names]
+    return [dict(one, name=name) for one, name in zip(categories, names, strict=True)]

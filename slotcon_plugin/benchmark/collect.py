@@ -1,138 +1,134 @@
-"""Collects the results of all jobs: mean, spread and number of runs, beside published rows."""
+"""Collects the results of all jobs: mean, deviation and number of runs, beside published rows."""
 
-from .job_states import read_result
-from .jobs import Job, Plan
+import pandas as pd
+
+from .jobs import JobResult, Plan, read_record
 from .measures import COLUMNS, read_measures
 from .protocols import Protocols, Reference
 from .result_tables import MARK, Cell, Column, Row, Table
 from .schema import Benchmark, Pretraining
 
+RUN = ["pretraining", "seed", "transfer", "transfer seed", "measure", "percent"]
+RUN += ["paper's protocol", "reasons", "seconds", "device", "digest"]
+
 
 def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table:
-    """Collect what is there. Jobs without a result leave their cell out of the means, or empty."""
-    columns = _columns(benchmark, plan, protocols)
-    notes: dict[str, None] = {}
-    table = Table(benchmark.title, columns, [], [])
-    jobs = {job.name: job for job in plan.jobs}
-    for one in benchmark.pretrainings:
+    """Collect the results of the plan's jobs. Without a result, a cell is empty."""
+    results = {job.name: read_record(job.result, JobResult) for job in plan.jobs}
+    results = {name: result for name, result in results.items() if result}
+    columns, rows, notes, deviations_of = _columns(benchmark, plan, protocols), [], [], {}
+    runs = _runs(plan, results, protocols)
+    groups = dict(iter(runs.groupby(["pretraining", "transfer", "measure"])))
+    for one in benchmark.pretrainings.values():
         published = protocols.references.get(one.paper or "")
-        trainings = [jobs[name] for s in one.seeds if (name := f"pretrain.{one.name}.s{s}") in jobs]
-        strange = _strange(one, trainings, published, protocols)
-        if strange:
-            notes[f"{MARK} {one.title}: {'; '.join(strange)}"] = None
-        if one.kind == "checkpoint" and published:
-            notes[
-                f"{one.title}: {one.source}, taken as {published.title}, {published.pretraining}, "
-                "on the benchmark file's word"
-            ] = None
+        deviations = _pretraining_deviations(one, plan, results, protocols)
+        if deviations:
+            notes.append(f"{MARK} {one.title}: {'; '.join(deviations)}")
+        if one.checkpoint and published:
+            notes.append(
+                f"{one.title}: {one.checkpoint}, taken as {published.title}, "
+                f"{published.pretraining}, because the benchmark file says so"
+            )
         cells = {}
-        runs_of = {
-            column.transfer: _runs(plan, one, column, protocols)
-            for column in columns
-            if column.measure is COLUMNS[column.group][0]
-        }
-        table.runs += [
-            {**run, "reasons": [*strange, *run["reasons"]]}
-            for runs in runs_of.values()
-            for run in runs
-        ]
         for i, column in enumerate(columns):
-            runs = runs_of[column.transfer]
-            deviating = list(dict.fromkeys(reason for run in runs for reason in run["reasons"]))
-            if deviating:
-                notes[f"{MARK} {column.title}: {'; '.join(deviating)}"] = None
-            if runs:
-                values: dict[int, list[float]] = {}
-                for run in runs:
-                    value = run["measures"][column.measure.key]
-                    values.setdefault(run["about"]["seed"], []).append(value)
-                cells[i] = Cell.of(list(values.values()), bool(deviating or strange))
-        table.rows.append(Row("ours", one.title, "this benchmark", cells))
+            found = groups.get((one.name, column.transfer.name, column.measure.key))
+            if found is not None:
+                reasons = list(dict.fromkeys(one for run in found["reasons"] for one in run))
+                if reasons:
+                    notes.append(f"{MARK} {column.transfer.title}: {'; '.join(reasons)}")
+                marked = bool(reasons or deviations)
+                cells[i] = Cell.of(found.set_index("seed")["percent"], marked)
+        deviations_of[one.name] = deviations
+        rows.append(Row("ours", one.title, "this benchmark", cells))
         if published:
-            table.rows += _difference(published, columns, cells)
-    wanted = protocols.references if benchmark.references is None else benchmark.references
-    rows = [_published(protocols.references[key], columns) for key in wanted]
-    table.rows += [row for row in rows if row.cells]
-    if any(row.kind == "published" for row in table.rows):
-        for column in columns:
-            notes[f"published rows: {column.family or column.group}"] = None
-    if any(cell.pretrainings > 1 for row in table.rows for cell in row.cells.values()):
-        notes["± of several pretrainings: of the means over their transfers' seeds"] = None
-    table.notes = [*notes, *_versions(table.runs)]
-    return table
+            rows += _difference(published, columns, cells)
+    names = protocols.references if benchmark.references is True else benchmark.references or []
+    shown = [_published(protocols.references[name], columns) for name in names]
+    rows += [row for row in shown if row.cells]
+    if any(row.kind == "published" for row in rows):
+        notes += [f"published rows: {c.family or c.transfer.column}" for c in columns]
+    if any(cell.pretrainings > 1 for row in rows for cell in row.cells.values()):
+        notes.append("± of several pretrainings: of the means over their transfers' seeds")
+    notes += _versions([result for result in results.values() if result.metrics])
+    reasons = zip(runs["pretraining"].map(deviations_of), runs["reasons"], strict=True)
+    runs["reasons"] = ["; ".join([*of_pretraining, *own]) for of_pretraining, own in reasons]
+    runs["paper's protocol"] = ["no" if reasons else "yes" for reasons in runs["reasons"]]
+    return Table(benchmark.title, columns, rows, list(dict.fromkeys(notes)), runs)
 
 
 def _columns(benchmark: Benchmark, plan: Plan, protocols: Protocols) -> list[Column]:
     planned = {job.about.get("transfer") for job in plan.jobs}
-    transfers = [transfer for transfer in benchmark.transfers if transfer.name in planned]
-    groups = [transfer.column for transfer in transfers]
-    return [
-        Column(
-            transfer.name,
-            transfer.title,
-            transfer.column,
-            measure,
-            f" ({transfer.title})" if groups.count(transfer.column) > 1 else "",
-            protocols.protocols.get(f"{transfer.column}-{transfer.kind}", {}).get("family"),
-        )
-        for transfer in transfers
-        for measure in COLUMNS[transfer.column]
-    ]
+    transfers = [one for one in benchmark.transfers.values() if one.name in planned]
+    groups = [one.column for one in transfers]
+    columns = []
+    for one in transfers:
+        protocol = protocols.protocols.get(f"{one.column}-{one.kind}")
+        suffix = f" ({one.title})" if groups.count(one.column) > 1 else ""
+        family = protocol.family if protocol else None
+        columns += [Column(one, measure, suffix, family) for measure in COLUMNS[one.column]]
+    return columns
 
 
-def _strange(
-    one: Pretraining, trainings: list[Job], published: Reference | None, protocols: Protocols
+def _runs(plan: Plan, results: dict[str, JobResult], protocols: Protocols) -> pd.DataFrame:
+    """A row for each measure of each run of a transfer, with the reasons for a mark."""
+    lines = []
+    for job in plan.jobs:
+        about, result = job.about, results.get(job.name)
+        if result is None or "transfer" not in about:
+            continue
+        reasons = protocols.counted(f"{about['column']}-{about['kind']}", result)
+        run = [about["pretraining"], about["seed"], about["transfer"], about["transfer_seed"]]
+        rest = ["", job.deviations + reasons, result.seconds, result.device, job.digest[:12]]
+        # Not the result's own measures: the file's column may have been corrected since
+        measures = read_measures(about["kind"], about["column"], result.metrics)
+        lines += [[*run, measure, percent, *rest] for measure, percent in measures.items()]
+    return pd.DataFrame(lines, columns=RUN)
+
+
+def _pretraining_deviations(
+    one: Pretraining, plan: Plan, results: dict[str, JobResult], protocols: Protocols
 ) -> list[str]:
-    """Why a pretraining is not the paper's; empty if it is, or if there is none."""
-    if one.kind == "checkpoint" and one.paper is None:
-        return ["a checkpoint; how it was pretrained is not known here"]
-    found = [reason for job in trainings for reason in job.deviations]
-    for result in filter(None, (read_result(job.result) for job in trainings)):
-        found += protocols.counted(published and published.protocol, result)
+    """Why a pretraining is not the paper's; empty if it is, or if nothing was trained."""
+    if one.checkpoint and one.paper is None:
+        return ["a checkpoint of an unknown pretraining"]
+    found = []
+    for job in plan.jobs:
+        if job.rule == "pretrain" and job.about["pretraining"] == one.name:
+            found += job.deviations
+            if one.paper and job.name in results:
+                protocol = protocols.references[one.paper].protocol
+                found += protocols.counted(protocol, results[job.name])
     return list(dict.fromkeys(found))
 
 
-def _runs(plan: Plan, one: Pretraining, column: Column, protocols: Protocols) -> list[dict]:
-    """The results of a pretraining's jobs for a column, with `reasons` for a mark."""
-    wanted = dict(pretraining=one.name, transfer=column.transfer)
-    found = []
-    for job in plan.jobs:
-        if wanted.items() <= job.about.items() and (result := read_result(job.result)):
-            kind = job.about["kind"]
-            # Anew: the column may have been corrected since
-            result["measures"] = read_measures(kind, column.group, result["metrics"])
-            counted = protocols.counted(f"{column.group}-{kind}", result)
-            found.append({**result, "reasons": [*job.deviations, *counted]})
-    return found
-
-
 def _difference(published: Reference, columns: list[Column], cells: dict[int, Cell]) -> list[Row]:
-    """Ours minus the published row, where both are there and of one protocol family."""
-    there = _published(published, columns).cells
+    """Ours minus the published row, where both exist and have the same protocol family."""
+    theirs = _published(published, columns).cells
     found = {
-        i: Cell(cell.mean - there[i].mean, signed=True)
+        i: Cell(cell.mean - theirs[i].mean, signed=True)
         for i, cell in cells.items()
-        if i in there and not cell.marked
+        if i in theirs and not cell.marked
     }
     label = f"– minus {published.title}, {published.pretraining}, published"
     return [Row("difference", label, published.source, found)] if found else []
 
 
 def _published(one: Reference, columns: list[Column]) -> Row:
-    """A published row, in the columns whose protocol family its figures are of."""
+    """A published row, in the columns of the protocol family of its figures."""
     cells = {
         i: Cell(one.results[column.measure.key])
         for i, column in enumerate(columns)
-        if column.measure.key in one.results and column.family == one.family.get(column.group)
+        if column.measure.key in one.results
+        and column.family == one.family.get(column.transfer.column)
     }
     return Row("published", f"{one.title}, {one.pretraining}", one.source, cells)
 
 
-def _versions(runs: list[dict]) -> list[str]:
-    """A note for each package, and for the checkout, of which the runs had several versions."""
+def _versions(results: list[JobResult]) -> list[str]:
+    """A note for each package, and for the checkout, of which the results had several versions."""
     notes = []
     for name in ("slotcon_plugin", "commit", "torch"):
-        found = sorted({run["versions"].get(name, "unknown") for run in runs})
+        found = sorted({result.versions.get(name, "unknown") for result in results})
         if len(found) > 1:
             notes.append(f"results of several versions of {name}: {', '.join(found)}")
     return notes

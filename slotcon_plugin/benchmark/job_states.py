@@ -1,15 +1,15 @@
-"""The plan: which jobs are done, what is missing, how long and how large it may become."""
+"""How far each job is, and the time and disk space that the rest will take."""
 
-import json
 import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from .job_clock import read_clock
-from .jobs import Job, Plan
+from tabulate import tabulate
+
+from .clock import read_clock
+from .jobs import Job, JobResult, Plan, read_record
 
 CHECKPOINT = re.compile(r"(?:epoch|iter|model)_(\d+)\.pth")
 
@@ -19,102 +19,77 @@ class State:
     """How far a job is."""
 
     word: str  # done, begun or waiting
-    share: float  # of its length, 0-1, as its checkpoints tell
-    seconds_left: float | None  # None: nothing like it was measured
-    bytes: int | None  # when it is done; None: nothing like it was measured
-
-
-def read_result(path: Path) -> dict | None:
-    """A job's result file; None if there is none. It is complete if it is there."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        return None
+    share: float  # of its length, 0-1, by its checkpoints
+    seconds_left: float | None  # None: no similar job was measured
+    bytes: int | None  # when it is done; None: no similar job was measured
+    result: JobResult | None = None
 
 
 def states_of(plan: Plan, work_dir: Path) -> dict[str, State]:
-    """How far each job is, by its name.
+    """The state of each job, by its name.
 
-    Times and sizes of jobs to come are the means of finished jobs of the same config on as many
-    GPUs, each unit of their length counted alike; those of a job that was interrupted its own.
+    Times and sizes are the means of finished jobs of the same config on as many GPUs, each unit of
+    their length counted alike; the time of an interrupted job is its own.
     """
-    measured: dict[tuple, list[tuple[float, int]]] = {}
-    for file in work_dir.glob("jobs/*/*/result.json"):
-        result = read_result(file)
-        key = (result["rule"], result["about"].get("config"), result["gpus"])
-        per_unit = result["seconds"] / result["length"]
-        measured.setdefault(key, []).append((per_unit, result["bytes"]))
-    return {job.name: _state(job, measured) for job in plan.jobs}
+    measured: dict[tuple, list[JobResult]] = {}
+    for file in sorted(work_dir.glob("jobs/*/*/result.json")):
+        result = read_record(file, JobResult)
+        if result is not None:
+            measured.setdefault(_kind(result.job), []).append(result)
+    return {job.name: _state(job, measured.get(_kind(job), [])) for job in plan.jobs}
 
 
-def _state(job: Job, measured: dict) -> State:
-    result = read_result(job.result)
+def _kind(job: Job) -> tuple:
+    return job.rule, job.about.get("config"), job.gpus
+
+
+def _state(job: Job, similar: list[JobResult]) -> State:
+    result = read_record(job.result, JobResult)
     if result is not None:
-        return State("done", 1.0, 0.0, result["bytes"])
-    known = measured.get((job.rule, job.about.get("config"), job.gpus), [])
-    rates = [rate for rate, _ in known]
-    size = round(mean(size for _, size in known)) if known else None
-    clock, folder = read_clock(Path(job.folder)), Path(job.folder)
-    if not clock:
-        return State("waiting", 0.0, mean(rates) * job.length if rates else None, size)
+        return State("done", 1.0, 0.0, result.bytes, result)
+    folder = Path(job.folder)
+    clock = read_clock(folder)
     numbers = [int(n[1]) for f in folder.glob("*.pth") if (n := CHECKPOINT.fullmatch(f.name))]
     done = min(max(numbers, default=0), job.length)
-    if done:
-        rates = [clock["seconds"] / done]
+    rates = [one.seconds / one.job.length for one in similar]
+    if done and clock.seconds:
+        rates = [clock.seconds / done]
     left = mean(rates) * (job.length - done) if rates else None
-    return State("begun", done / job.length, left, size)
+    size = round(mean(one.bytes for one in similar)) if similar else None
+    return State("begun" if done or clock.starts else "waiting", done / job.length, left, size)
 
 
 def describe_plan(plan: Plan, states: dict[str, State], work_dir: Path) -> str:
-    """The plan in words: a line a job, then the sums."""
-    width = max(len(job.name) for job in plan.jobs)
-    lines = [f"{'job':{width}}  state       GPUs  {'length':>18}  left"]
+    """The plan as text: a line for each job, then the sums."""
+    rows, hours, unknown = [], {"GPU": 0.0, "CPU": 0.0}, 0
     for job in plan.jobs:
         state = states[job.name]
         word = f"{state.word} {100 * state.share:.0f} %" if state.word == "begun" else state.word
-        left = "" if state.word == "done" else hours(state.seconds_left)
-        length = f"{job.length:,} {job.unit}"
-        lines.append(f"{job.name:{width}}  {word:10}  {job.gpus:4}  {length:>18}  {left}")
-    lines += [f"left out: {reason}" for reason in plan.left_out]
-    waiting = [job for job in plan.jobs if states[job.name].word != "done"]
-    done = len(plan.jobs) - len(waiting)
-    lines.append(f"\n{len(plan.jobs)} jobs: {done} done, {len(waiting)} to run")
-    if waiting:
-        lines.append(f"time:  {_cost(waiting, states)}")
-    lines.append(f"disk:  {_disk(plan.jobs, states, work_dir)}")
-    lines.append(f"files: {work_dir}")
-    return "\n".join(lines)
-
-
-def _cost(waiting: Iterable[Job], states: dict[str, State]) -> str:
-    kinds = {"GPU": [], "CPU": []}
-    unknown = 0
-    for job in waiting:
-        seconds = states[job.name].seconds_left
-        if seconds is None:
+        left = "" if state.word == "done" else describe_duration(state.seconds_left)
+        rows.append([job.name, word, job.gpus, f"{job.length:,} {job.unit}", left])
+        if state.seconds_left is None:
             unknown += 1
         else:
-            kinds["GPU" if job.gpus else "CPU"].append(seconds * max(job.gpus, 1))
-    known = [f"{sum(v) / 3600:.2f} {kind}-hours" for kind, v in kinds.items() if v]
-    if unknown:
-        known.append(f"{unknown} jobs of which nothing like it was measured here yet")
-    return ", and ".join(known)
+            hours["GPU" if job.gpus else "CPU"] += state.seconds_left * max(job.gpus, 1) / 3600
+    time = [f"{value:.2f} {kind}-hours" for kind, value in hours.items() if value]
+    time += [f"{unknown} jobs of which no similar one was measured"] if unknown else []
+    sizes = [state.bytes for state in states.values() if state.bytes is not None]
+    existing = next(path for path in (work_dir, *work_dir.parents) if path.exists())
+    free, jobs = shutil.disk_usage(existing).free / 2**30, len(plan.jobs)
+    done = sum(state.word == "done" for state in states.values())
+    heads = ["job", "state", "GPUs", "length", "left"]
+    align = ["left", "left", "right", "right", "left"]
+    lines = [tabulate(rows, heads, "plain", disable_numparse=True, colalign=align)]
+    lines += [f"left out: {reason}" for reason in plan.left_out]
+    lines += [f"\n{jobs} jobs: {done} done, {jobs - done} to run"]
+    lines += [f"time:  {', and '.join(time) or 'none'}"]
+    lines += [f"disk:  {sum(sizes) / 2**30:.1f} GiB for {len(sizes)} of {jobs} jobs, as measured; "]
+    lines[-1] += f"{free:.0f} GiB free"
+    return "\n".join([*lines, f"files: {work_dir}"])
 
 
-def _disk(jobs: Iterable[Job], states: dict[str, State], work_dir: Path) -> str:
-    sizes = [states[job.name].bytes for job in jobs]
-    known = sum(size for size in sizes if size is not None)
-    place = next(path for path in (work_dir, *work_dir.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    unknown = sum(size is None for size in sizes)
-    text = f"{known / 2**30:.1f} GiB for {len(sizes) - unknown} jobs, as measured"
-    if unknown:
-        text += f"; {unknown} jobs not known"
-    return f"{text}; {free / 2**30:.0f} GiB free"
-
-
-def hours(seconds: float | None) -> str:
-    """A duration for people: 45 s, 12 min, 3.4 h, 2.1 days; ? if it is not known."""
+def describe_duration(seconds: float | None) -> str:
+    """A duration as 45 s, 12 min, 3.4 h or 2.1 days; ? if it is not known."""
     if seconds is None:
         return "?"
     for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):

@@ -1,7 +1,16 @@
-"""The jobs of a benchmark, as data."""
+"""Plans, jobs and results as data, and their JSON files."""
 
-from dataclasses import asdict, dataclass, field
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..runtime.atomic_files import write_atomically
+
+Record = TypeVar("Record")
+UNITS = dict(pretrain="epochs", export="files", transfer="iterations", evaluate="evaluations")
 
 
 @dataclass(frozen=True)
@@ -9,52 +18,85 @@ class Step:
     """One command of a job. `{folder}` in a word is the job's folder."""
 
     command: list[str]
-    # The file that is there when the step is complete, and what it says, if that counts
-    done: str
-    says: str | None = None
-    needed: bool = True  # else the job succeeds without it
+    done: str  # the file that exists when the step is complete
+    says: str | None = None  # and its content, if that matters
+    needed: bool = True  # otherwise the job succeeds without it
 
 
 @dataclass(frozen=True)
 class Job:
-    """One unit that Snakemake starts: a pretraining, an export, a transfer or an evaluation."""
+    """One unit that Snakemake starts."""
 
     name: str
-    rule: str
-    digest: str
-    folder: str  # absolute; a changed recipe is another folder
-    needs: list[str]  # names of jobs
+    rule: str  # a key of UNITS
+    digest: str  # of the recipe
+    folder: str  # absolute: work dir/jobs/NAME/first 12 digits of the digest
+    recipe: dict
+    steps: list[Step]
+    environment: dict[str, str]
     gpus: int
     cores: int
-    length: int  # epochs, iterations, or 1
-    unit: str
-    steps: list[Step]
-    about: dict  # pretraining, transfer, seed, ... for the tables
-    recipe: dict = field(repr=False)  # what the digest is of
-    deviations: list[str]  # from the paper's protocol
-    environment: dict
+    about: dict  # pretraining, transfer, seeds, ... for the tables
+    length: int = 1  # in UNITS
+    needs: list[str] = field(default_factory=list)  # names of jobs
+    deviations: list[str] = field(default_factory=list)  # from the paper's protocol
 
     @property
     def result(self) -> Path:
-        """The file that is written when the job has succeeded."""
+        """The file that is written when the job has succeeded: a `JobResult`."""
         return Path(self.folder) / "result.json"
+
+    @property
+    def unit(self) -> str:
+        """What `length` counts."""
+        return UNITS[self.rule]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs, and what was left out."""
+    """All jobs, and why others were left out, a line each."""
 
     jobs: list[Job]
-    left_out: list[str]  # why, a line each
-
-    def to_json(self) -> dict:
-        """Plain values, for plan.json."""
-        return asdict(self)
+    left_out: list[str]
 
 
-def read_plan(content: dict) -> Plan:
-    """The inverse of `Plan.to_json`."""
-    jobs = [
-        Job(**{**job, "steps": [Step(**step) for step in job["steps"]]}) for job in content["jobs"]
-    ]
-    return Plan(jobs, content["left_out"])
+@dataclass(frozen=True)
+class JobResult:
+    """What a finished job found, and how."""
+
+    job: Job
+    run_id: str  # new when the job begins from nothing
+    measures: dict[str, float]  # percent
+    metrics: dict  # as the tool wrote them
+    losses: dict[str, float]  # the last ones
+    images: dict[str, int]  # trained, evaluated
+    seconds: float  # over all starts
+    starts: int
+    peak_memory_mib: int
+    peak_gpu_memory_mib: float | None
+    bytes: int
+    device: str
+    versions: dict[str, str]
+    finished: str  # time, ISO 8601
+
+
+def write_record(record: object, path: Path) -> None:
+    """Write a dataclass or plain values as JSON."""
+    write_atomically(TypeAdapter(type(record)).dump_json(record, indent=1), path)
+
+
+def read_record(path: Path, kind: type[Record]) -> Record | None:
+    """Read a JSON file; None if it does not exist.
+
+    A damaged file is renamed to NAME.damaged with a warning and counts as missing, so that the
+    benchmark creates it again.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        reason = error.errors()[0]["msg"]
+        logging.warning("%s is damaged (%s) and will be created again", path, reason)
+        return None

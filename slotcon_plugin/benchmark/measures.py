@@ -1,84 +1,73 @@
-"""What the tables show, and where the tools' metrics have it."""
+"""The columns of the tables, and their keys in the metrics that the tools write."""
 
-from dataclasses import dataclass
+import re
+from typing import NamedTuple
 
 from ..errors import DataError
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One figure of a table, in percent."""
+class Measure(NamedTuple):
+    """A column of numbers in percent."""
 
     key: str
-    head: str  # Markdown and CSV
-    latex: str
-    digits: int  # after the point, as in the papers
+    head: str  # in Markdown and CSV
+    digits: int = 1  # after the decimal point, as in the papers
+
+    @property
+    def latex(self) -> str:
+        """The column's name in LaTeX."""
+        head = self.head.replace("ᵇ", r"$^\text{b}$").replace("ᵐ", r"$^\text{m}$")
+        return re.sub(r"\$(\d+)$", r"_{\1}$", head)
 
 
+_PARTS = [(part, size) for part in ("box", "mask") for size in ("", "50", "75")]
 # A transfer fills one of these groups of columns.
 COLUMNS = {
-    "coco": (
-        Measure("box_ap", "APᵇ", r"AP$^\text{b}$", 1),
-        Measure("box_ap50", "APᵇ50", r"AP$^\text{b}_{50}$", 1),
-        Measure("box_ap75", "APᵇ75", r"AP$^\text{b}_{75}$", 1),
-        Measure("mask_ap", "APᵐ", r"AP$^\text{m}$", 1),
-        Measure("mask_ap50", "APᵐ50", r"AP$^\text{m}_{50}$", 1),
-        Measure("mask_ap75", "APᵐ75", r"AP$^\text{m}_{75}$", 1),
-    ),
-    "city": (Measure("city", "City", "City", 1),),
-    "voc": (Measure("voc", "VOC", "VOC", 1),),
-    "ade": (Measure("ade", "ADE", "ADE", 1),),
-    "stuff": (
-        Measure("stuff_miou", "Stuff mIoU", "Stuff mIoU", 2),
-        Measure("stuff_accuracy", "Stuff acc.", "Stuff acc.", 2),
-    ),
+    "coco": [
+        Measure(f"{part}_ap{size}", f"AP{dict(box='ᵇ', mask='ᵐ')[part]}{size}")
+        for part, size in _PARTS
+    ],
+    "city": [Measure("city", "City")],
+    "voc": [Measure("voc", "VOC")],
+    "ade": [Measure("ade", "ADE")],
+    "stuff": [Measure("stuff_miou", "Stuff mIoU", 2), Measure("stuff_accuracy", "Stuff acc.", 2)],
 }
-
-# Where a tool's metrics have a measure, and the factor to percent. mmdet's are shares, and -1 where
-# there is nothing to average over, which is refused.
-OPENMMLAB_COCO = {
-    f"{part}_ap{size}": ((f"coco/{name}_mAP{under}",), 100.0)
-    for part, name in (("box", "bbox"), ("mask", "segm"))
-    for size, under in (("", ""), ("50", "_50"), ("75", "_75"))
-}
-DETECTRON2_COCO = {
-    f"{part}_ap{size}": ((name, f"AP{size}"), 1.0)
-    for part, name in (("box", "bbox"), ("mask", "segm"))
-    for size in ("", "50", "75")
-}
-MATCHED = ("results", "matchings", "one-to-one")
+_NAMES = dict(box="bbox", mask="segm")
+_MATCHED = ("results", "matchings", "one-to-one")
+# By kind of transfer and column: the keys of each measure in the metrics.
 SOURCES = {
-    ("openmmlab", "coco"): OPENMMLAB_COCO,
-    ("detectron2", "coco"): DETECTRON2_COCO,
-    ("openmmlab", "city"): {"city": (("mIoU",), 1.0)},
-    ("openmmlab", "voc"): {"voc": (("mIoU",), 1.0)},
-    ("openmmlab", "ade"): {"ade": (("mIoU",), 1.0)},
-    ("unsupervised", "stuff"): {
-        "stuff_miou": ((*MATCHED, "miou"), 1.0),
-        "stuff_accuracy": ((*MATCHED, "accuracy"), 1.0),
-    },
+    ("openmmlab", "coco"): [
+        (f"coco/{_NAMES[part]}_mAP{size and '_' + size}",) for part, size in _PARTS
+    ],
+    ("detectron2", "coco"): [(_NAMES[part], f"AP{size}") for part, size in _PARTS],
+    ("openmmlab", "city"): [("mIoU",)],
+    ("openmmlab", "voc"): [("mIoU",)],
+    ("openmmlab", "ade"): [("mIoU",)],
+    ("unsupervised", "stuff"): [(*_MATCHED, "miou"), (*_MATCHED, "accuracy")],
 }
 
 
 def read_measures(kind: str, column: str, metrics: dict) -> dict[str, float]:
-    """The figures of a column, in percent, from what a tool wrote.
+    """The measures of a column, in percent.
 
     Args:
-        kind, column: of the transfer.
-        metrics: the tool's JSON file.
+        kind, column: of the transfer; a key of SOURCES.
+        metrics: the JSON file of the tool.
 
     Raises:
-        DataError: a figure is missing, or no number.
+        DataError: a measure is missing, negative or not a number.
     """
+    # mmdet writes shares, and -1 where there is nothing to average over
+    factor = 100.0 if (kind, column) == ("openmmlab", "coco") else 1.0
     found = {}
-    for measure, (path, factor) in SOURCES[kind, column].items():
+    for measure, keys in zip(COLUMNS[column], SOURCES[kind, column], strict=True):
         value: object = metrics
-        for part in path:
-            value = value.get(part) if isinstance(value, dict) else None
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
         if not isinstance(value, int | float) or not value >= 0:
             raise DataError(
-                f"The metrics have no figure {' / '.join(path)} ({value!r}); there are: "
-                f"{', '.join(map(str, metrics))}."
+                f"The metrics have {value!r} for {' / '.join(keys)}; expected a number from 0. "
+                f"There are: {', '.join(map(str, metrics))}."
             )
-        found[measure] = factor * value
+        found[measure.key] = factor * value
     return found

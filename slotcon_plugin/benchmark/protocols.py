@@ -1,133 +1,139 @@
-"""The paper's protocols and published results, read from configs/benchmark/."""
+"""The paper's protocols and published results: configs/benchmark/{protocols,references}.yaml."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import ConfigError
+from .jobs import JobResult
 from .measures import COLUMNS
-from .schema import Benchmark, Pretraining, Transfer
-from .training_recipe import deviations, resolve
+from .recipe import WITHOUT_EFFECT, resolve
+from .schema import Benchmark, Pretraining, Transfer, describe_errors
+from .yaml_files import read_yaml
+
+MEASURES = tuple(measure.key for group in COLUMNS.values() for measure in group)
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(BaseModel):
     """A published row."""
 
-    key: str
+    model_config = ConfigDict(extra="forbid")
     title: str
     pretraining: str
-    source: str
-    protocol: str | None  # of the pretraining, a key of protocols.yaml
-    family: dict  # from a column to its protocol family
-    results: dict  # from a measure to percent
+    source: Annotated[str, Field(min_length=1)]
+    protocol: str | None = None  # of the pretraining, a key of protocols.yaml
+    family: dict[str, str]  # from a column to its protocol family
+    results: dict[Annotated[str, Field(pattern=f"^({'|'.join(MEASURES)})$")], float]  # percent
 
 
-@dataclass(frozen=True)
+class Protocol(BaseModel):
+    """What a run must be, to be compared with published rows."""
+
+    model_config = ConfigDict(extra="forbid")
+    config: str | None = None  # of this repository
+    facts: dict[str, Any]  # dotted entries and values, which also hold when `config` was edited
+    counted: dict[str, Any] = {}  # reported by a finished run; a list: one of these
+    family: str | None = None  # which published results it may be compared with
+
+
 class Protocols:
-    """What a run must be, to be compared with the published rows."""
+    """Protocols and published rows.
 
-    root: Path
-    protocols: dict
-    references: dict[str, Reference]
+    Args:
+        root: the repository's root folder.
+
+    Raises:
+        ConfigError: one of the two files cannot be used.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        folder = root / "configs" / "benchmark"
+        self.protocols = _read(folder / "protocols.yaml", Protocol)
+        self.references = _read(folder / "references.yaml", Reference)
 
     def check(self, benchmark: Benchmark) -> None:
         """Raises ConfigError if the benchmark names a row that does not exist."""
-        named = [one.paper for one in benchmark.pretrainings if one.paper is not None]
-        for key in [*named, *(benchmark.references or ())]:
+        named = [one.paper for one in benchmark.pretrainings.values() if one.paper]
+        for key in [
+            *named,
+            *(benchmark.references if isinstance(benchmark.references, list) else []),
+        ]:
             if key not in self.references:
                 raise ConfigError(
                     f"{benchmark.path}: there is no published row `{key}`; "
                     f"configs/benchmark/references.yaml has {', '.join(self.references)}."
                 )
 
-    def pretraining(self, one: Pretraining, content: dict) -> list[str]:
-        """How a pretraining differs from that of its `paper` row."""
+    def deviations(self, one: Pretraining | Transfer, content: dict) -> list[str]:
+        """How a training with the resolved config `content` differs from the paper's.
+
+        A pretraining is compared with its `paper` row's, a transfer with its column's.
+        """
+        if isinstance(one, Transfer):
+            return self._differences(f"{one.column}-{one.kind}", content)
         if one.paper is None:
             return ["a pretraining that is none of the paper's"]
-        protocol = self.references[one.paper].protocol
-        if protocol is None:
-            return [f"this repository has no config for {self.references[one.paper].pretraining}"]
-        batch = content["train_dataloader"]["batch_size"] * max(one.gpus, 1)
-        batch *= content["optim_wrapper"].get("accumulative_counts", 1)
-        return self._differences(protocol, dict(content, global_batch=batch))
-
-    def transfer(self, one: Transfer, content: dict) -> list[str]:
-        """How a transfer differs from the paper's of its column."""
-        return self._differences(f"{one.column}-{one.kind}", content)
+        reference = self.references[one.paper]
+        if reference.protocol is None:
+            return [f"this repository has no config for {reference.pretraining}"]
+        batch = content["train_dataloader.batch_size"] * max(one.gpus, 1)
+        batch *= content.get("optim_wrapper.accumulative_counts", 1)
+        return self._differences(reference.protocol, dict(content, global_batch=batch))
 
     def unsupervised(self, one: Transfer) -> list[str]:
         """How an evaluation of the prototypes differs from the protocol."""
-        facts = self.protocols["stuff-unsupervised"]["facts"]
         used = dict(
-            size=one.options.get("size", 320),
-            images=Path(one.options["images"]).name,
-            labels_format=one.options.get("labels_format", "coco-stuff"),
+            size=one.size or 320,
+            images=Path(one.images).name,
+            labels_format=one.labels_format or "coco-stuff",
         )
-        return _unlike(used, facts)
+        return _other_values(used, self.protocols["stuff-unsupervised"].facts)
 
-    def counted(self, name: str | None, result: dict) -> list[str]:
-        """How a finished run differs from a protocol in what it tells of itself.
-
-        Args:
-            name: of the protocol; None or one that is not there: nothing is known to differ.
-            result: the job's result file.
-        """
-        told = dict(result["images"])
-        if isinstance(result["metrics"].get("results"), dict):  # tools/evaluate.py's
-            told["prototypes"] = result["metrics"]["results"]["prototypes"]
-        return _unlike(told, self.protocols.get(name, {}).get("counted", {}))
+    def counted(self, name: str | None, result: JobResult) -> list[str]:
+        """How a finished run differs from the protocol `name` in what it counted."""
+        if name not in self.protocols:
+            return []
+        counted = dict(result.images)
+        if isinstance(result.metrics.get("results"), dict):  # of tools/evaluate.py
+            counted["prototypes"] = result.metrics["results"]["prototypes"]
+        return _other_values(counted, self.protocols[name].counted)
 
     def _differences(self, name: str, content: dict) -> list[str]:
         protocol = self.protocols.get(name)
         if protocol is None:
             return [f"the paper has no such protocol ({name})"]
-        original = resolve(self.root / protocol["config"], {})
-        # No config has it; the check of the batch is that of the facts
-        original["global_batch"] = content.get("global_batch")
-        return deviations(content, original, protocol["facts"])
+        original = resolve(self.root / protocol.config, {})
+        original["global_batch"] = content.get("global_batch")  # checked with the facts
+        found = [
+            f"{key} is {content.get(key)!r}, the paper's is {expected!r}"
+            for key, expected in protocol.facts.items()
+            if content.get(key) != expected
+        ]
+        others = sorted(
+            key
+            for key in (content.keys() | original.keys()) - protocol.facts.keys()
+            if content.get(key) != original.get(key) and not WITHOUT_EFFECT.match(key)
+        )
+        if others:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            found.append(f"other values of {', '.join(others[:3])}{more}")
+        return found
 
 
-def _unlike(values: dict, wanted: dict) -> list[str]:
-    """In words, which values are not the wanted ones; a list: none of these."""
+def _read(path: Path, kind: type[BaseModel]) -> dict:
+    try:
+        return TypeAdapter(dict[str, kind]).validate_python(read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe_errors(error)}") from None
+
+
+def _other_values(values: dict, protocol: dict) -> list[str]:
     found = []
-    for key, allowed in wanted.items():
+    for key, allowed in protocol.items():
         allowed = allowed if isinstance(allowed, list) else [allowed]
         if values.get(key) not in allowed:
             words = " or ".join(map(str, allowed))
             found.append(f"{key}: {values.get(key, 'not known')}, the paper's is {words}")
     return found
-
-
-def read_protocols(root: Path) -> Protocols:
-    """Read configs/benchmark/protocols.yaml and references.yaml.
-
-    Args:
-        root: the repository's root folder.
-
-    Raises:
-        ConfigError: a row is not as it has to be.
-    """
-    folder = root / "configs" / "benchmark"
-    protocols = yaml.safe_load((folder / "protocols.yaml").read_text(encoding="utf-8"))
-    rows = yaml.safe_load((folder / "references.yaml").read_text(encoding="utf-8"))
-    measures = {measure.key for group in COLUMNS.values() for measure in group}
-    references = {}
-    for key, row in rows.items():
-        unknown = row["results"].keys() - measures
-        if unknown or not row.get("source"):
-            raise ConfigError(
-                f"references.yaml, {key}: expected a `source`, and results of "
-                f"{', '.join(sorted(measures))}; came {', '.join(sorted(unknown)) or 'no source'}."
-            )
-        references[key] = Reference(
-            key=key,
-            title=row["title"],
-            pretraining=row["pretraining"],
-            source=row["source"],
-            protocol=row.get("protocol"),
-            family=row["family"],
-            results=row["results"],
-        )
-    return Protocols(root, protocols, references)

@@ -1,17 +1,19 @@
-"""One table of everything, as Markdown, CSV and LaTeX."""
+"""One table of all results, as Markdown, CSV and LaTeX."""
 
-import csv
-import io
-import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from ..runtime.atomic_files import write_atomically
 from .measures import Measure
+from .schema import Transfer
 
 MARK = "†"
 WARNING = f"{MARK} is NOT the paper's protocol: not to be compared with published figures"
+
+FIGURE = ["kind", "pretraining", "figure", "mean", "sd", "runs", "pretrainings"]
+FIGURE += ["paper's protocol", "family", "source"]
 
 
 @dataclass(frozen=True)
@@ -21,45 +23,46 @@ class Cell:
     mean: float  # percent; of a difference, percentage points
     sd: float | None = None  # sample standard deviation; None for one run
     runs: int | None = None  # None for published figures and differences
-    pretrainings: int = 1  # that the runs are of
+    pretrainings: int = 1  # of the runs
     marked: bool = False  # not the paper's protocol
     signed: bool = False  # a difference
 
     @classmethod
-    def of(cls, values: list[list[float]], marked: bool) -> "Cell":
+    def of(cls, percent: pd.Series, marked: bool) -> "Cell":
         """Mean and standard deviation (n - 1) of runs with different seeds.
 
         Args:
-            values: a list for each pretraining. Runs that share one are not independent: the spread
-                of several pretrainings is that of their means.
+            percent: of each run, by the seed of its pretraining. Runs that share a pretraining are
+                not independent: with several pretrainings, the deviation is that of their means.
             marked: not the paper's protocol.
         """
-        means = [statistics.fmean(runs) for runs in values]
-        independent = means if len(values) > 1 else values[0]
-        sd = statistics.stdev(independent) if len(independent) > 1 else None
-        return cls(statistics.fmean(means), sd, sum(map(len, values)), len(values), marked)
+        means = percent.groupby(level=0).mean()
+        independent = means if len(means) > 1 else percent
+        sd = float(independent.std()) if len(independent) > 1 else None
+        return cls(float(means.mean()), sd, len(percent), len(means), marked)
+
+    def text(self, digits: int) -> str:
+        """The cell of a printed table: 70.5 ± 0.7 (2) †."""
+        if self.runs is None:
+            return f"{self.mean:{'+' * self.signed}.{digits}f}"
+        spread = f" ± {self.sd:.{digits}f}" if self.sd is not None else ""
+        runs = f"{self.runs}" if self.pretrainings == 1 else f"{self.runs} of {self.pretrainings}"
+        return f"{self.mean:.{digits}f}{spread} ({runs})" + f" {MARK}" * self.marked
 
 
 @dataclass(frozen=True)
 class Column:
-    """One measure by one transfer."""
+    """One measure of one transfer."""
 
-    transfer: str
-    title: str  # the transfer's
-    group: str  # a key of COLUMNS
+    transfer: Transfer
     measure: Measure
-    suffix: str  # behind the head, where several transfers fill the same columns
-    family: str | None  # of protocols; None: the paper has no such protocol
-
-    @property
-    def head(self) -> str:
-        """The column's name in Markdown and CSV."""
-        return f"{self.measure.head}{self.suffix}"
+    suffix: str  # of the head, if several transfers have the same measures
+    family: str | None  # of the protocol; None: the paper has no such protocol
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: a pretraining's results, their difference to a published row, or such a row."""
+    """A pretraining's results, their difference to a published row, or a published row."""
 
     kind: str  # ours, difference or published
     label: str
@@ -67,153 +70,89 @@ class Row:
     cells: dict[int, Cell]  # by the column's number; absent: empty
 
 
-@dataclass
+@dataclass(frozen=True)
 class Table:
-    """Everything that is shown."""
+    """All results."""
 
     title: str
     columns: list[Column]
     rows: list[Row]
     notes: list[str]
-    runs: list[dict] = field(default_factory=list)  # result files that are in it
+    runs: pd.DataFrame  # a row for each measure of each run
 
     @property
     def has_marks(self) -> bool:
-        """Whether something in it is not the paper's protocol."""
+        """Whether a figure is not of the paper's protocol."""
         return any(cell.marked for row in self.rows for cell in row.cells.values())
 
-    def lines(self, write: Callable[[Cell, Column], str] | None = None) -> list[list[str]]:
-        """Every row as text: label, cells, source. `write` makes the text of a cell."""
-        write = write or _text
-        return [
-            [
-                row.label,
-                *(
-                    write(row.cells[i], c) if i in row.cells else ""
-                    for i, c in enumerate(self.columns)
-                ),
-                row.source,
-            ]
-            for row in self.rows
-        ]
+    def frame(self) -> pd.DataFrame:
+        """The table as text: label, cells, source."""
+        heads = ["pretraining", *(c.measure.head + c.suffix for c in self.columns), "source"]
+        lines = []
+        for row in self.rows:
+            cells = [(row.cells.get(i), c.measure.digits) for i, c in enumerate(self.columns)]
+            texts = [cell.text(digits) if cell else "" for cell, digits in cells]
+            lines.append([row.label, *texts, row.source])
+        return pd.DataFrame(lines, columns=heads)
 
     def markdown(self) -> str:
         """A Markdown table with its notes."""
-        head = ["pretraining", *(column.head for column in self.columns), "source"]
-        body = self.lines()
-        widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-        lines = [
-            "| " + " | ".join(word.ljust(w) for word, w in zip(line, widths, strict=True)) + " |"
-            for line in [head, ["-" * w for w in widths], *body]
-        ]
-        warning = [f"**{WARNING}.**", ""] if self.has_marks else []
-        notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
-        return "\n".join([f"## {self.title}", "", *warning, *lines, *notes])
+        frame = self.frame().map(_escape_markdown).rename(columns=_escape_markdown)
+        parts = [f"## {self.title}", f"**{WARNING}.**" if self.has_marks else ""]
+        parts += [frame.to_markdown(index=False, disable_numparse=True)]
+        parts += ["\n".join(f"- {note}" for note in self.notes)]
+        return "\n\n".join(filter(None, parts))
 
     def latex(self) -> str:
         """A LaTeX table (booktabs) with its notes."""
-        heads = ["pretraining", *(c.measure.latex + _escaped(c.suffix) for c in self.columns)]
-        body = [
-            " & ".join([_escaped(line[0]), *line[1:-1], _escaped(line[-1])]) + r" \\"
-            for line in self.lines(_latex)
-        ]
-        warning = [WARNING] if self.has_marks else []
-        caption = ". ".join([self.title, *warning, *self.notes]) + "."
-        return "\n".join(
-            [
-                "% needs booktabs and amsmath",
-                r"\begin{table}",
-                r"\centering",
-                rf"\begin{{tabular}}{{l{'c' * len(self.columns)}l}}",
-                r"\toprule",
-                " & ".join([*heads, "source"]) + r" \\",
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}",
-                rf"\caption{{{_escaped(caption)}}}",
-                r"\end{table}",
-                "",
-            ]
-        )
+        frame = self.frame().map(_escape_latex)
+        heads = [column.measure.latex + _escape_latex(column.suffix) for column in self.columns]
+        frame.columns = ["pretraining", *heads, "source"]
+        caption = ". ".join([self.title, *([WARNING] if self.has_marks else []), *self.notes])
+        form = dict(column_format=f"l{'c' * len(heads)}l", caption=f"{_escape_latex(caption)}.")
+        table = frame.to_latex(index=False, escape=False, **form)
+        return f"% needs booktabs and amsmath\n{table}"
 
     def csv(self) -> str:
-        """The table; mean, spread, runs and protocol of each measure in columns of their own."""
-        parts = ("", " sd", " runs", " pretrainings", " paper's protocol", " family")
-        heads = [f"{column.head}{part}" for column in self.columns for part in parts]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["kind", "pretraining", *heads, "source"])
+        """A line for each figure."""
+        lines = []
         for row in self.rows:
-            words: list[object] = [row.kind, row.label]
-            for i, column in enumerate(self.columns):
-                cell = row.cells.get(i)
-                words += _fields(cell, column) if cell else [""] * len(parts)
-            writer.writerow([*words, row.source])
-        return file.getvalue()
-
-    def runs_csv(self) -> str:
-        """A line for each figure of each run."""
-        lines = [
-            {
-                "pretraining": run["about"]["pretraining"],
-                "seed": run["about"]["seed"],
-                "transfer": run["about"]["transfer"],
-                "transfer seed": run["about"]["transfer_seed"],
-                "measure": measure,
-                "percent": value,
-                "paper's protocol": "no" if run["reasons"] else "yes",
-                "reasons": "; ".join(run["reasons"]),
-                "seconds": run["seconds"],
-                "device": run["device"],
-                "digest": run["digest"][:12],
-            }
-            for run in self.runs
-            for measure, value in run["measures"].items()
-        ]
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(lines[0] if lines else ["pretraining"])
-        writer.writerows(line.values() for line in lines)
-        return file.getvalue()
+            for i, cell in row.cells.items():
+                column = self.columns[i]
+                digits = column.measure.digits + 1
+                figure = [row.kind, row.label, column.measure.head + column.suffix]
+                figure += [round(cell.mean, digits), cell.sd and round(cell.sd, digits), cell.runs]
+                figure += [cell.runs and cell.pretrainings]
+                figure += [cell.runs and ("no" if cell.marked else "yes")]
+                lines.append([*figure, column.family, row.source])
+        counts = dict(runs="Int64", pretrainings="Int64")  # integers that may be missing
+        return to_csv(pd.DataFrame(lines, columns=FIGURE).astype(counts))
 
 
-def _text(cell: Cell, column: Column) -> str:
-    digits = column.measure.digits
-    if cell.runs is None:
-        return f"{cell.mean:{'+' * cell.signed}.{digits}f}"
-    spread = f" ± {cell.sd:.{digits}f}" if cell.sd is not None else ""
-    runs = f"{cell.runs}" if cell.pretrainings == 1 else f"{cell.runs} of {cell.pretrainings}"
-    return f"{cell.mean:.{digits}f}{spread} ({runs})" + f" {MARK}" * cell.marked
+def to_csv(frame: pd.DataFrame) -> str:
+    """CSV. A text that a spreadsheet would run as a formula begins with an apostrophe."""
+
+    def defuse(value: object) -> object:
+        risky = isinstance(value, str) and value.startswith(tuple("=+-@\t\r"))
+        return f"'{value}" if risky else value
+
+    return frame.map(defuse).to_csv(index=False, lineterminator="\n")
 
 
-def _latex(cell: Cell, column: Column) -> str:
-    text = _text(cell, column).replace(" ± ", r"$\pm$")
-    return text.replace(f" {MARK}", r"$^\dagger$")
+def _escape_markdown(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
 
 
-def _fields(cell: Cell, column: Column) -> list[object]:
-    digits, family = column.measure.digits, column.family or ""
-    if cell.runs is None:
-        return [round(cell.mean, digits), "", "", "", "", family]
-    sd = "" if cell.sd is None else round(cell.sd, digits + 1)
-    protocol = "no" if cell.marked else "yes"
-    return [round(cell.mean, digits + 1), sd, cell.runs, cell.pretrainings, protocol, family]
-
-
-def _escaped(text: str) -> str:
+def _escape_latex(text: str) -> str:
     signs = {sign: f"\\{sign}" for sign in "&%_#${}"}
     signs |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
-    signs |= {MARK: r"$\dagger$", "±": r"$\pm$"}
+    signs |= {MARK: r"$^\dagger$", "±": r"$\pm$"}
     return "".join(signs.get(sign, sign) for sign in text)
 
 
 def write_tables(table: Table, folder: Path) -> None:
     """Write tables.md, tables.csv, tables.tex and runs.csv."""
-    for name, text in {
-        "tables.md": table.markdown() + "\n",
-        "tables.csv": table.csv(),
-        "tables.tex": table.latex(),
-        "runs.csv": table.runs_csv(),
-    }.items():
+    texts = {"tables.md": table.markdown() + "\n", "tables.csv": table.csv()}
+    texts |= {"tables.tex": table.latex(), "runs.csv": to_csv(table.runs)}
+    for name, text in texts.items():
         write_atomically(text.encode(), folder / name)

@@ -1,7 +1,6 @@
 """Runs one job: its commands, each continued where it was interrupted, then the result file."""
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -11,16 +10,20 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ..errors import SlotConError, TrainingStopped
 from ..runtime.atomic_files import write_atomically
-from .gpus import take_gpus
-from .job_clock import Clock, lock_job
-from .job_result import BORN, describe, device_name
-from .jobs import Job, Step
+from ..runtime.environment import collect_versions, processor_name
+from ..runtime.scalars import last_losses, peak_gpu_memory
+from .clock import BEAT, Clock, Notes
+from .jobs import Job, JobResult, Step, read_record, write_record
+from .locks import lock_gpus, lock_job
+from .measures import read_measures
 
-# torchrun ends with status 1 whatever happens, and says what happened.
+RUN_ID = "run_id"  # a file with a random name, written when a job begins from nothing
+# torchrun ends with status 1 after any failure; its log has the reason.
 LAUNCHERS = ("torchrun", "tools/dist_train.sh")
 FROM_OUTSIDE = re.compile(r"SignalException|exitcode\s*: -(9|15)\b")
 
@@ -32,39 +35,9 @@ class Interrupted(TrainingStopped):
 def is_complete(step: Step, folder: Path) -> bool:
     """Whether a step was finished, by this start or an earlier one."""
     done = folder / step.done
+    if done.suffix == ".json":
+        return read_record(done, dict) is not None
     return done.is_file() and (step.says is None or done.read_text().strip() == step.says)
-
-
-def command_line(step: Step, job: Job, root: Path) -> list[str]:
-    """A step's command with this Python and the job's folder in it."""
-    words = [word.replace("{folder}", job.folder) for word in step.command]
-    if words[0] == "python":
-        return [sys.executable, "-u", *words[1:]]
-    if words[0] == "torchrun":
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", words[1]]
-        return [sys.executable, *launch, *words[2:]]
-    return [str(root / words[0]), *words[1:]]
-
-
-def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
-    """The environment of a job's commands: the planned data folders, its GPUs, its cores."""
-    here = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("SLOTCON_BACKBONE", "SLOTCON_WORK_DIR", "PYTHONDONTWRITEBYTECODE")
-    }
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
-    threads = "1" if job.gpus else str(job.cores)
-    return {
-        **here,
-        **job.environment,
-        "PYTHONPATH": path,
-        "PYTHON": sys.executable,  # dist_train.sh's
-        "CUDA_VISIBLE_DEVICES": gpus,
-        # The number of threads changes the last digits of sums on a CPU
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-    }
 
 
 def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> None:
@@ -73,13 +46,13 @@ def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> N
     Args:
         job: of the plan.
         root: the repository's root folder.
-        needs: the result files of the jobs that it needs, by their names. What it made from what
-            they had made before they began anew is removed.
-        attempt: Snakemake's count within one start of the chain, from 1. A later one is for a job
-            that was ended (time limit, machine); one that failed by itself would fail again.
+        needs: by their names, the result files of the jobs that it needs. If one of them began from
+            nothing since, this job does too.
+        attempt: Snakemake's count within one start of the benchmark, from 1. Only a job that was
+            interrupted (time limit, machine) is run again; one that failed would fail again.
 
     Raises:
-        ConfigError: it cannot be started here.
+        ConfigError: it cannot be started on this machine.
         TrainingStopped: one of its commands failed; the message names the log.
     """
     folder = Path(job.folder)
@@ -87,16 +60,20 @@ def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> N
     def say(line: str) -> None:
         print(f"[{job.name}] {line}", flush=True)
 
-    with contextlib.ExitStack() as held:
-        handles = [lock_job(folder, say)]
-        held.callback(os.close, handles[0])
+    with contextlib.ExitStack() as stack:
+        locks = [lock_job(folder, say)]
+        stack.callback(lambda: [os.close(lock) for lock in locks])
         failure = folder / "failure.txt"
         if attempt > 1 and failure.exists():
             raise TrainingStopped(failure.read_text(encoding="utf-8"))
         failure.unlink(missing_ok=True)
         try:
             _remove_outdated(folder, needs, say)
-            _run_steps(job, root, handles, held, say)
+            gpus, gpu_locks = lock_gpus(job.gpus, say)
+            locks += gpu_locks
+            environment = environment_of(job, root, gpus)
+            notes = _run_steps(job, root, environment, locks, say)
+            write_record(_describe(job, root, notes, environment), job.result)
         except Interrupted:
             raise
         except SlotConError as error:
@@ -105,76 +82,126 @@ def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> N
 
 
 def _remove_outdated(folder: Path, needs: dict[str, Path], say: Callable[[str], None]) -> None:
-    """Empty a job's folder if what it was made from was made anew since."""
+    """Empty a job's folder if its input was created again since, or is not known."""
     note = folder / "needs.json"
-    now = {
-        name: json.loads(result.read_text(encoding="utf-8"))["born"]
-        for name, result in needs.items()
-    }
-    if note.exists() and json.loads(note.read_text(encoding="utf-8")) != now:
-        say(f"begins again: {', '.join(needs)} was made anew")
+    existed, now = note.exists(), {}
+    for name, path in needs.items():
+        result = read_record(path, JobResult)
+        if result is None:
+            raise TrainingStopped(f"The result of {name} is missing; start the benchmark again.")
+        now[name] = result.run_id
+    if existed and read_record(note, dict[str, str]) != now and needs:
+        say(f"begins again: {', '.join(needs)} was created again")
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name not in ("lock", note.name):  # the note goes last: a kill may come
+            elif path.name not in ("lock", note.name):  # a kill must leave the old note
                 path.unlink()
-    write_atomically(json.dumps(now).encode(), note)
-    if not (folder / BORN).exists():
-        write_atomically(uuid.uuid4().hex.encode(), folder / BORN)
+    write_record(now, note)
+    if not (folder / RUN_ID).exists():
+        write_atomically(uuid.uuid4().hex.encode(), folder / RUN_ID)
+
+
+def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
+    """The environment of a job's commands: the plan's data folders, the job's GPUs and cores."""
+    unset = ("SLOTCON_BACKBONE", "SLOTCON_WORK_DIR", "PYTHONDONTWRITEBYTECODE")
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
+    threads = "1" if job.gpus else str(job.cores)  # on a CPU they change the order of sums
+    return {
+        **{name: value for name, value in os.environ.items() if name not in unset},
+        **job.environment,
+        "PYTHONPATH": path,
+        "PYTHON": sys.executable,  # for dist_train.sh
+        "CUDA_VISIBLE_DEVICES": gpus,
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
 
 
 def _run_steps(
-    job: Job, root: Path, handles: list[int], held: contextlib.ExitStack, say: Callable[[str], None]
-) -> None:
+    job: Job, root: Path, environment: dict, locks: list[int], say: Callable[[str], None]
+) -> Notes:
     folder = Path(job.folder)
-    recipe = json.dumps(job.recipe, indent=1, default=str)
-    write_atomically(recipe.encode(), folder / "recipe.json")
-    gpus, locks = take_gpus(job.gpus, say)
-    for lock in locks:
-        held.callback(os.close, lock)
-    environment = environment_of(job, root, gpus)
-    running: list[int] = []
-    with Clock(folder, lambda: running[-1] if running else None) as clock:
-        for step in job.steps:
-            if is_complete(step, folder):
-                continue
-            try:
-                _run_step(step, job, root, environment, [*handles, *locks], running)
-            except TrainingStopped as error:
-                if step.needed or isinstance(error, Interrupted):
-                    raise
-                say(str(error))
-        counted = clock.content()
-    found = describe(job, root, counted, device_name(job.gpus, environment))
-    write_atomically(json.dumps(found, indent=1, allow_nan=False).encode(), job.result)
+    write_record(job.recipe, folder / "recipe.json")
+    clock = Clock(folder)
+    clock.note()
+    for step in job.steps:
+        if is_complete(step, folder):
+            continue
+        try:
+            _run_step(step, job, root, environment, locks, clock)
+        except TrainingStopped as error:
+            if step.needed or isinstance(error, Interrupted):
+                raise
+            say(str(error))
+    return clock.note()
 
 
 def _run_step(
-    step: Step, job: Job, root: Path, environment: dict, handles: list[int], running: list[int]
+    step: Step, job: Job, root: Path, environment: dict, locks: list[int], clock: Clock
 ) -> None:
-    words = command_line(step, job, root)
+    words = _command_line(step, job, root)
     log = Path(job.folder) / "log.txt"
-    with open(log, "ab") as stream:
-        stream.write(f"\n$ {shlex.join(words)}\n".encode())
-        stream.flush()
-        process = subprocess.Popen(
-            words,
-            cwd=root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            pass_fds=handles,
-        )
-        running.append(process.pid)
-        status = process.wait()
+    with open(log, "ab") as output:
+        output.write(f"\n$ {shlex.join(words)}\n".encode())
+        output.flush()
+        streams = dict(stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(words, cwd=root, env=environment, pass_fds=locks, **streams)
+    status = None
+    while status is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = process.wait(BEAT)
+        clock.note(process.pid)
     if status or not is_complete(step, Path(job.folder)):
-        last = log.read_text(errors="replace").splitlines()[-25:]
+        last = "\n  ".join(log.read_text(errors="replace").splitlines()[-25:])
         what = f"ended with status {status}" if status else f"ended without writing {step.done}"
-        ended = -status in (signal.SIGTERM, signal.SIGKILL) or (
-            step.command[0] in LAUNCHERS and FROM_OUTSIDE.search("\n".join(last))
+        from_outside = -status in (signal.SIGTERM, signal.SIGKILL)
+        from_outside |= step.command[0] in LAUNCHERS and bool(FROM_OUTSIDE.search(last))
+        raise (Interrupted if from_outside else TrainingStopped)(
+            f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  {last}"
         )
-        raise (Interrupted if ended else TrainingStopped)(
-            f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  "
-            + "\n  ".join(last)
-        )
+
+
+def _command_line(step: Step, job: Job, root: Path) -> list[str]:
+    """A step's command with this Python and the job's folder."""
+    words = [word.replace("{folder}", job.folder) for word in step.command]
+    if words[0] == "python":
+        return [sys.executable, "-u", *words[1:]]
+    if words[0] == "torchrun":
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+        return [sys.executable, *launch, *words[1:]]
+    return [str(root / words[0]), *words[1:]]
+
+
+def _describe(job: Job, root: Path, notes: Notes, environment: dict[str, str]) -> JobResult:
+    folder, about = Path(job.folder), job.about
+    metrics = read_record(folder / "figures.json", dict) or {}
+    evaluated = metrics.get("data")  # of tools/evaluate.py
+    images = {"evaluated": evaluated["test"]["images"]} if isinstance(evaluated, dict) else {}
+    for file in (folder / "images.json", folder / "test" / "images.json"):
+        images |= read_record(file, dict[str, int]) or {}
+    return JobResult(
+        job=job,
+        run_id=(folder / RUN_ID).read_text(encoding="utf-8"),
+        measures=read_measures(about["kind"], about["column"], metrics) if metrics else {},
+        metrics=metrics,
+        losses=last_losses(folder),
+        images=images,
+        seconds=round(notes.seconds, 1),
+        starts=notes.starts,
+        peak_memory_mib=round(notes.peak_mib),
+        peak_gpu_memory_mib=peak_gpu_memory(folder),
+        bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        device=_device(job.gpus, environment),
+        versions=collect_versions(root),
+        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _device(gpus: int, environment: dict[str, str]) -> str:
+    """The name of the GPU that the environment shows, or of the CPU."""
+    if not gpus:
+        return processor_name()
+    ask = [sys.executable, "-c", "import torch; print(torch.cuda.get_device_name())"]
+    name = subprocess.run(ask, env=environment, stdout=subprocess.PIPE, text=True).stdout
+    return f"{gpus} x {name.strip() or 'unknown GPU'}"

@@ -1,216 +1,239 @@
-"""The YAML file that describes a benchmark: read, checked, with errors that name the entry."""
+"""The YAML file that describes a benchmark: its sections, and errors that name the entry."""
 
-from dataclasses import dataclass
+import difflib
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError
-from .entries import (
-    Loader,
-    close_to,
-    count,
-    items,
-    name_of,
-    section,
-    seeds_of,
-    text,
-    with_environment,
-)
-from .measures import COLUMNS
+from .measures import COLUMNS, SOURCES
+from .yaml_files import read_yaml
+
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+NOT_IN_FILE = {"name", "path"}  # set by `read_benchmark`
+OPTIONS = ("images", "labels", "labels_format", "list", "size")  # of tools/evaluate.py
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """Where an encoder comes from."""
-
-    name: str
-    kind: str  # config, checkpoint, random or supervised
-    source: str | None  # the config or the checkpoint, as written in the file
-    title: str
-    seeds: tuple[int, ...]
-    gpus: int
-    overrides: dict
-    paper: str | None  # the reference row that this is compared with
-    transfers: tuple[str, ...] | None  # None: all
+def _check_different(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"{seeds} has duplicates; expected different whole numbers: [0, 1, 2]")
+    return seeds
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """What an encoder is measured by."""
-
-    name: str
-    kind: str  # openmmlab, detectron2 or unsupervised
-    source: str | None  # the config; None for unsupervised
-    column: str  # a key of measures.COLUMNS
-    title: str
-    seeds: tuple[int, ...]
-    gpus: int
-    overrides: dict
-    data: tuple[str, ...]  # files and folders that must be there
-    optional: bool
-    options: dict  # unsupervised: images, labels, labels_format, list, size
+def _check_overrides(overrides: dict) -> dict:
+    for key in overrides.keys() & {"load_from", "resume", "work_dir"}:
+        raise ValueError(
+            f"`{key}` is set by the benchmark. To start from a checkpoint, write a config with "
+            "load_from, or name the checkpoint as a pretraining: {checkpoint: FILE}"
+        )
+    return overrides
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """A whole benchmark."""
-
-    path: Path
-    title: str
-    work_dir: Path
-    cores: int  # of a job without a GPU; of each GPU otherwise
-    references: tuple[str, ...] | None  # None: all
-    pretrainings: tuple[Pretraining, ...]
-    transfers: tuple[Transfer, ...]
+Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_+-]{0,63}$")]  # part of file names
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Seeds = Annotated[list[Count], Field(min_length=1), AfterValidator(_check_different)]
+Folder = Annotated[Text, AfterValidator(lambda text: Path(text).expanduser().absolute())]
 
 
-TOP = ("title", "work_dir", "gpus", "cores", "seeds", "references", "pretrainings", "transfers")
-SHARED = ("title", "seeds", "gpus", "overrides")
-OF_PRETRAINING = ("config", "checkpoint", "paper", "transfers", *SHARED)
-UNSUPERVISED = ("images", "labels", "labels_format", "list", "size")
-OF_TRANSFER = ("config", "evaluate", "column", "data", "optional", *UNSUPERVISED, *SHARED)
+class Section(BaseModel):
+    """A section of the file. A key without a value counts as absent."""
+
+    model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, content: object) -> dict:
+        known = [key for key in cls.model_fields if key not in NOT_IN_FILE]
+        if not isinstance(content, dict):
+            raise ValueError(f"{content!r:.80} is no section; expected keys of {', '.join(known)}")
+        for key in content:
+            if key not in known:
+                raise ValueError(f"unknown key `{key}`.{did_you_mean(str(key), known)}")
+        return {key: value for key, value in content.items() if value is not None}
+
+
+class Source(Section):
+    """What pretrainings and transfers have in common."""
+
+    name: str = ""  # the section's key
+    title: Text = ""
+    config: Text | None = None
+    seeds: Seeds = []
+    gpus: Count | None = None
+    overrides: Annotated[dict[str, Any], AfterValidator(_check_overrides)] = {}
+
+
+class Pretraining(Source):
+    """An encoder: trained with `config`, read from `checkpoint`, or given `weights`."""
+
+    checkpoint: Text | None = None
+    weights: Literal["random", "supervised"] | None = None
+    paper: Text | None = None  # the published row to compare with
+    transfers: list[str] | None = None  # None: all
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, content: object) -> object:
+        return {"weights": content} if isinstance(content, str) else content
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "Pretraining":
+        given = [key for key in ("config", "checkpoint", "weights") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(
+                f"has {' and '.join(given) or 'no source'}; expected one of `config` (to train), "
+                "`checkpoint` (a file of this package or a published one) and `weights`"
+            )
+        wrong = self.model_fields_set & {"overrides", "gpus", "seeds"}
+        if wrong and not self.config:
+            raise ValueError(f"`{given[0]}` is not trained and takes no {', '.join(sorted(wrong))}")
+        if self.weights == "random":  # torchvision's supervised weights are not the published row's
+            self.paper = self.paper or "random"
+        return self
+
+    @property
+    def kind(self) -> str:
+        """config, checkpoint, random or supervised."""
+        return self.weights or ("config" if self.config else "checkpoint")
+
+
+class Transfer(Source):
+    """A measurement: training with `config`, or `evaluate: unsupervised`."""
+
+    evaluate: Literal["unsupervised"] | None = None
+    column: Literal[tuple(COLUMNS)] | None = None
+    data: list[Text] = []  # files and folders that are required
+    optional: bool = False  # left out where `data` or the library is missing
+    images: Text | None = None
+    labels: Text | None = None
+    labels_format: Text | None = None
+    list: Text | None = None
+    size: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> "Transfer":
+        if bool(self.config) == bool(self.evaluate):
+            raise ValueError("expected either `config`, or `evaluate: unsupervised`")
+        wrong = self.model_fields_set & set(("seeds", "overrides") if self.evaluate else OPTIONS)
+        if wrong:
+            raise ValueError(f"`{self.kind}` takes no {', '.join(sorted(wrong))}")
+        if self.evaluate:
+            self.column = self.column or "stuff"
+            if not (self.images and self.labels):
+                raise ValueError("`evaluate: unsupervised` requires `images` and `labels`")
+        if (self.kind, self.column) not in SOURCES:
+            columns = [column for kind, column in SOURCES if kind == self.kind]
+            raise ValueError(f"column is {self.column!r}; expected {' or '.join(columns)}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """openmmlab, detectron2 or unsupervised."""
+        if self.evaluate:
+            return self.evaluate
+        return "detectron2" if self.config.endswith((".yaml", ".yml")) else "openmmlab"
+
+
+class Benchmark(Section):
+    """The whole file."""
+
+    path: Path = Path()  # the file
+    title: Text = ""
+    work_dir: Folder
+    seeds: Seeds = [0]  # of the transfers
+    gpus: Count = 0
+    cores: Positive = 1  # of a job without GPUs; else of each GPU
+    references: bool | list[str] = True  # published rows: all, none, or those named
+    pretrainings: Annotated[dict[Name, Pretraining], Field(min_length=1)]
+    transfers: Annotated[dict[Name, Transfer], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _set_defaults(self) -> "Benchmark":
+        for name, one in (*self.pretrainings.items(), *self.transfers.items()):
+            one.name, one.title = name, one.title or name
+            one.gpus = self.gpus if one.gpus is None else one.gpus
+            # A pretraining takes weeks, and an evaluation draws no numbers
+            trained = isinstance(one, Transfer) and one.config
+            one.seeds = one.seeds or (self.seeds if trained else [0])
+        for one in self.pretrainings.values():
+            for name in one.transfers or []:
+                if name not in self.transfers:
+                    raise ValueError(
+                        f"pretrainings.{one.name}.transfers: no transfer `{name}`."
+                        f"{did_you_mean(name, self.transfers)}"
+                    )
+        return self
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the most similar known name, or all."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
 
 
 def read_benchmark(path: str | Path) -> Benchmark:
     """Read and check a benchmark file.
 
-    `${NAME}` in a value is the environment's, `${NAME:-other}` with a default.
+    `${NAME}` in a text is the environment variable, `${NAME:-default}` has a default.
 
     Raises:
-        ConfigError: no such file, no YAML, or an entry that cannot be used; the message begins with
-            the file and names the entry.
+        ConfigError: the file cannot be read, or entries cannot be used; the message has the file
+            and each entry's full name.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"There is no benchmark {path}. configs/benchmark/ has some.")
+        raise ConfigError(f"There is no benchmark {path}; configs/benchmark/ has examples.")
+    content = read_yaml(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
-        return _benchmark(path, content)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        content = _with_environment(content, "")
+        if isinstance(content, dict):
+            content.setdefault("work_dir", f"work_dirs/benchmark/{path.stem}")
+        benchmark = Benchmark.model_validate(content)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe_errors(error)}") from None
+    benchmark.path, benchmark.title = path, benchmark.title or path.stem
+    return benchmark
 
 
-def _benchmark(path: Path, content: object) -> Benchmark:
-    top = section(content, "the file", TOP)
-    top = with_environment(top, "")
-    for wanted in ("pretrainings", "transfers"):
-        if not isinstance(top.get(wanted), dict) or not top[wanted]:
-            raise ConfigError(f"`{wanted}` is missing; expected names with a section each.")
-    defaults = dict(
-        seeds=list(seeds_of(top.get("seeds", [0]), "seeds")), gpus=count(top.get("gpus", 0), "gpus")
-    )
-    transfers = tuple(_transfer(name, part, defaults) for name, part in top["transfers"].items())
-    known = tuple(transfer.name for transfer in transfers)
-    pretrainings = tuple(
-        _pretraining(name, part, defaults, known) for name, part in top["pretrainings"].items()
-    )
-    references = top.get("references", True)
-    if references is not None and not isinstance(references, bool | list):
-        raise ConfigError(f"`references` is {references!r}; expected true, false or a list of rows")
-    return Benchmark(
-        path=path,
-        title=text(top.get("title", path.stem), "title"),
-        work_dir=Path(text(top.get("work_dir", f"work_dirs/benchmark/{path.stem}"), "work_dir")),
-        cores=count(top.get("cores", 1), "cores", least=1),
-        references=None if references is True else tuple(references or ()),
-        pretrainings=pretrainings,
-        transfers=transfers,
-    )
+def describe_errors(error: ValidationError) -> str:
+    """A line for each entry that cannot be used: its full name, its value, what is expected."""
+    lines = []
+    for one in error.errors():
+        where = ".".join(str(part) for part in one["loc"] if part != "[key]")
+        if one["type"] == "missing":
+            lines.append(f"`{where}` is missing")
+        elif one["type"] == "value_error":
+            lines.append(f"{where}: {one['ctx']['error']}".removeprefix(": "))
+        else:
+            expected = re.sub("^Input should be", "expected", one["msg"])
+            lines.append(f"{where} is {one['input']!r:.80}; {expected}")
+    return "\n  ".join(lines)
 
 
-def _pretraining(name: str, part: object, defaults: dict, transfers: tuple) -> Pretraining:
-    where = f"pretrainings.{name_of(name, 'pretrainings')}"
-    if part in ("random", "supervised"):
-        # Random weights are the same everywhere; torchvision's are not those of the published row
-        kind, source, part = part, None, {"paper": "random"} if part == "random" else {}
-    else:
-        part = section(part, where, OF_PRETRAINING, "'random', 'supervised' or a section")
-        named = [key for key in ("config", "checkpoint") if key in part]
-        if len(named) != 1:
+def _with_environment(value: object, where: str) -> object:
+    """The value with environment variables inserted into its texts."""
+    if isinstance(value, dict):
+        return {
+            key: _with_environment(one, f"{where}.{key}".lstrip(".")) for key, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_environment(one, f"{where}.{i}") for i, one in enumerate(value)]
+
+    def look_up(found: re.Match) -> str:
+        text = os.environ.get(found[1]) or found[2]
+        if text is None:
             raise ConfigError(
-                f"{where} has {' and '.join(named) or 'neither'}; expected one of `config` (it is "
-                "trained) and `checkpoint` (a file of ours or a published one)."
+                f"{where}: the environment variable {found[1]} is not set. Set it, or write "
+                f"${{{found[1]}:-default}}."
             )
-        kind, source = named[0], text(part[named[0]], f"{where}.{named[0]}")
-        if kind == "checkpoint" and part.keys() & {"overrides", "gpus", "seeds"}:
-            raise ConfigError(
-                f"{where}: a checkpoint is not trained; it takes no overrides, gpus, seeds"
-            )
-    limited = part.get("transfers")
-    if limited is not None:
-        for one in items(limited, f"{where}.transfers"):
-            if one not in transfers:
-                raise ConfigError(
-                    f"{where}.transfers: no transfer `{one}`.{close_to(one, transfers)}"
-                )
-    return Pretraining(
-        name=name,
-        kind=kind,
-        source=source,
-        title=text(part.get("title", name), f"{where}.title"),
-        # Weeks of training are repeated on request only; the transfers' seeds are not its own.
-        seeds=seeds_of(part.get("seeds", [0]), f"{where}.seeds"),
-        gpus=count(part.get("gpus", defaults["gpus"]), f"{where}.gpus"),
-        overrides=_overrides(part, where),
-        paper=part.get("paper"),
-        transfers=None if limited is None else tuple(limited),
-    )
+        return text
 
-
-def _transfer(name: str, part: object, defaults: dict) -> Transfer:
-    where = f"transfers.{name_of(name, 'transfers')}"
-    part = section(part, where, OF_TRANSFER)
-    if ("config" in part) == ("evaluate" in part):
-        raise ConfigError(f"{where}: expected either `config`, or `evaluate: unsupervised`.")
-    source, options = part.get("config"), {}
-    if source is None:
-        kind, column = part["evaluate"], part.get("column", "stuff")
-        if kind != "unsupervised":
-            raise ConfigError(f"{where}.evaluate is {kind!r}; expected unsupervised.")
-        wrong = part.keys() & {"seeds", "overrides"}
-        if wrong:
-            raise ConfigError(f"{where} takes no {' and '.join(sorted(wrong))}: nothing is drawn.")
-        options = {key: part[key] for key in UNSUPERVISED if key in part}
-        for key in ("images", "labels"):
-            text(options.get(key), f"{where}.{key}")
-    else:
-        kind = "detectron2" if str(source).endswith((".yaml", ".yml")) else "openmmlab"
-        column = part.get("column")
-        wrong = [key for key in UNSUPERVISED if key in part]
-        if wrong:
-            raise ConfigError(f"{where}.{wrong[0]} belongs to `evaluate: unsupervised`.")
-    if column not in COLUMNS:
-        raise ConfigError(
-            f"{where}.column is {column!r}; expected {', '.join(COLUMNS)}: the table's column."
-        )
-    return Transfer(
-        name=name,
-        kind=kind,
-        source=source,
-        column=column,
-        title=text(part.get("title", name), f"{where}.title"),
-        seeds=seeds_of(part.get("seeds", defaults["seeds"] if source else [0]), f"{where}.seeds"),
-        gpus=count(part.get("gpus", defaults["gpus"]), f"{where}.gpus"),
-        overrides=_overrides(part, where),
-        data=tuple(text(one, f"{where}.data") for one in items(part.get("data", []), where)),
-        optional=bool(part.get("optional", False)),
-        options=options,
-    )
-
-
-def _overrides(part: dict, where: str) -> dict:
-    overrides = part.get("overrides") or {}
-    if not isinstance(overrides, dict):
-        raise ConfigError(
-            f"{where}.overrides is {overrides!r}; expected entries of the config with their "
-            "values: train_cfg.max_epochs: 3"
-        )
-    for key in overrides.keys() & {"load_from", "resume", "work_dir"}:
-        raise ConfigError(
-            f"{where}.overrides has `{key}`, which the chain decides. To start from a checkpoint, "
-            "write a config with load_from, or name it as a pretraining: {checkpoint: FILE}."
-        )
-    return overrides
+    return VARIABLE.sub(look_up, value) if isinstance(value, str) else value

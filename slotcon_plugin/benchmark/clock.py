@@ -1,0 +1,72 @@
+"""The time and memory that a job has used over all its starts."""
+
+import contextlib
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from .jobs import read_record, write_record
+
+BEAT = 5.0  # seconds between two notes: the time that a kill -9 can lose
+
+
+@dataclass(frozen=True)
+class Notes:
+    """The content of clock.json; the defaults are those of a job that never started."""
+
+    seconds: float = 0.0
+    starts: int = 0
+    peak_mib: float = 0.0
+    host: str = ""  # this and the rest: of the last start
+    pid: int = 0
+    beat: float = 0.0  # Unix time of the last note
+
+
+def read_clock(folder: Path) -> Notes:
+    """The notes in a job's folder."""
+    return read_record(folder / "clock.json", Notes) or Notes()
+
+
+class Clock:
+    """Adds the time of one start of the job in `folder` to that of the earlier starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.before = read_clock(folder)
+        self.peak_mib = self.before.peak_mib
+        self.started = time.monotonic()
+
+    def note(self, pid: int | None = None) -> Notes:
+        """Write the time until now, and the memory of process `pid`."""
+        self.peak_mib = max(self.peak_mib, _memory(pid) if pid else 0.0)
+        notes = Notes(
+            seconds=self.before.seconds + time.monotonic() - self.started,
+            starts=self.before.starts + 1,
+            peak_mib=self.peak_mib,
+            host=platform.node(),
+            pid=os.getpid(),
+            beat=time.time(),
+        )
+        write_record(notes, self.folder / "clock.json")
+        return notes
+
+
+def _memory(pid: int) -> float:
+    """Peak resident memory so far, MiB, of the largest of a process and its descendants.
+
+    Linux keeps the peak (VmHWM). psutil has only the present value, which misses short peaks, and
+    `getrusage` of an ended process includes the memory of the one that started it.
+    """
+    peaks = [0]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(OSError):  # it has ended
+                status = Path(f"/proc/{one.pid}/status").read_text(encoding="utf-8")
+                peaks += map(int, re.findall(r"VmHWM:\s*(\d+) kB", status))
+    return max(peaks) / 1024

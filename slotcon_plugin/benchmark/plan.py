@@ -1,0 +1,243 @@
+"""Expands a benchmark: every pretraining with every transfer and every seed, as commands to run."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import ConfigError
+from .jobs import Job, Plan, Step
+from .protocols import Protocols
+from .recipe import WITHOUT_EFFECT, digest, file_digest, option_words, relative_paths, resolve
+from .schema import OPTIONS, Benchmark, Pretraining, Source, Transfer
+
+FORMAT = 3  # counts up when results of older versions can no longer be used
+# Read by the configs; a job gets the values of its plan.
+ENVIRONMENT = ["ADE_ROOT", "CITYSCAPES_ROOT", "COCO_ROOT", "DATA_ROOT", "IMAGENET_ROOT"]
+ENVIRONMENT += ["SLOTCON_DATA", "VOC_ROOT"]
+
+
+class Planner:
+    """Makes the plan of a benchmark.
+
+    Args:
+        benchmark: as read from its file.
+        root: the repository's root folder.
+        protocols: the paper's protocols.
+    """
+
+    def __init__(self, benchmark: Benchmark, root: Path, protocols: Protocols) -> None:
+        self.benchmark, self.root, self.protocols = benchmark, root, protocols
+        self.jobs: dict[str, Job] = {}
+        self.digests: dict[Path, str] = {}
+        self.resolved: dict[str, tuple] = {}
+        self.environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+
+    def plan(self) -> Plan:
+        """All jobs, each after those that it needs.
+
+        Raises:
+            ConfigError: a config or a file cannot be used, or there is nothing to run.
+        """
+        present, left_out = [], []
+        for transfer in self.benchmark.transfers.values():
+            missing = [path for path in transfer.data if not self._path(path).exists()]
+            if transfer.kind == "detectron2" and find_spec("detectron2") is None:
+                missing.append("detectron2")
+            if missing and transfer.optional:
+                left_out.append(f"{transfer.name}: no {', no '.join(missing)}")
+            else:
+                present.append(transfer)
+        for one in self.benchmark.pretrainings.values():
+            chosen = [t for t in present if one.transfers is None or t.name in one.transfers]
+            if not chosen:
+                left_out.append(f"{one.name}: none of its transfers")
+            for seed in one.seeds if chosen else []:
+                trained = self._pretraining(one, seed) if one.config else None
+                for transfer in chosen:
+                    for transfer_seed in transfer.seeds:
+                        self._transfer(one, seed, trained, transfer, transfer_seed)
+        if not self.jobs:
+            why = "; ".join(left_out) or "no transfer is named, and no pretraining is a config"
+            raise ConfigError(f"{self.benchmark.path} has no job to run: {why}.")
+        return Plan(list(self.jobs.values()), left_out)
+
+    def _path(self, name: str) -> Path:
+        """A file as named in the benchmark: in the working directory, or in the repository."""
+        path = Path(name).expanduser()
+        return path.absolute() if path.exists() else self.root / path
+
+    def _file_digest(self, file: Path) -> str:
+        if file not in self.digests:
+            self.digests[file] = file_digest(file)
+        return self.digests[file]
+
+    def _add(self, rule: str, name: str, recipe: dict, steps: list[Step], **rest) -> Job:
+        gpus, name = rest["gpus"], f"{rule}.{name}"
+        if rule != "export":  # the number of threads changes the order of sums on a CPU
+            recipe |= dict(gpus=gpus) if gpus else dict(gpus=0, threads=self.benchmark.cores)
+        # Moving the repository or the work dir does not change the digest
+        recipe = relative_paths(recipe, [self.benchmark.work_dir, self.root])
+        sign = digest(dict(format=FORMAT, rule=rule, recipe=recipe))
+        folder = str(self.benchmark.work_dir / "jobs" / name / sign[:12])
+        cores = self.benchmark.cores * max(gpus, 1)
+        job = Job(name, rule, sign, folder, recipe, steps, self.environment, cores=cores, **rest)
+        return self.jobs.setdefault(name, job)
+
+    def _resolve(self, one: Source, entry: str) -> tuple[Path, dict, int, list[str]]:
+        """A section's config: path, entries with effect, length, deviations from the protocol."""
+        where = f"{type(one).__name__.lower()}s.{one.name}"
+        if where not in self.resolved:
+            config = self._path(one.config)
+            try:
+                content = resolve(config, one.overrides)
+            except ConfigError as error:
+                raise ConfigError(f"{self.benchmark.path}: {where}: {error}") from None
+            if not isinstance(content.get(entry), int):
+                raise ConfigError(
+                    f"{where}: {one.config} has no number {entry}. Pretrainings are in "
+                    "configs/pretrain, transfers in configs/det and configs/seg."
+                )
+            deviations = self.protocols.deviations(one, content)
+            kept = {key: v for key, v in content.items() if not WITHOUT_EFFECT.match(key)}
+            if kept.get("load_from"):  # counts by its content; the jobs run in the repository
+                start = self.root / Path(kept["load_from"]).expanduser()
+                kept["load_from"] = self._file_digest(start)
+            self.resolved[where] = config, kept, content[entry], deviations
+        return self.resolved[where]
+
+    def _pretraining(self, one: Pretraining, seed: int) -> Job:
+        config, content, epochs, deviations = self._resolve(one, "train_cfg.max_epochs")
+        last, options = f"epoch_{epochs}.pth", _cfg_options(one.overrides)
+        train = _words("--work-dir {folder} --seed {seed} --resume", seed=seed)
+        draw = "python tools/draw_groups.py {config} {folder}/{last} --out {folder}/groups.png"
+        draw = [*_words(draw, config=config, last=last), *options]
+        steps = [Step([*_trainer(config, one.gpus), *train, *options], last)]
+        return self._add(
+            "pretrain",
+            f"{one.name}.s{seed}",
+            dict(config=content, seed=seed),
+            [*steps, Step(draw, "groups.png", needed=False)],
+            gpus=one.gpus,
+            length=epochs,
+            about=dict(pretraining=one.name, seed=seed, config=one.config),
+            deviations=deviations,
+        )
+
+    def _checkpoint(self, one: Pretraining, trained: Job | None) -> tuple[str, dict, list[str]]:
+        """The full checkpoint of a pretraining: its path, a digest of its origin, its job."""
+        if trained:
+            path = f"{trained.folder}/{trained.steps[0].done}"
+            return path, dict(of=trained.digest), [trained.name]
+        path = self._path(one.checkpoint)
+        return str(path), dict(of=self._file_digest(path)), []
+
+    def _export(self, one: Pretraining, seed: int, trained: Job | None) -> Job:
+        """The job that writes the encoder of a full checkpoint for the transfers."""
+        source, recipe, needs = self._checkpoint(one, trained)
+        words = "python tools/export.py {source} {folder}/encoder.pth --to openmmlab"
+        steps = [Step(_words(words, source=source), "encoder.pth")]
+        about = dict(pretraining=one.name, seed=seed)
+        name = f"{one.name}.s{seed}"
+        return self._add("export", name, recipe, steps, gpus=0, about=about, needs=needs)
+
+    def _transfer(
+        self, one: Pretraining, seed: int, trained: Job | None, transfer: Transfer, own_seed: int
+    ) -> None:
+        name = f"{one.name}.s{seed}.{transfer.name}.s{own_seed}"
+        about = dict(pretraining=one.name, seed=seed, transfer=transfer.name)
+        about |= dict(transfer_seed=own_seed, kind=transfer.kind, column=transfer.column)
+        if transfer.evaluate:
+            if one.weights is None:  # other encoders have no prototypes
+                self._evaluation(name, one, trained, transfer, about)
+            return
+        detectron2 = transfer.kind == "detectron2"
+        entry = "SOLVER.MAX_ITER" if detectron2 else "train_cfg.max_iters"
+        config, content, length, deviations = self._resolve(transfer, entry)
+        needs, origin = [], one.weights
+        backbone = "none" if one.weights == "random" else one.weights
+        if one.weights is None:
+            export = self._export(one, seed, trained)
+            needs, origin = [export.name], export.digest
+            backbone = f"{export.folder}/encoder.pth"
+        recipe = dict(config=content, seed=own_seed, backbone=origin)
+        if detectron2:  # its configs do not name the data's folder
+            mini = "slotcon_mini" in str(content.get("DATASETS.TRAIN"))
+            recipe["data"] = self.environment.get("SLOTCON_DATA" if mini else "COCO_ROOT")
+        values = dict(config=config, gpus=transfer.gpus, backbone=backbone, seed=own_seed)
+        steps = _detectron2_steps if detectron2 else _openmmlab_steps
+        self._add(
+            "transfer",
+            name,
+            recipe,
+            steps(transfer, values | dict(last=f"iter_{length}.pth")),
+            gpus=transfer.gpus,
+            needs=needs,
+            length=length,
+            about=about | dict(config=transfer.config),
+            deviations=deviations,
+        )
+
+    def _evaluation(
+        self, name: str, one: Pretraining, trained: Job | None, transfer: Transfer, about: dict
+    ) -> None:
+        source, recipe, needs = self._checkpoint(one, trained)
+        command = ["python", "tools/evaluate.py", "unsupervised", source, "--quiet"]
+        for option in OPTIONS:
+            value = getattr(transfer, option)
+            if value is None:
+                continue
+            recipe[option] = value
+            if option in ("images", "labels", "list"):
+                value = self._path(value)
+                recipe[option] = self._file_digest(value) if value.is_file() else str(value)
+            command.append(f"--{option.replace('_', '-')}={value}")
+        self._add(
+            "evaluate",
+            name,
+            recipe,
+            [Step([*command, "--out", "{folder}/figures.json"], "figures.json")],
+            gpus=min(transfer.gpus, 1),
+            needs=needs,
+            about=about,
+            deviations=self.protocols.unsupervised(transfer),
+        )
+
+
+def _openmmlab_steps(one: Transfer, values: dict) -> list[Step]:
+    options = _cfg_options(one.overrides)
+    train = "--backbone {backbone} --work-dir {folder} --seed {seed} --resume"
+    train = [*_trainer(values["config"], one.gpus), *_words(train, **values), *options]
+    test = "torchrun {gpus}" if one.gpus > 1 else "python"
+    test += " tools/test.py {config} {folder}/{last} --work-dir {folder}/test"
+    test += " --out {folder}/figures.json" + " --launcher pytorch" * (one.gpus > 1)
+    return [
+        Step(train, values["last"]),
+        Step([*_words(test, **values), *options], "figures.json"),
+    ]
+
+
+def _detectron2_steps(one: Transfer, values: dict) -> list[Step]:
+    options = [str(word) for pair in one.overrides.items() for word in pair]
+    train = test = "python tools/train_detectron2.py {config} --num-gpus {gpus}"
+    train += " --work-dir {folder} --backbone {backbone} --resume SEED {seed}"
+    test += " --work-dir {folder}/test --eval-only --out {folder}/figures.json"
+    test += " MODEL.WEIGHTS {folder}/model_final.pth"
+    return [  # detectron2 writes `last_checkpoint` after the checkpoint, which a kill can truncate
+        Step([*_words(train, **values), *options], "last_checkpoint", "model_final.pth"),
+        Step([*_words(test, **values), *options], "figures.json"),
+    ]
+
+
+def _words(command: str, **values) -> list[str]:
+    """The words of a command with `values`; `{folder}` remains."""
+    return [word.format(folder="{folder}", **values) for word in command.split()]
+
+
+def _trainer(config: Path, gpus: int) -> list[str]:
+    if gpus > 1:
+        return ["tools/dist_train.sh", str(config), str(gpus)]
+    return ["python", "tools/train.py", str(config)]
+
+
+def _cfg_options(overrides: dict) -> list[str]:
+    return ["--cfg-options", *option_words(overrides)] if overrides else []

@@ -1,0 +1,116 @@
+"""What a result depends on: a config with its bases, overrides and environment, and digests.
+
+The code is not part of it: results of other versions of this package stay valid, and each says
+which version it is of.
+"""
+
+import ast
+import contextlib
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..runtime.config_options import read_config
+from .yaml_files import read_yaml
+
+# Entries that decide speed, logs and folders, not the result; the last line has detectron2's.
+WITHOUT_EFFECT = re.compile(
+    r"(work_dir|log_level|log_processor|visualizer|default_hooks\.(logger|checkpoint)"
+    r"|\w+_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)"
+    r"|OUTPUT_DIR|DATALOADER\.NUM_WORKERS|SOLVER\.CHECKPOINT_PERIOD)(\.|$)"
+)
+SET_BY_JOBS = ("SLOTCON_BACKBONE", "SLOTCON_WORK_DIR")  # variables that configs read
+
+
+def resolve(config: Path, overrides: dict) -> dict:
+    """A config with its bases, the environment and `overrides`: dotted entries and plain values.
+
+    Args:
+        config: a config of MMEngine (.py), or of detectron2 (.yaml): then without detectron2's
+            defaults, since detectron2 may not be installed on the machine that plans.
+        overrides: dotted entries and values. For MMEngine they must exist in the config, or begin
+            with a plus sign.
+
+    Raises:
+        ConfigError: the config cannot be read or has no such entry.
+    """
+    if config.suffix != ".py":
+        return _read_detectron2(config) | flatten(overrides)
+    removed = {name: os.environ.pop(name) for name in SET_BY_JOBS if name in os.environ}
+    try:
+        content = read_config(config, option_words(overrides)).to_dict()
+    finally:
+        os.environ.update(removed)
+    return flatten(json.loads(json.dumps(content, default=str)))
+
+
+def flatten(content: dict, prefix: str = "") -> dict:
+    """Nested dictionaries as one with dotted keys."""
+    flat = {}
+    for key, value in content.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _read_detectron2(config: Path, used_by: tuple[Path, ...] = ()) -> dict:
+    if config.resolve() in used_by:
+        raise ConfigError(f"{used_by[-1]}: `_BASE_` leads back to {config}.")
+    content = read_yaml(config) or {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{config}: expected sections, found {content!r:.80}.")
+    base = str(content.pop("_BASE_", ""))
+    content = flatten(json.loads(json.dumps(content, default=str)))
+    if not base or "://" in base:  # an address is one of detectron2's own configs
+        return content
+    return _read_detectron2(config.parent / base, (*used_by, config.resolve())) | content
+
+
+def option_words(overrides: dict) -> list[str]:
+    """Overrides as words of `--cfg-options`, so that each value keeps its type."""
+    return [f"{key}={_word(value)}" for key, value in overrides.items()]
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str):
+        return repr(value)
+    if value.startswith("("):
+        return value  # a tuple, which YAML does not have: (96, 96)
+    with contextlib.suppress(ValueError, SyntaxError):
+        ast.literal_eval(value)
+        return repr(value)  # text that looks like a number
+    return repr(value) if value.lower() in ("true", "false") else value
+
+
+def relative_paths(content: object, folders: list[Path]) -> object:
+    """Nested values in which absolute paths in one of `folders` are relative to it."""
+    if isinstance(content, dict):
+        return {key: relative_paths(value, folders) for key, value in content.items()}
+    if isinstance(content, list):
+        return [relative_paths(value, folders) for value in content]
+    for folder in folders:
+        if isinstance(content, str) and content.startswith(f"{folder}/"):
+            return content.removeprefix(f"{folder}/")
+    return content
+
+
+def digest(content: object) -> str:
+    """SHA-256 of nested plain values in hexadecimal digits; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
