@@ -1,4 +1,4 @@
-# Every target sets up what it needs in .venv by itself; `make` alone lists the targets.
+# Every target first sets up what it needs in .venv; `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-full demo benchmark test lint format lock clean
 
@@ -8,10 +8,10 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python3.13; 
 NO_PYTHON = $(error No Python >= 3.10 on the PATH; install one or name it: make PYTHON=/path/to/python3)
 SETUP = $(or $(PYTHON),$(NO_PYTHON)) tools/setup_env.py
 RUN := .venv/bin/python
-# Test processes at a time; 0: all in one process (as a debugger wants it)
+# Number of test processes; 0: all tests in one process (for a debugger)
 WORKERS ?= 2
 
-# Without its byte code every start of Python compiles torch and mmdet again.
+# Without byte code, Python would compile torch and mmdet at each start.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 
@@ -28,24 +28,24 @@ demo: ## pretrain a small ResNet on photographs and draw its groups (DATA=path: 
 	@$(SETUP) core
 	@$(RUN) tools/demo.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-benchmark: ## the whole chain in small, from pretraining to the table (DATA=path: any folder in COCO's format)
+benchmark: ## a small benchmark, from pretraining to the table (DATA=path: a folder in COCO's format)
 	@$(SETUP) full
 	@PYTHON=.venv/bin/python tools/benchmark.sh configs/benchmark/mini.yaml \
 		--data "$(or $(DATA),$(SLOTCON_DATA),../shared/data/coco_mini)" $(ARGS)
 
-test: ## the whole test suite (ARGS="-k lars" or ARGS=tests/test_lars.py: some of it; WORKERS=0: in one process)
+test: ## run the test suite (ARGS="-k lars" or ARGS=tests/test_lars.py: a part; WORKERS=0: in one process)
 	@$(SETUP) full
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-lint: ## check format and style
+lint: ## check format, style and the direction of imports
 	@$(SETUP) lint
-	@.venv/bin/ruff format --check . && .venv/bin/ruff check .
+	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/lint-imports --no-cache
 
-format: ## put the code into the format that lint checks
+format: ## format the code as lint checks it
 	@$(SETUP) lint
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-lock: ## resolve constraints/pinned.txt anew around constraints/chosen.txt
+lock: ## resolve constraints/pinned.txt again from constraints/chosen.txt and setup.py
 	@$(SETUP) core
 	@UV_PYTHON_DOWNLOADS=never .venv/bin/uv pip compile setup.py --all-extras \
 		--constraints constraints/chosen.txt --universal --python-version 3.10 \

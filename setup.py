@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent
 INIT = (ROOT / "slotcon_plugin" / "version.py").read_text(encoding="utf-8")
 README = ROOT / "README.md"
 
-# mmcv must be compiled with its ops, against the torch that is installed: see tools/build_mmcv.py.
+# mmcv must be compiled with its ops, against the torch that is installed: see tools/setup_env.py.
 DET = ["onedl-mmcv>=2.3", "onedl-mmdetection>=3.5", "pycocotools>=2.0.7"]
 SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
 DEMO = ["matplotlib>=3.7", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
