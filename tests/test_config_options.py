@@ -64,7 +64,7 @@ def test_folders_come_from_the_environment(monkeypatch):
         ("log_level=loud", "is 'loud', expected one of DEBUG, INFO"),
         ("optim_wrapper.optimizer.type=None", "is None, expected a name"),
         ("randomness.seed=-1", "is -1, expected a whole number from 0 to 4294967295"),
-        ("default_hooks.checkpoint.interval=0", "expected a whole number from 1 on, or -1 (off)"),
+        ("default_hooks.checkpoint.interval=0", "expected -1 (off) or a whole number from 1 on"),
         ("param_scheduler.warmup=-1", "is -1, expected a number from 0 on"),
     ],
 )

@@ -36,31 +36,27 @@ def _is_real(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-POSITIVE = Rule("a number above 0", lambda value: _is_real(value) and value > 0)
-NOT_NEGATIVE = Rule("a number from 0 on", lambda value: _is_real(value) and value >= 0)
-FRACTION = Rule("a number from 0 to 1", lambda value: _is_real(value) and 0 <= value <= 1)
-FLAG = Rule("True or False", lambda value: isinstance(value, bool))
-SECTION = Rule("a dictionary", lambda value: value is None or isinstance(value, dict))
-TWO_NUMBERS = Rule(
-    "two numbers",
-    lambda value: isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_real, value)),
-)
-COUNT_OR_OFF = Rule(
-    "a whole number from 1 on, or -1 (off)",
-    lambda value: type(value) is int and (value >= 1 or value == -1),
-)
-NAME = Rule("a name", lambda value: isinstance(value, str | type))
+def _items(value: object) -> list | tuple:
+    return value if isinstance(value, list | tuple) else [value]
+
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda value: value in LEVELS)
-PATH = Rule("a path or None", lambda value: isinstance(value, str | os.PathLike | None))
+
+SEED = whole(0, 2**32 - 1)  # NumPy's range
+COUNT_OR_OFF = Rule("-1 (off) or a whole number from 1 on", lambda v: v == -1 or whole(1)[1](v))
+POSITIVE = Rule("a number above 0", lambda v: _is_real(v) and v > 0)
+NOT_NEGATIVE = Rule("a number from 0 on", lambda v: _is_real(v) and v >= 0)
+FRACTION = Rule("a number from 0 to 1", lambda v: _is_real(v) and 0 <= v <= 1)
+TWO_NUMBERS = Rule("two numbers", lambda v: len(_items(v)) == 2 and all(map(_is_real, v)))
+FLAG = Rule("True or False", lambda v: isinstance(v, bool))
+SECTION = Rule("a dictionary", lambda v: isinstance(v, dict | None))
+NAME = Rule("a name", lambda v: isinstance(v, str | type))
+LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda v: v in LEVELS)
+PATH = Rule("a path or None", lambda v: isinstance(v, str | os.PathLike | None))
 PATHS = Rule(
     "a path or a list of paths",
-    lambda value: all(
-        isinstance(path, str | os.PathLike)
-        for path in (value if isinstance(value, list | tuple) else [value])
-    ),
+    lambda v: all(isinstance(path, str | os.PathLike) for path in _items(v)),
 )
-SEED = whole(0, 2**32 - 1)  # NumPy's range
 
 # Entries of a config that are checked if they are there, before anything is built.
 RULES = {
