@@ -114,6 +114,16 @@ def test_an_encoder_with_frozen_norms_is_refused():
         MODELS.build(resnet_config(backbone))
 
 
+def test_an_encoder_with_untrained_stages_is_refused():
+    pytest.importorskip("mmdet")
+    backbone = dict(type="mmdet.ResNet", depth=18, norm_eval=False, out_indices=(2,))
+    with pytest.raises(ConfigError, match=r"num_stages=4 and out_indices=\(2,\).*num_stages=3"):
+        MODELS.build(resnet_config(backbone))
+    backbone.update(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), frozen_stages=0)
+    with pytest.raises(ConfigError, match="frozen_stages=0, which freeze part of it"):
+        MODELS.build(resnet_config(backbone))
+
+
 def test_the_papers_model_has_the_published_names_and_shapes():
     config = dict(
         type="SlotCon",

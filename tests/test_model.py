@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from mmengine.registry import MODELS, OPTIMIZERS
-from tiny_model import gradients, random_views, tiny_config, tiny_model
+from tiny_model import TinyEncoder, gradients, random_views, tiny_config, tiny_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -295,18 +295,41 @@ def test_losses_can_be_replaced():
     assert len(model.eval()(random_views(2)[0], mode="predict")) == 2
 
 
-@pytest.mark.parametrize("frozen", [dict(norm_eval=True), dict(frozen_stages=0)])
-def test_a_frozen_encoder_is_refused(frozen):
-    class Frozen(type(MODELS.build(dict(type="TinyEncoder")))):
-        pass
+def build_with_attributes(trained=True, **attributes):
+    """A model whose encoder has these attributes, as other libraries' encoders have."""
 
-    for name, value in frozen.items():
-        setattr(Frozen, name, value)
-    MODELS.register_module(module=Frozen, force=True)
-    config = tiny_config()
-    config["backbone"] = dict(type="Frozen")
-    with pytest.raises(ConfigError, match=r"Frozen has norm_eval=.*set norm_eval=False, frozen_st"):
-        MODELS.build(config)
+    class OtherEncoder(TinyEncoder):
+        def __init__(self):
+            super().__init__()
+            self.conv.requires_grad_(trained)
+
+    for name, value in attributes.items():
+        setattr(OtherEncoder, name, value)
+    MODELS.register_module(module=OtherEncoder, force=True)
+    return MODELS.build(tiny_config(backbone=dict(type="OtherEncoder")))
+
+
+@pytest.mark.parametrize("frozen", [dict(norm_eval=True), dict(frozen_stages=0, trained=False)])
+def test_a_frozen_encoder_is_refused(frozen):
+    with pytest.raises(ConfigError, match=r"OtherEncoder has norm_eval=.*set norm_eval=False, fro"):
+        build_with_attributes(**frozen)
+
+
+def test_an_encoder_with_stages_after_its_last_output_is_refused():
+    with pytest.raises(ConfigError, match=r"out_indices=\(1, 2\).*set num_stages=3"):
+        build_with_attributes(num_stages=4, out_indices=(1, 2))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        dict(frozen_stages=0),  # mmpretrain's ConvNeXt: 0 freezes nothing
+        dict(num_stages=4, out_indices=(0, 3)),
+        dict(num_stages=4, out_indices=(-1,)),
+    ],
+)
+def test_an_encoder_that_is_trained_completely_is_accepted(attributes):
+    assert build_with_attributes(**attributes).backbone.conv.weight.requires_grad
 
 
 def test_tensor_gives_the_teachers_last_map():

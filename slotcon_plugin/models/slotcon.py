@@ -31,7 +31,7 @@ class SlotCon(BaseModel):
         init_cfg: MMEngine's initialization config.
 
     Raises:
-        ConfigError: the backbone freezes some of its parameters.
+        ConfigError: the backbone has parameters that are frozen, or that no output depends on.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SlotCon(BaseModel):
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head)
-        _check_nothing_is_frozen(self.backbone, backbone["type"])
+        _check_all_is_trained(self.backbone, backbone["type"])
         self.teacher = Teacher(*self.student)
         self.base_momentum = teacher_momentum
         self.teacher_moves = False
@@ -204,13 +204,20 @@ def _alignments(geometry: ViewGeometry, like: Tensor) -> list[Alignment]:
     return [align(boxes_b4, flips_b, *like.shape[2:]) for boxes_b4, flips_b in views]
 
 
-def _check_nothing_is_frozen(backbone: nn.Module, name: str) -> None:
-    """mmdet's and mmseg's ResNets can freeze stages and batch-norm statistics."""
+def _check_all_is_trained(backbone: nn.Module, name: str) -> None:
+    """mmdet's and mmseg's ResNets can freeze stages and norms, and have stages without output."""
     norm_eval = getattr(backbone, "norm_eval", False)
     frozen_stages = getattr(backbone, "frozen_stages", -1)
-    if norm_eval or frozen_stages >= 0:
+    frozen = any(not p.requires_grad for p in backbone.parameters())
+    if norm_eval or (frozen and frozen_stages >= 0):
         raise ConfigError(
             f"The backbone {name} has norm_eval={norm_eval} and frozen_stages={frozen_stages}, "
             "which freeze part of it; pretraining trains all of it: set norm_eval=False, "
             "frozen_stages=-1."
+        )
+    num_stages, outputs = getattr(backbone, "num_stages", 0), getattr(backbone, "out_indices", ())
+    if outputs and all(0 <= index < num_stages - 1 for index in outputs):
+        raise ConfigError(
+            f"The backbone {name} has num_stages={num_stages} and out_indices={tuple(outputs)}: "
+            f"stages after the last output are not trained; set num_stages={max(outputs) + 1}."
         )
