@@ -40,12 +40,8 @@ def check_numbers(interval: str, **values: float) -> None:
     low, high = map(float, interval[1:-1].split(","))
     for name, value in values.items():
         number = isinstance(value, Real) and not isinstance(value, bool)
-        inside = number and (
-            (low < value < high)
-            or (value == low and interval[0] == "[")
-            or (value == high and interval[-1] == "]")
-        )
-        if not inside:
+        above = number and (value > low or (value == low and interval[0] == "["))
+        if not above or not (value < high or (value == high and interval[-1] == "]")):
             raise ValueError(f"{name} is {value!r}, expected a number in {interval}.")
 
 

@@ -26,16 +26,14 @@ def upsampled_best(
         The best score of each pixel, (b, height, width) float32, and its map, int64 in [0, k).
     """
     check_shapes(maps_bkhw=maps_bkhw)
-    best, winner = None, None
+    best = maps_bkhw.new_full((len(maps_bkhw), height, width), -torch.inf, dtype=torch.float32)
+    winner = torch.zeros_like(best, dtype=torch.int64)
     for start in range(0, maps_bkhw.shape[1], chunk):
         part = maps_bkhw[:, start : start + chunk].float()
         part = F.interpolate(part, (height, width), mode="bilinear", align_corners=False)
         value, index = part.max(dim=1)
-        if best is None:
-            best, winner = value, index
-        else:
-            winner = torch.where(value > best, index + start, winner)
-            best = torch.maximum(value, best)
+        winner = torch.where(value > best, index + start, winner)
+        best = torch.maximum(value, best)
     return best, winner
 
 
