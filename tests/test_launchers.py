@@ -1,4 +1,4 @@
-"""The shell launchers: the commands they print and what they say to wrong arguments."""
+"""The shell launchers: the commands that they run and their error messages."""
 
 import os
 import shlex
@@ -25,7 +25,7 @@ SETTINGS = {
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a launcher from a foreign folder, with none of its settings but those given."""
+    """Runs a launcher in another folder, with only the given settings in its environment."""
 
     def run_script(name, *arguments, **settings):
         environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
@@ -57,25 +57,25 @@ time.sleep(300)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_workers_end_with_a_launcher_that_is_killed(tmp_path):
-    """A training left behind would write into the folder that the next start goes on in."""
-    script, noted = tmp_path / "worker.py", tmp_path / "pid"
+    """Otherwise they would go on writing into the folder of the next training."""
+    script, written = tmp_path / "worker.py", tmp_path / "pid"
     script.write_text(WORKER)
     process = start(
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"),
-        *(script, noted),
+        *(script, written),
     )
-    wait_for(noted.exists, process)
+    wait_for(written.exists, process)
     process.kill()
     process.communicate()
     end = time.monotonic() + 30
-    while Path(f"/proc/{noted.read_text()}").exists():
-        assert time.monotonic() < end, "the worker lives on"
+    while Path(f"/proc/{written.read_text()}").exists():
+        assert time.monotonic() < end, "the worker did not end"
         time.sleep(0.1)
 
 
-def test_processes_on_cpus_leave_gpus_alone(tmp_path, monkeypatch):
+def test_processes_on_cpus_use_no_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "0"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
@@ -99,7 +99,7 @@ def test_the_evaluation_says_where_it_computes(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("script", ["dist_train.sh", "slurm_train.sh"])
-def test_help_teaches(run, script):
+def test_help(run, script):
     asked = run(script, "--help")
     assert asked.returncode == 0
     assert f"usage: tools/{script}" in asked.stdout and "examples:" in asked.stdout
@@ -155,7 +155,7 @@ def test_dist_train_on_several_machines(run):
     assert options(shlex.split(chosen))["--master_port"] == "1234"
 
 
-def test_dist_train_takes_a_config_beside_the_user(run, tmp_path):
+def test_dist_train_accepts_a_config_in_the_current_folder(run, tmp_path):
     (tmp_path / "my config.py").write_text("")
     result = run("dist_train.sh", "--dry-run", "my config.py", "1")
     assert "my config.py" in shlex.split(result.stdout)
@@ -167,7 +167,7 @@ def test_dist_train_takes_a_config_beside_the_user(run, tmp_path):
         (("gpu", "job"), {}, "2 given"),
         (("gpu", "job", "configs/none.py"), {}, "no config file 'configs/none.py'"),
         (("gpu", "job", CONFIG), {"GPUS": "many"}, "GPUS must be a whole number"),
-        (("gpu", "job", CONFIG), {"GPUS": "12", "GPUS_PER_NODE": "8"}, "no multiple"),
+        (("gpu", "job", CONFIG), {"GPUS": "12", "GPUS_PER_NODE": "8"}, "is not a multiple"),
         (("gpu", "job", CONFIG), {"GPUS": "2", "GPUS_PER_NODE": "4"}, "more than GPUS=2"),
         (("gpu", "job", CONFIG), {"CPUS_PER_TASK": "0"}, "CPUS_PER_TASK must be"),
     ],
@@ -179,7 +179,7 @@ def test_slurm_train_refuses_in_one_line(run, arguments, settings, message):
     assert result.stderr.count("\n") == 1 and result.stdout == ""
 
 
-def test_slurm_train_asks_for_one_task_a_gpu(run):
+def test_slurm_train_requests_one_task_per_gpu(run):
     settings = {"GPUS": "16", "CPUS_PER_TASK": "12", "SRUN_ARGS": "--time=2-00 --account=a"}
     result = run("slurm_train.sh", "--dry-run", "gpu", "my job", CONFIG, "--resume", **settings)
     assert result.returncode == 0, result.stderr
@@ -194,7 +194,7 @@ def test_slurm_train_asks_for_one_task_a_gpu(run):
     assert words[start + 1 :] == [str(ROOT / CONFIG), "--launcher", "slurm", "--resume"]
 
 
-def test_slurm_train_fits_a_small_job(run):
+def test_slurm_train_uses_one_machine_for_a_small_job(run):
     asked = options(
         shlex.split(run("slurm_train.sh", "--dry-run", "gpu", "job", CONFIG, GPUS="2").stdout)
     )
