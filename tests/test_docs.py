@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from benchmarks.processes import ROOT
+from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.runtime.config_options import read_config
 
 PAGES = [
@@ -29,7 +30,13 @@ PASSED_TO = {"tools/dist_train.sh": "tools/train.py", "tools/slurm_train.sh": "t
 PASSED_TO["tools/benchmark.sh"] = "tools/benchmark.py"
 SUB_COMMANDS = {"tools/evaluate.py": ("unsupervised", "overcluster", "retrieval", "probe", "knn")}
 SNAKEMAKE = {"--cores", "--executor", "--keep-going", "--profile", "--resources"}
-OTHERS = {"--no-deps", "--logdir", "--nproc-per-node"}  # pip, TensorBoard, torchrun
+OTHERS = {
+    "--no-deps",
+    "--no-build-isolation",
+    "--no-cache-dir",
+    "--logdir",
+    "--nproc-per-node",
+}  # pip, TensorBoard, torchrun
 
 
 def read(page: Path) -> str:
@@ -111,6 +118,14 @@ def test_the_config_in_the_readme(tmp_path):
         model = MODELS.build(cfg.model)
     assert model.num_prototypes == 256
     assert cfg.custom_hooks == [dict(type="TeacherHook")]
+
+
+def test_the_benchmark_file_in_the_docs(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (shown,) = re.findall(r"```yaml\n(.*?)```", read(ROOT / "docs" / "benchmark.md"), re.DOTALL)
+    (tmp_path / "shown.yaml").write_text(shown)
+    benchmark = read_benchmark(tmp_path / "shown.yaml")
+    assert [len(benchmark.pretrainings), len(benchmark.transfers)] == [4, 4]
 
 
 @each_page
