@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,26 @@ from benchmarks.processes import ROOT
 def pytest_collection_modifyitems(items):
     """Tests marked slow first: they then do not run alone at the end, beside an idle worker."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Runs tools/NAME.py as a program on the CPU, in this process, which has imported torch.
+
+    run_tool(name, *arguments) returns the exit status, the output and the errors.
+    """
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    def run(name: str, *arguments: object) -> tuple[int, str, str]:
+        path = str(ROOT / "tools" / f"{name}.py")
+        monkeypatch.setattr("sys.argv", [path, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(path, run_name="__main__")
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

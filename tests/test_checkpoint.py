@@ -1,11 +1,10 @@
-"""Checkpoints are written whole, found again after a crash, and never run."""
+"""Checkpoints are written atomically, found after a crash, and read without running code."""
 
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,15 @@ from PIL import Image
 from torch import nn
 
 import slotcon_plugin  # noqa: F401  (registers the storage)
+from benchmarks.processes import run_processes
 from slotcon_plugin.errors import CheckpointError, SlotConError
-from slotcon_plugin.runtime.atomic_files import AtomicLocalBackend
+from slotcon_plugin.runtime.atomic_files import AtomicLocalBackend, write_atomically
 from slotcon_plugin.runtime.resume_state import find_last_good_checkpoint, load_training_state
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, use_safe_loader
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 class Planted:
-    """What an attacker would put into a file: unpickling it makes a file on disk."""
+    """Code that an attacker could put into a file: unpickling it makes a folder."""
 
     def __init__(self, trace: Path):
         self.trace = trace
@@ -60,7 +58,7 @@ def save(folder: Path, name: str, value: float = 1.0, noted: bool = True) -> Pat
 
 @pytest.fixture
 def safe_mmengine():
-    """MMEngine with our loader in place of its own, for one test."""
+    """MMEngine with our loader, for one test."""
     schemes = dict(CheckpointLoader._schemes)
     use_safe_loader()
     yield
@@ -76,7 +74,7 @@ def test_what_mmengine_writes_can_be_read(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_planted_code_is_refused_and_not_run(tmp_path, zipped):
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, zipped):
     file, trace = tmp_path / "epoch_1.pth", tmp_path / "was_run"
     state = {**training_state(), "surprise": Planted(trace)}
     if zipped:
@@ -88,7 +86,7 @@ def test_planted_code_is_refused_and_not_run(tmp_path, zipped):
     assert not trace.exists()
 
 
-def test_getattr_reaches_nothing_but_the_histories_methods(tmp_path):
+def test_getattr_reaches_only_methods_of_histories(tmp_path):
     class Reach:
         def __reduce__(self):
             return getattr, (HistoryBuffer, "__init__")
@@ -98,7 +96,7 @@ def test_getattr_reaches_nothing_but_the_histories_methods(tmp_path):
         load_checkpoint_safely(tmp_path / "epoch_1.pth")
 
 
-def test_mmengine_itself_no_longer_runs_planted_code(tmp_path, safe_mmengine):
+def test_mmengine_s_loader_does_not_run_code(tmp_path, safe_mmengine):
     from mmengine.runner import load_checkpoint
 
     file, trace = tmp_path / "weights.pth", tmp_path / "was_run"
@@ -107,11 +105,11 @@ def test_mmengine_itself_no_longer_runs_planted_code(tmp_path, safe_mmengine):
         load_checkpoint(nn.Linear(1, 1), str(file))
     assert not trace.exists()
     for address in ("https://example.invalid/a.pth", "torchvision://resnet50", "s3://bucket/a.pth"):
-        with pytest.raises(CheckpointError, match="is an address"):
+        with pytest.raises(CheckpointError, match="is a URL"):
             load_checkpoint(nn.Linear(1, 1), address)
 
 
-def test_mmengine_still_loads_honest_weights(tmp_path, safe_mmengine):
+def test_mmengine_s_loader_loads_weights(tmp_path, safe_mmengine):
     from mmengine.runner import load_checkpoint
 
     saved, loaded = nn.Linear(2, 2), nn.Linear(2, 2)
@@ -121,11 +119,11 @@ def test_mmengine_still_loads_honest_weights(tmp_path, safe_mmengine):
 
 
 def broken_files(folder: Path) -> dict[str, str]:
-    """File name -> what the message has to say."""
+    """File name -> words of the message."""
     whole = save(folder, "whole.pth", noted=False).read_bytes()
     (folder / "empty.pth").write_bytes(b"")
     (folder / "cut.pth").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.pth").write_text("the weights are on the other disk")
+    (folder / "text.pth").write_text("no weights")
     Image.new("RGB", (4, 4)).save(folder / "image.png")
     torch.save(torch.zeros(3), folder / "tensor.pth")
     (folder / "folder.pth").mkdir()
@@ -133,10 +131,10 @@ def broken_files(folder: Path) -> dict[str, str]:
         "absent.pth": "There is no checkpoint",
         "folder.pth": "There is no checkpoint",
         "empty.pth": "is empty",
-        "cut.pth": "cut short",
+        "cut.pth": "is truncated, damaged",
         "text.pth": "cannot be read",
         "image.png": "cannot be read",
-        "tensor.pth": "holds a Tensor",
+        "tensor.pth": "contains a Tensor",
     }
 
 
@@ -153,7 +151,7 @@ def test_weights_alone_cannot_be_resumed_from(tmp_path):
         load_training_state(tmp_path / "weights.pth")
 
 
-def test_the_noted_checkpoint_is_found(tmp_path):
+def test_the_checkpoint_that_mmengine_noted_is_found(tmp_path):
     save(tmp_path, "epoch_800.pth", value=8)  # of an earlier training in the same folder
     time.sleep(0.02)
     save(tmp_path, "epoch_1.pth", value=1)
@@ -162,39 +160,41 @@ def test_the_noted_checkpoint_is_found(tmp_path):
     assert state["state_dict"]["weight"][0, 0] == 1
 
 
-def test_a_broken_one_is_named_and_passed_over(tmp_path):
+def test_a_broken_checkpoint_is_named_and_skipped(tmp_path):
     for epoch in (2, 9, 10):
         save(tmp_path, f"epoch_{epoch}.pth", value=epoch)
         time.sleep(0.02)
     (tmp_path / "epoch_10.pth").write_bytes(b"")
-    said: list[str] = []
-    path, _ = find_last_good_checkpoint(tmp_path, warn=said.append)
+    warnings: list[str] = []
+    path, _ = find_last_good_checkpoint(tmp_path, warn=warnings.append)
     assert path.name == "epoch_9.pth"
-    assert len(said) == 1
-    assert "epoch_10.pth is empty" in said[0]
+    assert len(warnings) == 1
+    assert "epoch_10.pth is empty" in warnings[0]
 
 
-def test_not_finite_weights_are_not_good(tmp_path):
+def test_a_checkpoint_with_nan_is_skipped(tmp_path):
     save(tmp_path, "epoch_1.pth")
     save(tmp_path, "epoch_2.pth", value=float("nan"))
-    said: list[str] = []
-    path, _ = find_last_good_checkpoint(tmp_path, warn=said.append)
+    warnings: list[str] = []
+    path, _ = find_last_good_checkpoint(tmp_path, warn=warnings.append)
     assert path.name == "epoch_1.pth"
-    assert "not finite" in said[0]
+    assert "not finite" in warnings[0]
 
 
 @pytest.mark.parametrize("note", ["", "epoch_7.pth", "/elsewhere/epoch_1.pth", None, "\x00\xff"])
-def test_the_note_may_be_wrong_or_lost(tmp_path, note):
+def test_last_checkpoint_may_be_wrong_or_missing(tmp_path, note):
     save(tmp_path, "epoch_1.pth", noted=False)
     time.sleep(0.02)
     save(tmp_path, "epoch_2.pth", noted=False)
     if note is not None:
         (tmp_path / "last_checkpoint").write_text(note)
     path, _ = find_last_good_checkpoint(tmp_path)
-    assert path.name == "epoch_2.pth"  # killed after the file and before the note: the file counts
+    assert (
+        path.name == "epoch_2.pth"
+    )  # as when killed between writing the checkpoint and last_checkpoint
 
 
-def test_nothing_to_find_and_nothing_good(tmp_path):
+def test_no_checkpoint_and_no_good_checkpoint(tmp_path):
     assert find_last_good_checkpoint(tmp_path) is None
     assert find_last_good_checkpoint(tmp_path / "absent") is None
     (tmp_path / "epoch_1.pth").write_bytes(b"")
@@ -202,7 +202,7 @@ def test_nothing_to_find_and_nothing_good(tmp_path):
         find_last_good_checkpoint(tmp_path, warn=lambda line: None)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def test_a_failed_write_keeps_the_old_file(tmp_path):
     file = tmp_path / "epoch_1.pth"
     storage = AtomicLocalBackend()
     storage.put(b"old", file)
@@ -213,7 +213,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_killed_write_leaves_a_whole_file(tmp_path):
+def test_a_killed_write_keeps_a_complete_file(tmp_path):
     file, size = tmp_path / "epoch_1.pth", 4_000_000
     storage = AtomicLocalBackend()
     storage.put(bytes(size), file)
@@ -233,29 +233,26 @@ def test_a_killed_write_leaves_a_whole_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["epoch_1.pth"]
 
 
-WRITE_100_TIMES = """
-import sys
-from slotcon_plugin.runtime.atomic_files import write_atomically
-for _ in range(100):
-    write_atomically(sys.argv[2].encode() * 100_000, sys.argv[1])
-"""
+def write_100_times(rank, file):
+    for _ in range(100):
+        write_atomically(b"ab"[rank : rank + 1] * 100_000, file)
 
 
 def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     file = tmp_path / "clock.json"
     AtomicLocalBackend().put(b"c" * 100_000, file)
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITE_100_TIMES, file, letter], cwd=ROOT)
-        for letter in "ab"
-    ]
     seen = set()
-    while any(writer.poll() is None for writer in writers):
-        content = file.read_bytes()
-        assert len(content) == 100_000
-        assert len(set(content)) == 1
-        seen.add(content[:1])
-    assert [writer.returncode for writer in writers] == [0, 0]
+    with ThreadPoolExecutor(1) as pool:
+        writers = pool.submit(run_processes, write_100_times, 2, file)
+        while not writers.done():
+            content = file.read_bytes()
+            assert len(content) == 100_000
+            assert len(set(content)) == 1
+            seen.add(content[:1])
+            time.sleep(0.001)  # leave the processor to the writers
+    assert writers.result() == [None, None]
     assert {b"a", b"b"} <= seen
+    assert file.read_bytes() in (b"a" * 100_000, b"b" * 100_000)
     assert [path.name for path in tmp_path.iterdir()] == ["clock.json"]
 
 

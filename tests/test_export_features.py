@@ -1,8 +1,6 @@
 """Exported files, loaded into the real network of each library, give the teacher's features."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from mmengine.registry import MODELS
 from tiny_weights import assert_same_features, features, lively_model, normalized, ours, pixels
 from torch import nn
 
-from benchmarks.processes import ROOT, environment
+from benchmarks.processes import ROOT
 from slotcon_plugin.apis.export import export
 from slotcon_plugin.checkpoints import fill, read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
@@ -298,22 +296,19 @@ def test_the_usage_that_is_printed_works(tmp_path, capsys):
     assert_same_features(found, features("teacher", 18, 2))
 
 
-def test_the_tool(checkpoint, tmp_path):
-    def run(*arguments) -> subprocess.CompletedProcess:
-        command = [sys.executable, ROOT / "tools" / "export.py", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment())
-
-    help_text = run("--help")
-    assert help_text.returncode == 0
-    assert "--to detectron2 --dry-run --keys" in help_text.stdout
+def test_the_tool(checkpoint, tmp_path, run_tool):
+    status, shown, _ = run_tool("export", "--help")
+    assert status == 0
+    assert "--to detectron2 --dry-run --keys" in shown
     out = tmp_path / "r50.safetensors"
-    done = run(checkpoint, out, "--to", "torchvision", "--part", "student", "--keys")
-    assert done.returncode == 0, done.stderr
-    assert "layer4.2.bn3.running_var (2048,) from backbone.layer4.2.bn3" in done.stdout
+    options = "--to", "torchvision", "--part", "student", "--keys"
+    status, shown, errors = run_tool("export", checkpoint, out, *options)
+    assert status == 0, errors
+    assert "layer4.2.bn3.running_var (2048,) from backbone.layer4.2.bn3" in shown
     assert read_encoder(out).meta["origin"]["part"] == "student"
-    refused = run(checkpoint, tmp_path / "a.pkl", "--to", "timm")
-    assert refused.returncode == 1
-    assert refused.stderr.strip().startswith("error: ") and "Traceback" not in refused.stderr
+    status, _, errors = run_tool("export", checkpoint, tmp_path / "a.pkl", "--to", "timm")
+    assert status == 1
+    assert errors.strip().startswith("error: ") and "Traceback" not in errors
 
 
 def test_supervised_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """The demo and the figures of groups and losses."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from PIL import Image
 from tiny_model import tiny_config
 from tiny_training import write_images
 
-from benchmarks.processes import DEMO, ROOT, start
+from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.apis.demo import demo_config
 from slotcon_plugin.apis.draw_groups import draw_groups
@@ -74,25 +73,19 @@ def test_curves_of_a_run_and_its_resume(tmp_path):
         curves.draw_losses(read_curves(tmp_path / "3"))
 
 
-def run_demo(*arguments):
-    process = start(sys.executable, ROOT / "tools" / "demo.py", *arguments)
-    output, _ = process.communicate(timeout=240)
-    return process.returncode, output
-
-
-def test_the_demo_draws_groups_and_losses(tmp_path):
+def test_the_demo_draws_groups_and_losses(tmp_path, run_tool):
     """With exactly the steps asked for, from a folder with any name, with one broken image."""
     images = write_images(tmp_path / "motorcycles", count=20)
     (images / "000.png").write_bytes(b"no image")
-    options = ["--data", images, "--work-dir", tmp_path / "work", "--steps", 3]
-    status, output = run_demo(*options)
-    assert status == 0, output
-    assert "20 images, 3 steps" in output
+    options = "--data", images, "--work-dir", tmp_path / "work", "--steps", 2
+    status, output, errors = run_tool("demo", *options)
+    assert status == 0, errors
+    assert "20 images, 2 steps" in output
     assert "cannot read the image" in output
-    assert "trained 3 steps" in output
+    assert "trained 2 steps" in output
     for name in ("groups.png", "losses.png"):
         assert min(Image.open(tmp_path / "work" / name).size) > 300
-    assert (tmp_path / "work" / "iter_3.pth").exists()
+    assert (tmp_path / "work" / "iter_2.pth").exists()
 
 
 @pytest.mark.parametrize(("images", "steps"), [(20, 1), (20, 10), (7, 25), (160, 11)])
@@ -105,11 +98,11 @@ def test_the_demo_trains_the_steps_asked_for(images, steps, tmp_path, monkeypatc
     assert cfg.default_hooks.logger.interval <= steps  # at least one loss is logged
 
 
-def test_the_demo_reports_a_missing_folder(tmp_path):
-    status, output = run_demo("--data", tmp_path / "none")
-    assert status == 1
-    assert "none does not exist" in output
-    assert "Traceback" not in output
+def test_the_demo_reports_a_missing_folder(tmp_path, run_tool):
+    status, output, errors = run_tool("demo", "--data", tmp_path / "none")
+    assert (status, output) == (1, "")
+    assert "none does not exist" in errors
+    assert "Traceback" not in errors
 
 
 def test_the_groups_of_a_checkpoint_are_drawn(tmp_path, monkeypatch, capsys):

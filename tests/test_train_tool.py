@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
-from tiny_training import finish, start_training, write_images
+from tiny_training import write_images
 
 from benchmarks.processes import CONFIGS, DEMO, ROOT
 from benchmarks.small_benchmark import pretraining_options
@@ -92,10 +92,11 @@ def test_numbers_of_a_command_line_are_checked(arguments, message):
     assert message in done.stderr
 
 
-def test_cfg_options_may_be_given_twice(images, tmp_path):
+def test_cfg_options_may_be_given_twice(images, tmp_path, run_tool):
     small = pretraining_options(images, tmp_path / "work")
     words = ["--cfg-options", *small, "--cfg-options", "train_cfg.max_epochs=3"]
-    output = finish(start_training(DEMO, "--dry-run", "--local_rank=0", *words))
+    status, output, _ = run_tool("train", DEMO, "--dry-run", "--local_rank=0", *words)
+    assert status == 0
     assert "3 epochs of 3 iterations" in output
     assert "8 prototypes" in output
 

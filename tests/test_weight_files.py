@@ -4,8 +4,6 @@ import argparse
 import collections
 import io
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ import torchvision
 from test_checkpoint import Planted, safe_mmengine  # noqa: F401  (a fixture)
 from tiny_weights import lively_model, ours, published_content
 
-from benchmarks.processes import environment
 from slotcon_plugin.checkpoints import read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.export_formats import encoder_file
@@ -67,26 +64,14 @@ def test_planted_code_is_refused_and_not_run(tmp_path, checkpoint):
 
 
 @pytest.mark.parametrize("name", ["in_args.pth", "arrays.pkl"])
-def test_the_tool_refuses_planted_code(tmp_path, checkpoint, name):
+def test_the_tool_refuses_planted_code(tmp_path, checkpoint, name, run_tool):
     trace, folder = tmp_path / "was_run", tmp_path / "files"
     folder.mkdir()
     planted_files(folder, checkpoint, trace)
     to = "slotcon" if name == "in_args.pth" else "openmmlab"
-    done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "tools" / "export.py",
-            folder / name,
-            tmp_path / "o.pth",
-            "--to",
-            to,
-        ],
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
-    assert done.returncode == 1
-    assert "refused: it asks for" in done.stderr and "Traceback" not in done.stderr
+    status, _, errors = run_tool("export", folder / name, tmp_path / "o.pth", "--to", to)
+    assert status == 1
+    assert "refused: it asks for" in errors and "Traceback" not in errors
     assert not trace.exists() and not (tmp_path / "o.pth").exists()
 
 
