@@ -6,7 +6,14 @@ import math
 import pytest
 import torch
 from mmengine.registry import MODELS, OPTIMIZERS
-from tiny_model import TinyEncoder, gradients, random_views, tiny_config, tiny_model
+from tiny_model import (
+    TinyEncoder,
+    brightness_model,
+    gradients,
+    random_views,
+    tiny_config,
+    tiny_model,
+)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -129,20 +136,8 @@ def test_a_single_query_is_enough_where_the_predictor_needs_no_batch():
 def test_queries_in_one_direction_only():
     """View 1 is bright and view 2 is dark; the teacher's prototypes of bright pixels are the
     student's of dark ones: only student's view 2 and teacher's view 1 have slots in common."""
-    model = tiny_model(
-        backbone=dict(type="TinyEncoder", norm=False), neck=dict(type="LastMap"), apart=0
-    )
-    with torch.no_grad():
-        for encoder in (model.backbone, model.teacher.backbone):
-            encoder.conv.weight -= encoder.conv.weight.mean(dim=(1, 2, 3), keepdim=True)
-            encoder.conv.weight[0] = 0.01  # channel 0 follows the brightness, and no other does
-        for prototypes, bright, dark in (
-            (model.head.prototypes, slice(0, 4), slice(4, 8)),
-            (model.teacher.prototypes, slice(4, 8), slice(8, 12)),
-        ):
-            prototypes.weight[:, 0] = 0
-            prototypes.weight[bright, 0] = 9
-            prototypes.weight[dark, 0] = -9
+    first, second, third = slice(0, 4), slice(4, 8), slice(8, 12)
+    model = brightness_model(student=(first, second), teacher=(second, third))
     views = [view + shift for view, shift in zip(random_views(3), (9, -9), strict=True)]
     expected = compare(model, views, random_geometry(3))
     assert expected.queries[0] == 0

@@ -10,7 +10,7 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_model import gradients, random_views, tiny_model
+from tiny_model import brightness_model, gradients, random_views
 from torch import nn
 
 from benchmarks.plain_model import plain_losses
@@ -237,7 +237,7 @@ def test_only_active_slots_travel(exchanged):
 
 
 def batch_of(rank):
-    """Bright images on rank 0, dark ones on rank 1, in `model_that_divides`' sense."""
+    """Bright images on rank 0, dark images on rank 1."""
     shift = 9 if rank == 0 else -9
     views = [view + shift for view in random_views(2 + rank, seed=rank)]
     return views, geometry(rank)
@@ -246,21 +246,8 @@ def batch_of(rank):
 def model_that_divides():
     """Student and teacher share the prototypes of bright images, and have none of dark ones in
     common."""
-    model = tiny_model(
-        backbone=dict(type="TinyEncoder", norm=False), neck=dict(type="LastMap"), apart=0
-    )
-    with torch.no_grad():
-        for encoder in (model.backbone, model.teacher.backbone):
-            encoder.conv.weight -= encoder.conv.weight.mean(dim=(1, 2, 3), keepdim=True)
-            encoder.conv.weight[0] = 0.01  # channel 0 follows the brightness, and no other does
-        for prototypes, dark in (
-            (model.head.prototypes, slice(4, 8)),
-            (model.teacher.prototypes, slice(8, 12)),
-        ):
-            prototypes.weight[:, 0] = 0
-            prototypes.weight[:4, 0] = 9
-            prototypes.weight[dark, 0] = -9
-    return model
+    bright = slice(0, 4)
+    return brightness_model(student=(bright, slice(4, 8)), teacher=(bright, slice(8, 12)))
 
 
 def train_wrapped(rank):

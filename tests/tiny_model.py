@@ -56,6 +56,26 @@ def tiny_model(seed: int = 0, apart: float = 0.1, **options) -> nn.Module:
     return model
 
 
+def brightness_model(student: tuple[slice, slice], teacher: tuple[slice, slice]) -> nn.Module:
+    """A model that only distinguishes bright images from dark ones.
+
+    Args:
+        student, teacher: the prototypes of bright images and those of dark images.
+    """
+    model = tiny_model(
+        backbone=dict(type="TinyEncoder", norm=False), neck=dict(type="LastMap"), apart=0
+    )
+    with torch.no_grad():
+        for encoder in (model.backbone, model.teacher.backbone):
+            encoder.conv.weight -= encoder.conv.weight.mean(dim=(1, 2, 3), keepdim=True)
+            encoder.conv.weight[0] = 0.01  # channel 0 alone depends on the brightness
+        for part, (bright, dark) in ((model.head, student), (model.teacher, teacher)):
+            part.prototypes.weight[:, 0] = 0
+            part.prototypes.weight[bright, 0] = 9
+            part.prototypes.weight[dark, 0] = -9
+    return model
+
+
 def aligned(maps_bdhw, boxes_b4, flips_b):
     """Maps of one view, resampled as the grouping loss does: (b, d, h, w)."""
     size = maps_bdhw.shape[2:]
