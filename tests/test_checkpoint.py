@@ -129,7 +129,7 @@ def broken_files(folder: Path) -> dict[str, str]:
     (folder / "folder.pth").mkdir()
     return {
         "absent.pth": "There is no checkpoint",
-        "folder.pth": "There is no checkpoint",
+        "folder.pth": "is a folder",
         "empty.pth": "is empty",
         "cut.pth": "is truncated, damaged",
         "text.pth": "cannot be read",

@@ -1,4 +1,4 @@
-"""Pretraining needs torch, torchvision and mmengine: nothing else may be imported on the way."""
+"""Pretraining needs torch, torchvision and mmengine, and imports no other library."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What torch, torchvision and mmengine bring along is theirs to ask for; these are not.
+# Libraries that torch, torchvision and mmengine do not require.
 FORBIDDEN = (
     "mmcv",
     "mmdet",
@@ -76,7 +76,7 @@ def test_a_step_needs_neither_mmcv_nor_mmdet_nor_mmseg():
     assert float(done.stdout.split()[-1]) > 0
 
 
-def test_the_block_blocks():
+def test_the_program_blocks_imports():
     for name in ("mmcv", "mmdet.models", "sklearn.cluster"):
         done = run(PROGRAM.format(forbidden=FORBIDDEN) + f"import {name}")
         assert "ModuleNotFoundError" in done.stderr
