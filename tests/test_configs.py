@@ -113,7 +113,9 @@ custom_hooks = [dict(type="TeacherHook")]
     cfg.train_dataloader.dataset.source = str(data / "train2017")
     cfg.work_dir = str(tmp_path / "work")
     Runner.from_cfg(cfg).train()
-    assert (tmp_path / "work" / "epoch_1.pth").exists()
+    saved = load_checkpoint_safely(tmp_path / "work" / "epoch_1.pth")["state_dict"]
+    student, teacher = saved["head.prototypes.weight"], saved["teacher.prototypes.weight"]
+    assert torch.allclose(student, teacher, atol=0.1) and not torch.equal(student, teacher)
 
 
 @pytest.mark.parametrize("name", NAMES)
