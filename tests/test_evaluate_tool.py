@@ -1,7 +1,8 @@
-"""The networks that are evaluated, and tools/evaluate.py as a user runs it."""
+"""The networks that are evaluated, `apis.evaluate`, and the command line of tools/evaluate.py."""
 
 import json
 import re
+import subprocess
 import sys
 
 import pytest
@@ -10,15 +11,16 @@ import torch
 from colored import write_colored
 from photographs import photographs
 from PIL import Image
-from tiny_training import load_tool
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from benchmarks.processes import ROOT, start
-from slotcon_plugin.errors import CheckpointError, ConfigError
+from slotcon_plugin.apis import evaluate as api
+from slotcon_plugin.errors import CheckpointError, ConfigError, DataError, UnreadableFileError
 from slotcon_plugin.evaluation.evaluation_report import table
-from slotcon_plugin.evaluation.labeled_images import to_tensor
-from slotcon_plugin.evaluation.networks import Projected, open_encoder, open_groups
+from slotcon_plugin.evaluation.networks import open_encoder, open_groups
+from slotcon_plugin.runtime.run_command import run_command
 
-COMMANDS = ("unsupervised", "overcluster", "retrieval", "probe", "knn")
+TOOL = ROOT / "tools" / "evaluate.py"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def image():
-    return to_tensor(photographs(128)[0])[None]
+    return pil_to_tensor(photographs(128)[0])[None]
 
 
 def test_the_groups_are_the_model_s(checkpoint, image):
@@ -40,7 +42,7 @@ def test_the_groups_are_the_model_s(checkpoint, image):
     assert (student - expected).abs().max() > 0.01
     pixels = model.data_preprocessor(dict(inputs=image))["inputs"]
     projected = model.teacher.neck(model.teacher.backbone(pixels))
-    torch.testing.assert_close(Projected(open_groups(checkpoint))(image), projected)
+    torch.testing.assert_close(open_groups(checkpoint).features(image), projected)
 
 
 def test_the_groups_of_a_published_checkpoint(tmp_path, image):
@@ -80,40 +82,66 @@ def test_encoders_from_anywhere(checkpoint, image, tmp_path):
 
 def test_tables():
     assert table(["a", "long"], [["x", 1.0], ["yy", None]]).splitlines() == [
-        "| a  | long |",
-        "|----|------|",
-        "| x  | 1.00 |",
-        "| yy | –    |",
+        "| a   |   long |",
+        "|-----|--------|",
+        "| x   |   1.00 |",
+        "| yy  |   –    |",
     ]
 
 
 @pytest.fixture(scope="module")
 def runs(checkpoint, tmp_path_factory):
-    """The tool, run three times side by side: output and exit status of each."""
+    """The tool, run several times at once: the folder, and output and exit status of each run."""
     folder = tmp_path_factory.mktemp("runs")
     data = write_colored(folder / "data", count=3)
     where = ["--images", data / "images", "--labels", data / "labels"]
     pixels = [*where, "--labels-format", "voc", "--size", 64]
+    broken = write_colored(folder / "broken", count=1)
+    (broken / "images" / "0.png").write_bytes(b"broken")
+    wrong = ["--images", broken / "images", "--labels", broken / "labels", "--workers", 1]
     commands = dict(
         help=["--help"],
         segment=["unsupervised", checkpoint, *pixels, "--out", folder / "new" / "out.json"],
-        mistake=["retrieval", checkpoint, *where],
+        no_train_images=["retrieval", checkpoint, *where],
+        broken_image=["unsupervised", checkpoint, *wrong, "--labels-format", "voc"],
     )
-    tool = ROOT / "tools" / "evaluate.py"
-    started = {name: start(sys.executable, tool, *words) for name, words in commands.items()}
+    started = {name: start(sys.executable, TOOL, *words) for name, words in commands.items()}
     done = {
         name: (process.communicate(timeout=120)[0], process) for name, process in started.items()
     }
     return folder, {name: (text, process.returncode) for name, (text, process) in done.items()}
 
 
-def test_help_teaches(runs):
+def test_help_has_examples(runs):
     shown, _ = runs[1]["help"]
-    for command in COMMANDS:
-        assert command in shown
+    for kind in api.OPTIONS:
+        assert kind in shown
     examples = re.findall(r"tools/evaluate.py ([a-z]+) [^-]", shown)
     assert set(examples) >= {"unsupervised", "overcluster", "retrieval"}
-    assert set(examples) <= set(COMMANDS)
+    assert set(examples) <= set(api.OPTIONS)
+
+
+PARSE = """
+import evaluate, json, sys
+given = [(kind, "n.pth", "--images", "i", *words) for kind, *words in json.load(sys.stdin)]
+found = [vars(evaluate.parse_args(words)) for words in given]
+assert "torch" not in sys.modules
+print(json.dumps(found))
+"""
+
+
+def test_the_command_line_has_the_options_and_defaults_of_the_function():
+    needed = {kind: ["--labels", "l"] for kind in api.OPTIONS} | {"knn": ["--train", "l"]}
+    words = json.dumps([[kind, *options] for kind, options in needed.items()])
+    shown = subprocess.check_output(
+        [sys.executable, "-c", PARSE], input=words, cwd=ROOT / "tools", text=True
+    )
+    common = dict(networks=["n.pth"], images="i", batch_size=16, workers=0)
+    common |= dict(device=None, out=None, quiet=False)
+    for (kind, options), parsed in zip(api.OPTIONS.items(), json.loads(shown), strict=True):
+        required = "train" if kind == "knn" else "labels"
+        expected = dict(kind=kind, **common, **options) | {required: "l"}
+        assert parsed == json.loads(json.dumps(expected)), kind
 
 
 def test_the_tool_segments_and_writes(runs):
@@ -125,17 +153,36 @@ def test_the_tool_segments_and_writes(runs):
     written = json.loads((folder / "new" / "out.json").read_text())
     assert written["evaluation"] == "unsupervised"
     assert written["data"]["test"]["images"] == 3
+    assert written["versions"].keys() >= {"slotcon_plugin", "torch", "python"}
     assert written["results"]["prototypes"] == 12
     one, many = (written["results"]["matchings"][m] for m in ("one-to-one", "many-to-one"))
     assert 0 < one["accuracy"] <= many["accuracy"] <= 100
     assert one["classes"]["sheep"]["pixels"] == 0 and one["classes"]["aeroplane"]["pixels"] > 0
 
 
-def test_mistakes_are_one_message(runs):
-    shown, status = runs[1]["mistake"]
-    assert status == 1
-    assert "error: retrieval learns from other images than it scores" in shown
-    assert "Traceback" not in shown
+def test_errors_are_one_message(runs):
+    for name, message in (
+        ("no_train_images", "error: retrieval learns from other images than it scores"),
+        ("broken_image", r"error: cannot read the image .*broken/images/0\.png"),
+    ):
+        shown, status = runs[1][name]
+        assert status == 1
+        assert re.search(message, shown)
+        assert "Traceback" not in shown
+
+
+def test_the_process_that_meets_a_broken_image_reports_it(monkeypatch, capsys):
+    """Other processes load other images."""
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+
+    def fail(error):
+        raise error
+
+    assert run_command(lambda: fail(UnreadableFileError("a.png is broken")), "pytorch") == 1
+    assert "[process 1] error: a.png is broken" in capsys.readouterr().err
+    assert run_command(lambda: fail(ConfigError("met by all")), "pytorch") == 1
+    assert not capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -145,43 +192,41 @@ def data(tmp_path_factory):
     for name, numbers in (("train", "0 1 2"), ("val", "3 4"), ("mixed", "2 3")):
         (folder / f"{name}.txt").write_text("\n".join(numbers.split()))
     for i in range(4):
-        place = folder / f"split{i // 2}" / f"class{i % 2}"
-        place.mkdir(parents=True)
-        Image.open(folder / "images" / f"{i}.png").save(place / "a.png")
+        split = folder / f"split{i // 2}" / f"class{i % 2}"
+        split.mkdir(parents=True)
+        Image.open(folder / "images" / f"{i}.png").save(split / "a.png")
     return folder
 
 
 @pytest.fixture
-def evaluate(checkpoint, data, tmp_path, monkeypatch, capsys):
-    """Runs a sub-command in this process: exit status, what it printed, the JSON file."""
-    tool = load_tool("evaluate", monkeypatch)
-    labeled = ["--images", data / "images", "--labels", data / "labels"]
-    labeled += ["--labels-format", "voc", "--list", data / "val.txt", "--size", 64]
-    folders = ["--images", data / "split1", "--size", 32]
+def evaluate(data, tmp_path, capsys):
+    """Evaluates on the CPU: what was returned, which is also in the JSON file, and printed."""
+    labeled = dict(images=data / "images", labels=data / "labels", labels_format="voc")
+    labeled |= dict(list=data / "val.txt", size=64)
+    folders = dict(images=data / "split1", train=data / "split0", size=32)
 
-    def run(command, *words, train=data / "split0"):
-        words = [command, *words, *(["--train", train, *folders] if command == "knn" else labeled)]
+    def run(kind, networks, **options):
+        options = (folders if kind == "knn" else labeled) | options
         out = tmp_path / "out.json"
-        words += ["--quiet", "--device", "cpu", "--out", out]
-        status = tool.main([str(word) for word in words])
-        printed = capsys.readouterr()
-        written = json.loads(out.read_text()) if out.exists() else None
-        return status, printed.out + printed.err, written
+        found = api.evaluate(kind, networks, quiet=True, device="cpu", out=out, **options)
+        written = json.loads(out.read_text())
+        assert written.pop("versions")
+        assert written == json.loads(json.dumps(found))
+        return written, capsys.readouterr().out
 
     return run
 
 
 def test_overcluster_compares_networks(evaluate, checkpoint, data):
-    networks = "random:resnet18", str(checkpoint)
-    clusters = "--stage", 3, "--clusters", 4, 6, "--train-list", data / "mixed.txt"
-    status, shown, written = evaluate("overcluster", *networks, *clusters)
-    assert status == 0, shown
+    networks = ["random:resnet18", str(checkpoint)]
+    options = dict(stage=3, clusters=[4, 6], train_list=data / "mixed.txt")
+    written, shown = evaluate("overcluster", networks, **options)
     head, _, *rows = [line.split("|")[1:-1] for line in shown.splitlines() if line[:1] == "|"]
     assert [word.strip() for word in head[1:3]] == [
         "4 clusters, one-to-one",
         "4 clusters, many-to-one",
     ]
-    assert [row[0].strip() for row in rows] == list(networks)
+    assert [row[0].strip() for row in rows] == networks
     assert all(re.fullmatch(r" \d+\.\d\d / \d+\.\d\d +", cell) for row in rows for cell in row[1:])
     assert "results" not in written
     first, second = written["networks"]
@@ -189,7 +234,7 @@ def test_overcluster_compares_networks(evaluate, checkpoint, data):
     assert first["results"]["clusterings"].keys() == {"4", "6"}
     assert first["results"] != second["results"]
     # what was scored, and how
-    assert written["options"]["network"] == list(networks)
+    assert written["options"]["networks"] == networks
     assert written["options"]["matching"] == ["one-to-one", "many-to-one"]
     assert written["data"]["test"]["source"] == dict(
         folder=str(data / "images"),
@@ -203,56 +248,87 @@ def test_overcluster_compares_networks(evaluate, checkpoint, data):
 
 
 @pytest.mark.parametrize(
-    ("command", "words", "figures"),
+    ("kind", "options", "scores"),
     [
-        ("retrieval", ("--memory", 100, "--neighbors", 5), {"accuracy", "miou", "memory"}),
-        ("probe", ("--epochs", 2), {"accuracy", "miou", "last_loss"}),
-        ("knn", ("--neighbors", 1), {"top1", "top5"}),
+        ("retrieval", dict(memory=100, neighbors=5), {"accuracy", "miou", "memory"}),
+        ("probe", dict(epochs=2), {"accuracy", "miou", "last_loss"}),
+        ("knn", dict(neighbors=1), {"top1", "top5"}),
     ],
 )
-def test_the_other_sub_commands_run(evaluate, checkpoint, data, command, words, figures):
-    train = () if command == "knn" else ("--train-list", data / "train.txt")
-    status, shown, written = evaluate(command, checkpoint, *train, *words)
-    assert status == 0, shown
-    assert figures <= written["results"].keys()
-    assert all(written["results"][name] is not None for name in figures)
+def test_the_other_kinds_of_evaluation(evaluate, checkpoint, data, kind, options, scores):
+    train = {} if kind == "knn" else dict(train_list=data / "train.txt")
+    written, shown = evaluate(kind, checkpoint, **train, **options)
+    assert scores <= written["results"].keys()
+    assert all(written["results"][name] is not None for name in scores)
     assert str(checkpoint) in written["network"]
-    places = {name: one["source"]["folder"] for name, one in written["data"].items()}
-    if command == "knn":
-        assert places == dict(train=str(data / "split0"), test=str(data / "split1"))
-        assert written["options"]["train"] == places["train"]
+    folders = {name: one["source"]["folder"] for name, one in written["data"].items()}
+    if kind == "knn":
+        assert folders == dict(train=str(data / "split0"), test=str(data / "split1"))
+        assert written["options"]["train"] == folders["train"]
     else:
-        assert places == dict.fromkeys(("train", "test"), str(data / "images"))
+        assert folders == dict.fromkeys(("train", "test"), str(data / "images"))
         assert "learned from: the 3 images of" in shown
 
 
 def test_a_diverged_probe_keeps_its_results(evaluate, checkpoint, data):
-    options = "--train-list", data / "train.txt", "--epochs", 4, "--lr", 1e38
-    status, shown, written = evaluate("probe", checkpoint, "random:resnet18", *options)
-    assert status == 0, shown
+    networks = [checkpoint, "random:resnet18"]
+    options = dict(train_list=data / "train.txt", epochs=4, lr=1e38)
+    written, shown = evaluate("probe", networks, **options)
     assert f"note: {checkpoint}: The probe diverged" in shown
     assert all(one["results"]["last_loss"] is None for one in written["networks"])
 
 
-def test_learned_from_and_scored_are_apart(evaluate, checkpoint, data):
-    for command in ("retrieval", "probe"):
-        status, shown, _ = evaluate(command, checkpoint, "--train-list", data / "mixed.txt")
-        assert status == 1
-        assert "error: 1 of the 2 images that are scored would be learned from too" in shown
-        assert "--list and --train-list" in shown
-    status, shown, _ = evaluate("knn", checkpoint, train=data / "split1")
-    assert status == 1
-    assert "2 of the 2 images" in shown and "--train or --images" in shown
+def test_images_to_score_are_not_learned_from(evaluate, checkpoint, data):
+    message = "1 of the 2 images to score .* --list and --train-list"
+    for kind in ("retrieval", "probe"):
+        with pytest.raises(ConfigError, match=message):
+            evaluate(kind, checkpoint, train_list=data / "mixed.txt")
+    with pytest.raises(ConfigError, match=r"2 of the 2 images .* --train or --images"):
+        evaluate("knn", checkpoint, train=data / "split1")
 
 
 def test_projected_needs_a_full_checkpoint(evaluate):
-    status, shown, _ = evaluate("overcluster", "random:resnet18", "--projected", "--clusters", 3)
-    assert status == 1 and "--part" not in shown
-    assert "random:resnet18 is an encoder alone, without projector and prototypes" in shown
+    message = "^random:resnet18 is an encoder alone, without projector and prototypes"
+    with pytest.raises(ConfigError, match=message) as caught:
+        evaluate("overcluster", "random:resnet18", projected=True, clusters=[3])
+    assert "--part" not in str(caught.value)
+
+
+def test_labels_of_another_format_are_noted(evaluate, checkpoint):
+    written, shown = evaluate("unsupervised", checkpoint, labels_format="coco-stuff")
+    assert "the labels have only 2 of the 27 classes: is --labels-format right?" in shown
+    assert "the labels have only" in written["results"]["note"]
+    assert "the labels have only" not in evaluate("unsupervised", checkpoint)[1]
 
 
 @pytest.mark.parametrize(
-    ("command", "option", "value"),
+    ("kind", "options", "message"),
+    [
+        ("unsupervisd", {}, "kind is 'unsupervisd', expected one of unsupervised, overcluster"),
+        ("probe", dict(clusters=[3]), "probe has no option 'clusters'; it has .*epochs"),
+        ("knn", dict(train=None), "knn needs the option 'train'"),
+        ("unsupervised", dict(size=1), "--size is 1, expected a whole number from 32 on"),
+        ("unsupervised", dict(out="/proc/none/out.json"), "/proc/none/out.json cannot be written"),
+        ("unsupervised", dict(out="."), "--out . is a folder"),
+    ],
+)
+def test_wrong_options_are_found_first(data, kind, options, message):
+    options = dict(images=data / "images", labels=data / "labels", device="cpu") | options
+    if kind == "knn":
+        del options["labels"]
+    with pytest.raises(ConfigError, match=message):
+        api.evaluate(kind, "none.pth", **options)
+
+
+def test_a_list_in_another_encoding(evaluate, checkpoint, data, tmp_path):
+    (tmp_path / "latin.txt").write_bytes("café\n3\n".encode("latin-1"))
+    message = "1 of the 2 names in .*latin.txt are not among the images: caf\ufffd"
+    with pytest.raises(DataError, match=message):
+        evaluate("unsupervised", checkpoint, list=tmp_path / "latin.txt")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
     [
         ("probe", "--epochs", "0"),
         ("probe", "--lr", "nan"),
@@ -265,7 +341,8 @@ def test_projected_needs_a_full_checkpoint(evaluate):
         ("knn", "--workers", "-1"),
     ],
 )
-def test_numbers_are_checked_first(evaluate, capsys, command, option, value):
-    with pytest.raises(SystemExit):
-        evaluate(command, "none.pth", f"{option}={value}")
-    assert re.search(rf"argument {option}: '{value}', expected a", capsys.readouterr().err)
+def test_numbers_are_checked_before_anything_is_loaded(kind, option, value):
+    command = [sys.executable, TOOL, kind, "none.pth", f"{option}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.search(rf"argument {option}: '{value}', expected a", done.stderr)

@@ -1,4 +1,4 @@
-"""Labels of pixels in every format, and the squares that are cut from images."""
+"""Pixel labels in every format, and the squares that are cut from images."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional as tv
+from torchvision.transforms import InterpolationMode
 
 from slotcon_plugin.errors import DataError
 from slotcon_plugin.evaluation import coco_stuff
@@ -39,7 +39,7 @@ def test_index_maps(tmp_path):
     assert read(tmp_path / "voc", "voc") == [[0, 20, 255]]
     save(tmp_path / "ade/a.png", [[0, 1, 150]])
     assert read(tmp_path / "ade", "ade20k") == [[255, 0, 149]]
-    assert [len(FORMATS[kind].classes) for kind in FORMATS] == [27, 27, 21, 150]
+    assert [len(classes) for classes, _ in FORMATS.values()] == [27, 27, 21, 150]
 
 
 def write_panoptic(folder, categories, segments, numbers):
@@ -97,16 +97,19 @@ def test_panoptic_labels_are_the_semantic_maps(coco_mini):
         assert (np.array(labels[stem].read()) == coarse[ids]).all()
 
 
+@pytest.mark.parametrize("mode", ["BILINEAR", "NEAREST"])
 @pytest.mark.parametrize("size", [(97, 64), (64, 97), (200, 131), (64, 64)])
-def test_squares_are_torchvision_s(size):
+def test_squares_have_the_protocol_s_sides_and_margins(size, mode):
+    """The short side to 64, the other one rounded down; margins rounded to even."""
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    for resample, mode in (
-        (Image.Resampling.BILINEAR, tv.InterpolationMode.BILINEAR),
-        (Image.Resampling.NEAREST, tv.InterpolationMode.NEAREST),
-    ):
-        expected = tv.center_crop(tv.resize(image, 64, mode), [64, 64])
-        assert (np.array(center_square(image, 64, resample)) == np.array(expected)).all()
+    scaled = [64 * side // min(image.size) for side in image.size]
+    image = image.resize(scaled, Image.Resampling[mode])
+    left, top = (round((side - 64) / 2) for side in scaled)
+    expected = np.array(image.crop((left, top, left + 64, top + 64)))
+    square = center_square(Image.fromarray(pixels), 64, InterpolationMode[mode])
+    assert square.dtype == torch.uint8
+    assert (square.permute(1, 2, 0).numpy() == expected).all()
 
 
 @pytest.fixture
@@ -147,7 +150,7 @@ def test_mistakes_are_named(pairs):
     with pytest.raises(DataError, match=r"has 30 x 20 pixels, its labels .* 31 x 20"):
         LabeledImages(pairs / "images", pairs / "labels", "voc", 16)[0]
     save(pairs / "labels" / "a.png", [[21, 22]])
-    with pytest.raises(DataError, match=r"values \[21, 22\], which voc does not"):
+    with pytest.raises(DataError, match=r"values \[21, 22\], which the format voc does not have.* --labels-format"):
         read(pairs / "labels", "voc")
     save(pairs / "labels" / "a.png", np.zeros((4, 4, 3)))
     with pytest.raises(DataError, match="mode RGB, expected an 8-bit index map"):

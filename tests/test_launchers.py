@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_training import load_tool, wait_for
+from tiny_training import wait_for
 
 from benchmarks.processes import ROOT, start
+from slotcon_plugin.apis import evaluate
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime import launch
 
@@ -86,16 +87,15 @@ def test_processes_on_cpus_use_no_gpu(tmp_path, monkeypatch):
         launch.leave_processes()
 
 
-def test_the_evaluation_says_where_it_computes(monkeypatch, capsys):
+def test_the_evaluation_joins_the_processes_of_torchrun(monkeypatch):
     def join(number, count, device):
         raise ConfigError(f"{number} of {count} on {device}")
 
-    monkeypatch.setattr(launch, "join_processes", join)
+    monkeypatch.setattr(evaluate, "join_processes", join)
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
-    words = ["unsupervised", "none.pth", "--images", "none", "--labels", "none"]
-    assert load_tool("evaluate", monkeypatch).main([*words, "--device", "cpu"]) == 1
-    assert "error: 1 of 2 on cpu" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="1 of 2 on cpu"):
+        evaluate.evaluate("unsupervised", "none.pth", images="a", labels="b", device="cpu")
 
 
 @pytest.mark.parametrize("script", ["dist_train.sh", "slurm_train.sh"])

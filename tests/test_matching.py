@@ -1,17 +1,16 @@
-"""Clusters against classes, worked out by hand."""
+"""Cluster-to-class matching and scores, computed by hand."""
 
 import pytest
 import torch
 
 from slotcon_plugin.evaluation.matching import (
-    NOBODY,
+    UNMATCHED,
     confusion_counts,
     match_majority,
     match_one_to_one,
     matched_counts,
-    scores_of,
-    segmentation_scores,
 )
+from slotcon_plugin.evaluation.segmentation_scores import scores_of, segmentation_scores
 
 
 def score(counts, match):
@@ -41,7 +40,7 @@ def test_ignored_pixels_count_nowhere():
     labels = torch.randint(0, 3, (50,), generator=torch.Generator().manual_seed(1))
     clusters = torch.randint(0, 4, (50,), generator=torch.Generator().manual_seed(2))
     alone = confusion_counts(clusters, labels, 4, 3)
-    # 30 more pixels without a label; not even the cluster's number is looked at there
+    # 30 more pixels without a label, where even the cluster's number is not checked
     clusters = torch.cat([clusters, torch.full((30,), 99)])
     labels = torch.cat([labels, torch.full((30,), 255)])
     assert torch.equal(confusion_counts(clusters, labels, 4, 3), alone)
@@ -53,18 +52,18 @@ def test_extra_clusters_are_errors_in_one_to_one():
     # Class 0 has 10 pixels, 6 in cluster 0 and 4 in cluster 1; class 1 has 10, all in cluster 2.
     counts = torch.tensor([[6, 0], [4, 0], [0, 10]])
     classes, scores = score(counts, match_one_to_one)
-    assert classes == [0, NOBODY, 1]
+    assert classes == [0, UNMATCHED, 1]
     assert scores.accuracy == 16 / 20
     assert scores.iou_l.tolist() == [6 / 10, 1.0]  # the 4 pixels stay in the union of class 0
     assert scores.mean_iou == pytest.approx(0.8)
-    # many-to-one, by its own name, gives both clusters to class 0
+    # many-to-one matches both clusters with class 0
     classes, scores = score(counts, match_majority)
     assert classes == [0, 0, 1]
     assert scores.accuracy == scores.mean_iou == 1
 
 
 def test_the_hungarian_matching_is_not_the_greedy_one():
-    # Greedy takes (0, 0) with 10 and is left with 0: 10. The best is 9 + 9.
+    # Greedy matching takes (0, 0) with 10 and then (1, 1) with 0. The best is 9 + 9.
     counts = torch.tensor([[10, 9], [9, 0]])
     classes, scores = score(counts, match_one_to_one)
     assert classes == [1, 0]
@@ -80,20 +79,20 @@ def test_fewer_clusters_than_classes():
     assert scores.recall_l.tolist() == [1.0, 0.0, 1.0]
 
 
-def test_a_class_that_occurs_nowhere_is_left_out_and_an_unused_cluster_is_nobody():
+def test_absent_classes_are_not_averaged_and_unused_clusters_are_unmatched():
     counts = torch.tensor([[4, 0, 0], [1, 3, 0], [0, 0, 0]])
     classes, scores = score(counts, match_majority)
-    assert classes == [0, 1, NOBODY]
+    assert classes == [0, 1, UNMATCHED]
     assert scores.iou_l[2].isnan() and scores.recall_l[2].isnan()
     assert scores.mean_iou == pytest.approx((4 / 5 + 3 / 4) / 2)
-    # one-to-one gives it the empty cluster, which predicts no pixel either
+    # one-to-one matches it with the empty cluster, which predicts no pixel either
     assert score(counts, match_one_to_one)[1].mean_iou == scores.mean_iou
 
 
 def test_things_and_stuff_in_class_order():
     counts = torch.tensor([[8, 0, 0, 2], [2, 5, 0, 0], [0, 0, 6, 0], [0, 5, 0, 4]])
     scores = segmentation_scores(counts)
-    accuracy, miou = scores_of(scores, slice(0, 2))  # 20 pixels of classes 0 and 1, 13 are right
+    accuracy, miou = scores_of(scores, slice(0, 2))  # 20 pixels of classes 0 and 1, 13 are correct
     assert accuracy == pytest.approx(13 / 20)
     assert miou == pytest.approx((8 / 12 + 5 / 12) / 2)
     accuracy, miou = scores_of(scores, slice(2, 4))
@@ -101,13 +100,13 @@ def test_things_and_stuff_in_class_order():
     assert miou == pytest.approx((1 + 4 / 11) / 2)
 
 
-def test_what_is_refused():
+def test_wrong_arguments():
     labels = torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"clusters has shape \(3,\), expected .* \(2,\)"):
         confusion_counts(torch.tensor([0, 0, 0]), labels, 2, 2)
-    with pytest.raises(ValueError, match=r"clusters lie in \[0, 2\], expected \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"clusters are in \[0, 2\], expected \[0, 1\]"):
         confusion_counts(torch.tensor([0, 2]), labels, 2, 2)
-    with pytest.raises(ValueError, match=r"labels lie in \[0, 7\], .* or 255"):
+    with pytest.raises(ValueError, match=r"labels are in \[0, 7\], .* or 255"):
         confusion_counts(labels, torch.tensor([0, 7]), 2, 2)
     with pytest.raises(ValueError, match="5 rows, expected 2 or 3"):
         segmentation_scores(torch.zeros(5, 2, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Evaluation during pretraining: right numbers, images, and a training that does not notice."""
+"""Evaluation during pretraining: correct scores and images, and an unchanged training."""
 
 import io
 import json
@@ -19,7 +19,8 @@ from tiny_training import assert_same, write_images
 from benchmarks.processes import CONFIGS, DEMO, ROOT, run_processes
 from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.errors import ConfigError, DataError
-from slotcon_plugin.evaluation.batches import Reading
+from slotcon_plugin.evaluation.batches import LoaderOptions
+from slotcon_plugin.evaluation.matching import MATCHINGS
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
 from slotcon_plugin.evaluation.retrieval import retrieve
 from slotcon_plugin.evaluation.unsupervised_segmentation import unsupervised
@@ -31,7 +32,6 @@ from slotcon_plugin.runtime.launch import leave_processes
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.visualization.painting import overlay
 
-MODES = ("one-to-one", "many-to-one")
 PARTS = ("images", "labels")
 
 
@@ -50,14 +50,14 @@ def train(*arguments):
 
 
 def write_data(folder):
-    """Images to train on, and the hook with 5 labeled ones and 4 others to remember."""
+    """Images to train on, and the hook with 5 labeled images and 4 others for its memory."""
     write_images(folder / "images", count=8)
     data, other = (
         write_colored(folder / name, count, seed)
-        for name, count, seed in (("labeled", 5, 0), ("remembered", 4, 1))
+        for name, count, seed in (("labeled", 5, 0), ("memory", 4, 1))
     )
-    places = {"": data, "train_": other}
-    hook = {f"{prefix}{part}": str(f / part) for prefix, f in places.items() for part in PARTS}
+    folders = {"": data, "train_": other}
+    hook = {f"{prefix}{part}": str(f / part) for prefix, f in folders.items() for part in PARTS}
     return dict(type="UnsupervisedSegHook", **hook, kind="voc", size=64, interval=1, overlays=2)
 
 
@@ -69,12 +69,16 @@ def hook_of(runner):
 def assert_the_checkpoint_scores(path, scores, hook):
     """The same numbers as tools/evaluate.py finds in the checkpoint."""
     groups = open_groups(path)
-    found = unsupervised(groups, len(groups.prototypes_kd), hook.dataset, MODES, Reading())
-    for mode in MODES:
-        name = f"unsupervised/miou_{mode.replace('-', '_')}"
-        assert scores[name] == pytest.approx(found["matchings"][mode]["miou"], abs=1e-3)
+    found = unsupervised(
+        groups, len(groups.prototypes_kd), hook.dataset, MATCHINGS, LoaderOptions()
+    )
+    for matching in MATCHINGS:
+        name = f"unsupervised/miou_{matching.replace('-', '_')}"
+        assert scores[name] == pytest.approx(found["matchings"][matching]["miou"], abs=1e-3)
     assert scores["unsupervised/prototypes_used"] == found["prototypes_used"]
-    near = retrieve(open_encoder(str(path)), hook.train, hook.dataset, Reading(), most=hook.memory)
+    near = retrieve(
+        open_encoder(str(path)), hook.train, hook.dataset, LoaderOptions(), limit=hook.memory
+    )
     assert scores["retrieval/miou"] == pytest.approx(near["miou"], abs=1e-3)
     assert 0 < near["miou"] < 100
 
@@ -116,7 +120,7 @@ def test_scores_and_overlays_while_training(tmp_path, on_the_cpu):
 
 def _worker(rank, folder, hook):
     runner = train(folder, "work", hook, "pytorch")
-    # the processes' own batch-norm statistics are back in their places
+    # the processes' own batch-norm statistics are restored
     sizes = torch.stack([b.double().sum() for b in runner.model.module.teacher.buffers()])
     leave_processes()
     return sizes
@@ -143,14 +147,14 @@ def test_too_few_images_are_found_before_the_training(tmp_path, monkeypatch):
 
 def test_broken_labels_are_found_before_the_training(tmp_path, on_the_cpu):
     hook = write_data(tmp_path)
-    (tmp_path / "remembered" / "labels" / "2.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"labels .*remembered/labels/2\.png cannot be read"):
+    (tmp_path / "memory" / "labels" / "2.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"labels .*memory/labels/2\.png cannot be read"):
         train(tmp_path, "work", hook)
     assert not list((tmp_path / "work").glob("*.pth"))
 
 
 class Breaking(Hook):
-    """The image is lost while the training runs."""
+    """Overwrites the image during the training."""
 
     def __init__(self, file):
         self.file = file
@@ -167,7 +171,7 @@ def test_a_failing_evaluation_does_not_cost_the_epoch(tmp_path, on_the_cpu):
     assert load_checkpoint_safely(tmp_path / "work" / "epoch_1.pth")["meta"]["epoch"] == 1
 
 
-def test_images_to_remember_are_not_scored(tmp_path):
+def test_images_of_the_memory_are_not_scored(tmp_path):
     hook = {k: v for k, v in write_data(tmp_path).items() if not k.startswith(("type", "train"))}
     for name, numbers in (("some", "0 1 2"), ("other", "3 4"), ("mixed", "2 3")):
         (tmp_path / f"{name}.txt").write_text("\n".join(numbers.split()))

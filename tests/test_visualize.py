@@ -21,7 +21,7 @@ from tiny_training import finish, load_tool
 
 from benchmarks.processes import ROOT, start
 from slotcon_plugin.errors import ConfigError, DataError
-from slotcon_plugin.evaluation.batches import Reading
+from slotcon_plugin.evaluation.batches import LoaderOptions
 from slotcon_plugin.functional.dense import upsampled_best
 from slotcon_plugin.visualization import embedding, figures, page_parts, survey
 from slotcon_plugin.visualization.album import Wishes, choose_images, draw_album
@@ -130,7 +130,7 @@ def album(tmp_path_factory):
     paths = sorted(str(path) for path in folder.glob("*.png"))
     wishes = Wishes(prototypes=(2, 0), nearest=3, overlays=3, size=64, thumbnail=64)
     out = folder / "new" / "out"
-    counts, unreadable = draw_album(ColorGroups(ORDER), paths, out, wishes, Reading())
+    counts, unreadable = draw_album(ColorGroups(ORDER), paths, out, wishes, LoaderOptions())
     return out, counts, unreadable
 
 
@@ -205,7 +205,7 @@ def test_a_second_album_leaves_nothing_of_the_first(tmp_path):
 
     def draw(paths, prototype):
         wishes = Wishes(prototypes=(prototype,), size=64, thumbnail=64)
-        draw_album(ColorGroups(ORDER), paths, out, wishes, Reading())
+        draw_album(ColorGroups(ORDER), paths, out, wishes, LoaderOptions())
         return {str(path.relative_to(out)) for path in out.rglob("*.png")}
 
     first, second = draw(paths, 2), draw(paths[1:], 5)  # colors 0 and 1 are prototypes 2 and 5
@@ -222,7 +222,7 @@ def test_images_named_from_here_and_from_the_root(tmp_path, monkeypatch):
     one, other = two_images(tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     paths = [os.path.relpath(one), other]
-    draw_album(ColorGroups(ORDER), paths, tmp_path / "out", Wishes(size=64), Reading())
+    draw_album(ColorGroups(ORDER), paths, tmp_path / "out", Wishes(size=64), LoaderOptions())
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["prototypes"][2]["nearest"][0]["image"] == "0.png"
 
@@ -294,9 +294,9 @@ def test_the_large_view_marks_the_image_it_shows(album, tmp_path):
 
 def test_mistakes_teach(album, tmp_path):
     with pytest.raises(ConfigError, match="--prototypes 6 -1: the checkpoint has the prototypes 0"):
-        draw_album(ColorGroups(ORDER), ["a.png"], tmp_path, Wishes((1, 6, -1)), Reading())
+        draw_album(ColorGroups(ORDER), ["a.png"], tmp_path, Wishes((1, 6, -1)), LoaderOptions())
     with pytest.raises(DataError, match="None of the 1 images can be read"):
-        draw_album(ColorGroups(ORDER), ["none.png"], tmp_path, Wishes(), Reading())
+        draw_album(ColorGroups(ORDER), ["none.png"], tmp_path, Wishes(), LoaderOptions())
     assert not list(tmp_path.glob("*.html")) and not list(tmp_path.glob(".*"))  # nothing is left
 
 

@@ -96,13 +96,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def visualize(args: argparse.Namespace) -> None:
     """Open the network, find the images, draw, and say what there is to see."""
     from slotcon_plugin.datasets.sources import list_images
-    from slotcon_plugin.evaluation.batches import NoBar, Reading, default_device
+    from slotcon_plugin.evaluation.batches import LoaderOptions, choose_device
     from slotcon_plugin.evaluation.networks import open_groups
-    from slotcon_plugin.evaluation.progress import ProgressBar
     from slotcon_plugin.visualization.album import PAGE, Wishes, choose_images, draw_album
 
-    device = args.device or default_device()
-    reading = Reading(device, workers=args.workers, bar=NoBar if args.quiet else ProgressBar)
+    device = choose_device(args.device)
+    reading = LoaderOptions(device, workers=args.workers, progress=not args.quiet)
     groups = open_groups(args.checkpoint, args.part).to(device)
     paths = choose_images(list_images(args.images), args.limit, args.seed)
     options = vars(args) | dict(prototypes=tuple(args.prototypes))

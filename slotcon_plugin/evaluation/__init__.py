@@ -1,13 +1,15 @@
-"""What a pretraining learned, seen without fine-tuning. `tools/evaluate.py` is its door.
+"""Evaluation of frozen networks, without fine-tuning; see `slotcon_plugin.apis.evaluate`.
 
-==============  ============================================================================
-`networks`      the frozen networks: an encoder from anywhere, or SlotCon's grouping
-`batches`       labeled images in batches, shared among processes, with progress
-`segmentation`  prototypes or k-means clusters against classes
-`memory`        nearest neighbors by plain torch; by faiss in `faiss_memory`
-`retrieval`     dense nearest-neighbor retrieval
-`probe`         a linear classifier of every pixel
-`knn`           nearest-neighbor classification of whole images
-`report`        results as tables and as JSON
-==============  ============================================================================
+=========================== ====================================================================
+`networks`                  frozen networks: an encoder, or SlotCon's grouping
+`batches`                   loading images, in several processes, with progress bars
+`labeled_images`            images with pixel labels, in the formats of `label_formats`
+`matching`                  cluster-to-class matching
+`segmentation_scores`       accuracy and IoU
+`unsupervised_segmentation` prototypes or k-means clusters against classes
+`retrieval`                 dense nearest-neighbor retrieval
+`probe`                     a linear classifier of every pixel
+`knn`                       nearest-neighbor classification of whole images
+`evaluation_report`         results as tables and as JSON
+=========================== ====================================================================
 """

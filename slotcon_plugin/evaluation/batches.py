@@ -1,140 +1,168 @@
-"""Images in batches: every process its own, each image once, with progress."""
+"""Batches of images: each process loads its share, each image once, with a progress bar."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import cache
-from typing import NamedTuple, Protocol
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..errors import ConfigError
-from ..functional.collectives import rank, world_size
+from ..functional.collectives import gather_in_order, rank, world_size
+
+Network = Callable[[Tensor], Tensor]  # from uint8 RGB images (b, 3, y, x) to maps (b, c, h, w)
 
 
-class Bar(Protocol):
-    """Something that shows how far the work is, such as tqdm's; used in a `with`."""
+class LoaderOptions(NamedTuple):
+    """How images are loaded, and the device of the network."""
 
-    def __enter__(self): ...
-
-    def __exit__(self, *error): ...
-
-    def update(self, done: int) -> object:
-        """So many more are done."""
-
-
-class NoBar:
-    """Shows nothing. Takes what opens a bar: how many there are, a title, the unit's name."""
-
-    def __init__(self, total: int, title: str, unit: str = "image"):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error) -> None:
-        pass
-
-    def update(self, done: int) -> None:
-        """Nothing."""
-
-
-class Reading(NamedTuple):
-    """How images are read and where they go."""
-
-    device: str | torch.device = "cpu"  # where the network runs
+    device: str | torch.device = "cpu"
     batch_size: int = 16
-    workers: int = 0  # processes that read
-    bar: Callable[[int, str, str], Bar] = NoBar  # `progress.ProgressBar` shows one
+    workers: int = 0  # loader processes
+    progress: bool = False  # show progress bars, which need tqdm
+
+    def progress_bar(self, total: int, title: str, unit: str = "image"):
+        """A bar to use in a `with`; `update(n)` advances it. It does nothing without `progress`."""
+        if self.progress:
+            return progress_bar(total, title, unit)
+        return nullcontext(SimpleNamespace(update=lambda n: None))
 
 
-def check_enough(dataset: Dataset) -> None:
-    """Every process must have an image.
+def progress_bar(total: int, title: str, unit: str = "image", start: int = 0):
+    """tqdm's bar, in the first process only. In a file it writes a line every half minute."""
+    from tqdm import tqdm  # scoring during pretraining does not need it
+
+    return tqdm(
+        total=total,
+        initial=start,
+        desc=title,
+        unit=unit,
+        mininterval=0.5 if sys.stderr.isatty() else 30,
+        smoothing=0.1,
+        disable=rank() != 0,
+    )
+
+
+def choose_device(name: str | None = None) -> str:
+    """The named device; by default a GPU if there is one, another one for each local process.
+
+    Raises:
+        ConfigError: torch cannot use the device.
+    """
+    if name is None and torch.cuda.is_available():
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+    try:
+        torch.empty(0, device=name or "cpu")
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used: {reason}") from error
+    return name or "cpu"
+
+
+def check_disjoint(train: Dataset, test: Dataset, advice: str) -> None:
+    """Check that no image is used both to learn from and to score.
+
+    Links to folders are resolved, links to single images are not: ImageNet has a million.
+
+    Args:
+        train, test: datasets whose `items` begin with the image's path.
+        advice: the end of the error message.
+
+    Raises:
+        ConfigError: they share images.
+    """
+    resolve = cache(os.path.realpath)
+    learned, scored = (
+        {os.path.join(resolve(os.path.dirname(p)), os.path.basename(p)) for p, _ in dataset.items}
+        for dataset in (train, test)
+    )
+    if shared := learned & scored:
+        raise ConfigError(
+            f"{len(shared)} of the {len(scored)} images to score are also among those to learn "
+            f"from (first: {min(shared)}), where each would match itself. {advice}"
+        )
+
+
+def batches(dataset: Dataset, loader: LoaderOptions, title: str) -> Iterator[dict[str, Tensor]]:
+    """Load this process's share of a dataset once: the images `rank() + i * world_size()`.
+
+    Args:
+        dataset: its items are dicts of tensors of one size, with the image as `inputs`.
+        loader: batch size, workers and device.
+        title: text in front of the progress bar.
 
     Raises:
         ConfigError: there are fewer images than processes.
     """
     if len(dataset) < world_size():
         raise ConfigError(
-            f"{world_size()} processes for {len(dataset)} images: start at most as many."
+            f"{world_size()} processes for {len(dataset)} images: start at most {len(dataset)}."
         )
-
-
-def check_apart(train: Dataset, test: Dataset, advice: str) -> None:
-    """What is scored must not have been learned from.
-
-    Folders that are links are followed, links to single images are not: ImageNet has a million.
-
-    Args:
-        train, test: data sets whose `items` begin with the image's path.
-        advice: what to do about it.
-
-    Raises:
-        ConfigError: they share images.
-    """
-    real = cache(os.path.realpath)
-    learned, scored = (
-        {os.path.join(real(os.path.dirname(path)), os.path.basename(path)) for path, _ in one.items}
-        for one in (train, test)
-    )
-    shared = learned & scored
-    if shared:
-        raise ConfigError(
-            f"{len(shared)} of the {len(scored)} images that are scored would be learned from "
-            f"too (first: {min(shared)}), and each would find itself. {advice}"
-        )
-
-
-def batches(dataset: Dataset, reading: Reading, title: str) -> Iterator[dict[str, Tensor]]:
-    """Go once through this process's share of a data set, in order: every `world_size()`-th one.
-
-    Args:
-        dataset: gives dicts of tensors of one size.
-        reading: batches and where they go.
-        title: what the bar says, in front of images done and time left.
-
-    Raises:
-        ConfigError: there are fewer images than processes.
-    """
-    check_enough(dataset)
-    mine = Subset(dataset, range(rank(), len(dataset), world_size()))
-    # A generator of its own: otherwise the loader draws from the one that a training draws from.
-    loader = DataLoader(
-        mine, reading.batch_size, num_workers=reading.workers, generator=torch.Generator()
-    )
-    with reading.bar(len(mine), title, "image") as bar:
-        for batch in loader:
-            yield {name: value.to(reading.device) for name, value in batch.items()}
+    share = Subset(dataset, range(rank(), len(dataset), world_size()))
+    # With its own generator, the loader does not advance the one that the training uses.
+    generator = torch.Generator()
+    load = DataLoader(share, loader.batch_size, num_workers=loader.workers, generator=generator)
+    with loader.progress_bar(len(share), title) as bar:
+        for batch in load:
+            yield {name: value.to(loader.device) for name, value in batch.items()}
             bar.update(len(batch["inputs"]))
 
 
 def encode(
-    features: Callable[[Tensor], Tensor], dataset: Dataset, reading: Reading, title: str
+    features: Network, dataset: Dataset, loader: LoaderOptions, title: str
 ) -> tuple[Tensor, Tensor]:
-    """Features and labels of this process's share, in main memory that is allocated once.
+    """Features and labels of this process's share, (n, ...) each, see `batches`.
+
+    They are in main memory, which is allocated once.
+    """
+    whole, done = None, 0
+    for batch in batches(dataset, loader, title):
+        parts = features(batch["inputs"]), batch["labels"]
+        if whole is None:
+            share = len(range(rank(), len(dataset), world_size()))
+            whole = [torch.empty((share, *part.shape[1:]), dtype=part.dtype) for part in parts]
+        end = done + len(batch["inputs"])
+        for tensor, part in zip(whole, parts):
+            tensor[done:end] = part
+        done = end
+    return tuple(whole)
+
+
+def sample_rows(
+    rows_of: Callable[[dict[str, Tensor]], Tensor],
+    choose: Callable[[Tensor, torch.Generator], Tensor],
+    dataset: Dataset,
+    limit: int,
+    seed: int,
+    loader: LoaderOptions,
+    title: str,
+) -> Tensor:
+    """Choose rows, such as the cells of a feature map, equally many of each image.
 
     Args:
-        features: from uint8 images (b, 3, h, w) to (b, ...).
-        dataset, reading, title: as of `batches`.
+        rows_of: from a batch to the rows of each image, (b, p, d).
+        choose: from the rows of one image (p, d) and a random generator to the numbers of the rows
+            to keep, the preferred ones first.
+        limit: the largest number of rows.
+        seed: each image has its own generator, seeded with it and the image's number.
+        dataset, loader, title: see `batches`.
 
     Returns:
-        (n, ...) each, in the features' type and the labels', on the CPU.
+        (n, d) of all processes, n <= `limit`, in the order of the images: the same in every
+        process, and for any number of them.
     """
-    kept, done = None, 0
-    for batch in batches(dataset, reading, title):
-        parts = features(batch["inputs"]), batch["labels"]
-        if kept is None:
-            mine = len(range(rank(), len(dataset), world_size()))
-            kept = [torch.empty((mine, *part.shape[1:]), dtype=part.dtype) for part in parts]
-        for whole, part in zip(kept, parts, strict=True):
-            whole[done : done + len(part)] = part
-        done += len(part)
-    return tuple(kept)
-
-
-def default_device() -> str:
-    """A GPU where there is one; each process of a machine its own."""
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+    each = max(limit // len(dataset), 1)
+    kept, order, image = [], [], rank()
+    for batch in batches(dataset, loader, title):
+        for rows_pd in rows_of(batch):
+            generator = torch.Generator().manual_seed(seed * len(dataset) + image)
+            chosen = choose(rows_pd, generator)[:each].to(rows_pd.device)
+            kept.append(rows_pd[chosen])
+            order.append(torch.full_like(chosen, image))
+            image += world_size()
+    return gather_in_order(torch.cat(kept), torch.cat(order))[:limit]

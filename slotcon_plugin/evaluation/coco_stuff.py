@@ -1,40 +1,20 @@
 """The 27 coarse classes of COCO-Stuff, from its pixel maps or from COCO's panoptic format.
 
-The hierarchy of COCO-Stuff (Caesar et al., CVPR 2018) one level above the fine classes, as the
-protocol of IIC and PiCIE uses it: 12 classes of things, 15 of stuff.
+One level above the fine classes in the hierarchy of COCO-Stuff (Caesar et al., CVPR 2018), as in
+the protocol of IIC and PiCIE: 12 classes of things, 15 of stuff.
 """
 
 # fmt: off
 CLASSES = (
-    "electronic-things",
-    "appliance-things",
-    "food-things",
-    "furniture-things",
-    "indoor-things",
-    "kitchen-things",
-    "accessory-things",
-    "animal-things",
-    "outdoor-things",
-    "person-things",
-    "sports-things",
-    "vehicle-things",
-    "ceiling-stuff",
-    "floor-stuff",
-    "food-stuff",
-    "furniture-stuff",
-    "raw-material-stuff",
-    "textile-stuff",
-    "wall-stuff",
-    "window-stuff",
-    "building-stuff",
-    "ground-stuff",
-    "plant-stuff",
-    "sky-stuff",
-    "solid-stuff",
-    "structural-stuff",
-    "water-stuff",
+    "electronic-things", "appliance-things", "food-things", "furniture-things", "indoor-things",
+    "kitchen-things", "accessory-things", "animal-things", "outdoor-things", "person-things",
+    "sports-things", "vehicle-things",
+    "ceiling-stuff", "floor-stuff", "food-stuff", "furniture-stuff", "raw-material-stuff",
+    "textile-stuff", "wall-stuff", "window-stuff", "building-stuff", "ground-stuff", "plant-stuff",
+    "sky-stuff", "solid-stuff", "structural-stuff", "water-stuff",
 )
-# Value of a COCO-Stuff pixel map, 0-181 (a category's id less one), to the coarse class.
+THINGS, STUFF = slice(0, 12), slice(12, 27)
+# Value of a COCO-Stuff pixel map, 0-181 (a category's id minus one) -> coarse class.
 FINE_TO_COARSE = (
     9, 11, 11, 11, 11, 11, 11, 11, 11, 8, 8, 8, 8, 8, 8, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6,
     6, 6, 6, 6, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 5, 5, 5, 5, 5, 5, 5, 5, 2, 2, 2, 2, 2, 2,
@@ -45,35 +25,16 @@ FINE_TO_COARSE = (
     24, 22, 25, 15, 20, 17, 17, 22, 14, 18, 18, 18, 18, 18, 18, 18, 26, 26, 19, 19, 24,
 )
 # fmt: on
-THINGS, STUFF = slice(0, 12), slice(12, 27)
 
-# Super-category of a category in COCO's panoptic format, to the coarse class.
-SUPERCATEGORIES = {
-    "electronic": 0,
-    "appliance": 1,
-    "food": 2,
-    "furniture": 3,
-    "indoor": 4,
-    "kitchen": 5,
-    "accessory": 6,
-    "animal": 7,
-    "outdoor": 8,
-    "person": 9,
-    "sports": 10,
-    "vehicle": 11,
-    "ceiling": 12,
-    "floor": 13,
-    "food-stuff": 14,
-    "furniture-stuff": 15,
-    "raw-material": 16,
-    "textile": 17,
-    "wall": 18,
-    "window": 19,
-    "building": 20,
-    "ground": 21,
-    "plant": 22,
-    "sky": 23,
-    "solid": 24,
-    "structural": 25,
-    "water": 26,
-}
+
+def _supercategories() -> dict[str, int]:
+    """COCO's names of the classes: without the ending, except for stuff that is also a thing."""
+    found: dict[str, int] = {}
+    for number, name in enumerate(CLASSES):
+        short = name.rpartition("-")[0]
+        found[name if short in found else short] = number
+    return found
+
+
+# Super-category of a category in COCO's panoptic format -> coarse class.
+SUPERCATEGORIES = _supercategories()

@@ -1,44 +1,17 @@
-"""Results: a table to read, a JSON file to keep."""
+"""Results as tables to read and as a JSON file to keep."""
 
 import json
-import platform
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+from tabulate import tabulate
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
-from ..version import __version__
+from ..runtime.environment import collect_versions
 
-
-class Run(NamedTuple):
-    """What was found of one network."""
-
-    name: str  # as the user wrote it
-    origin: str  # what it is
-    results: dict
-
-
-def table(head: list[str], rows: list[list[object]]) -> str:
-    """A table in Markdown with aligned columns; numbers with two digits, None as a dash."""
-    cells = [head, *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
-    lines = [
-        "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |"
-        for line in cells
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
-
-
-# Columns of a result, if it has them.
+# Key of a score in the results -> title of its column.
 COLUMNS = {
     "accuracy": "accuracy",
     "miou": "mIoU",
@@ -51,128 +24,97 @@ COLUMNS = {
 }
 
 
-def _parts(results: dict) -> dict[str, dict]:
-    """The figures of a sub-command by clustering and matching, or all of them under ""."""
+class Run(NamedTuple):
+    """The results of one network."""
+
+    name: str  # as the user wrote it
+    origin: str  # what it is
+    results: dict
+
+
+def table(head: list[str], rows: list[list[object]]) -> str:
+    """A Markdown table; numbers have two digits, None becomes a dash."""
+    return tabulate(rows, head, "github", floatfmt=".2f", missingval="–")
+
+
+def score_parts(results: dict) -> dict[str, dict]:
+    """The scores of each clustering and matching by its name, or all scores under ""."""
     if "clusterings" in results:
         return {
-            f"{size} clusters, {mode}": values
-            for size, modes in results["clusterings"].items()
-            for mode, values in modes.items()
+            f"{size} clusters, {matching}": scores
+            for size, matchings in results["clusterings"].items()
+            for matching, scores in matchings.items()
         }
     return results.get("matchings") or {"": results}
 
 
-def summary(results: dict) -> str:
-    """The table of one network's results: one row a matching, or one row."""
-    return _table_of(list(_parts(results).items()))
+def score_table(runs: list[Run]) -> str:
+    """A row for each network, or for each clustering and matching of a single network.
 
-
-def comparison(runs: list[Run]) -> str:
-    """The table of several networks under the same options: one row each.
-
-    Clusterings and matchings stand side by side, with two figures in a cell.
+    With several networks and several matchings, a cell has the accuracy and the mean IoU of one
+    matching.
     """
-    rows = [(run.name, _parts(run.results)) for run in runs]
-    columns = list(rows[0][1])
-    if columns == [""]:
-        return _table_of([(name, parts[""]) for name, parts in rows])
-    cells = [
-        [name, *(f"{_cell(v['accuracy'])} / {_cell(v['miou'])}" for v in parts.values())]
-        for name, parts in rows
-    ]
-    return table(["accuracy / mIoU, %", *columns], cells)
+    parts = [score_parts(run.results) for run in runs]
+    names = list(parts[0])
+    if len(runs) > 1 and names != [""]:
+        cells = [[_two_scores(scores) for scores in part.values()] for part in parts]
+        rows = [[run.name, *row] for run, row in zip(runs, cells)]
+        return table(["accuracy / mIoU, %", *names], rows)
+    if len(runs) == 1:
+        scored = list(parts[0].items())
+    else:
+        scored = [(run.name, part[""]) for run, part in zip(runs, parts)]
+    shown = [key for key in COLUMNS if key in scored[0][1]]
+    rows = [[name, *(scores[key] for key in shown)] for name, scores in scored]
+    return table(["%", *(COLUMNS[key] for key in shown)], rows)
 
 
-def _table_of(rows: list[tuple[str, dict]]) -> str:
-    shown = {key: name for key, name in COLUMNS.items() if key in rows[0][1]}
-    return table(
-        ["%", *shown.values()],
-        [[row, *(values[key] for key in shown)] for row, values in rows],
-    )
+def _two_scores(scores: dict) -> str:
+    values = scores["accuracy"], scores["miou"]
+    return " / ".join("–" if value is None else f"{value:.2f}" for value in values)
 
 
-def per_class(values: dict) -> str:
-    """The table of the classes of one result."""
-    return table(
-        ["class", "IoU", "accuracy", "pixels"],
-        [[name, v["iou"], v["accuracy"], v["pixels"]] for name, v in values["classes"].items()],
-    )
+def class_table(scores: dict) -> str:
+    """The scores of each class in one part of the results."""
+    rows = [[c, v["iou"], v["accuracy"], v["pixels"]] for c, v in scores["classes"].items()]
+    return table(["class", "IoU", "accuracy", "pixels"], rows)
 
 
-def data_of(train: Dataset | None, test: Dataset) -> dict:
-    """Which images were used: how many, by what they were chosen, and where they lie."""
-    used = dict(test=test, train=train)
-    return {
-        name: dict(images=len(data), selection=data.selection, source=data.source)
-        for name, data in used.items()
-        if data is not None
-    }
-
-
-def show(runs: list[Run], train: Dataset | None, test: Dataset, size: int, classes: bool) -> None:
-    """Print what was evaluated on what, the table, and of one network the classes if wanted.
+def print_report(
+    runs: list[Run], train: Dataset | None, test: Dataset, size: int, classes: bool
+) -> None:
+    """Print the networks, the images at `size` x `size` pixels, the scores and the notes.
 
     Args:
-        runs: a network each.
-        train, test: the images.
-        size: pixels of their sides.
-        classes: whether the classes are wanted.
+        classes: with a single network, also print the scores of each class.
     """
-    for run in runs:
-        print(f"network:   {run.origin}")
-    print(f"images:  {test.selection}; at {size} x {size} pixels")
+    lines = [f"network: {run.origin}" for run in runs]
+    lines.append(f"images: {test.selection}; at {size} x {size} pixels")
     if train is not None:
-        print(f"learned from: {train.selection}")
-    results = runs[0].results
-    print(f"\n{summary(results) if len(runs) == 1 else comparison(runs)}")
+        lines.append(f"learned from: {train.selection}")
+    lines += ["", score_table(runs)]
     for run in runs:
         if "note" in run.results:
-            print(f"\nnote: {f'{run.name}: ' * (len(runs) > 1)}{run.results['note']}")
-    if len(runs) > 1:
-        return
-    for mode, values in results.get("matchings", {"": results}).items():
-        if classes and isinstance(values.get("classes"), dict):
-            print(f"\n{mode}\n{per_class(values)}".replace("\n\n\n", "\n\n"))
+            lines += ["", f"note: {f'{run.name}: ' * (len(runs) > 1)}{run.results['note']}"]
+    if classes and len(runs) == 1 and "clusterings" not in runs[0].results:
+        for name, scores in score_parts(runs[0].results).items():
+            if isinstance(scores.get("classes"), dict):
+                lines += ["", name, class_table(scores)] if name else ["", class_table(scores)]
+    print(printable("\n".join(lines)))
 
 
-def write_results(
-    path: Path,
-    evaluation: str,
-    options: dict,
-    runs: list[Run],
-    train: Dataset | None,
-    test: Dataset,
-) -> None:
-    """Write everything that was found, and of what, as JSON.
-
-    One network stands as `network` and `results`; several as a list of such pairs, `networks`.
-
-    Args:
-        path: the file.
-        evaluation: the sub-command.
-        options: of the command line.
-        runs: a network each.
-        train, test: the images.
-    """
-    pairs = [dict(network=run.origin, results=run.results) for run in runs]
-    found = pairs[0] if len(runs) == 1 else dict(networks=pairs)
-    options = {
-        name: str(value) if isinstance(value, Path) else value for name, value in options.items()
-    }
-    head = dict(evaluation=evaluation, options=options, data=data_of(train, test))
-    write_json(path, head | found)
+def printable(text: str) -> str:
+    """The text with � for the bytes of file names that are not UTF-8, which print() refuses."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write results with the versions they were made with, whole or not at all.
+    """Write results with the versions they were made with, completely or not at all.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    versions = dict(
-        slotcon_plugin=__version__, torch=torch.__version__, python=platform.python_version()
-    )
-    text = json.dumps({**content, "versions": versions}, indent=1, allow_nan=False)
+    text = json.dumps({**content, "versions": collect_versions()}, indent=1, allow_nan=False)
     try:
         write_atomically(text.encode(), path)
     except OSError as error:

@@ -1,23 +1,20 @@
-"""Nearest-neighbor classification of whole images, in folders by class as ImageNet is."""
+"""Nearest-neighbor classification of whole images, in a folder for each class as in ImageNet."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..datasets.decode import UnreadableImage, read_image
 from ..datasets.sources import list_images
 from ..errors import ConfigError, DataError
 from ..functional.collectives import world_size
-from ..functional.neighbors import weighted_vote
-from .batches import Reading, encode
-from .feature_memory import Neighbors, TorchNeighbors
-from .labeled_images import center_square, to_tensor
+from ..functional.neighbors import nearest, weighted_vote
+from .batches import LoaderOptions, Network, encode
+from .labeled_images import center_square, read_required
+from .retrieval import usable_neighbors
 
-QUERIES = 1024  # images that are looked up at a time; bounds the votes: a number for each class
+QUERIES = 1024  # images that are compared at a time; the votes take this times the classes
 
 
 class ClassFolders(Dataset):
@@ -25,22 +22,21 @@ class ClassFolders(Dataset):
 
     Args:
         root: the folder.
-        classes: names of the classes in order; by default the sub-folders, sorted.
-        size: pixels of the square that is cut from the middle, of a short side of size · 256 / 224.
+        classes: names of the classes in order; by default the folders' names, sorted.
+        size: side of the center square in pixels; the short side is scaled to size · 256 / 224.
     """
 
     def __init__(self, root: str | Path, classes: list[str] | None = None, size: int = 224):
         root, self.size = Path(root).expanduser(), size
         if not root.is_dir():
-            raise DataError(f"There is no folder {root}. Expected one with a folder a class.")
+            raise DataError(f"The folder {root} does not exist. Expected a folder for each class.")
         found = sorted(path.name for path in root.iterdir() if path.is_dir())
+        if not found:
+            raise DataError(f"{root} contains no folders. Expected one for each class.")
         self.classes = found if classes is None else classes
-        unknown = sorted(set(found) - set(self.classes))
-        if not found or unknown:
+        if unknown := sorted(set(found) - set(self.classes)):
             raise DataError(
-                f"{root} holds the classes {unknown[:5]}, which the training folder does not."
-                if unknown
-                else f"{root} has no folders. Expected one for each class."
+                f"{root} contains the classes {unknown[:5]}, which the training folder does not."
             )
         number = {name: i for i, name in enumerate(self.classes)}
         self.items = [(path, number[name]) for name in found for path in list_images(root / name)]
@@ -52,36 +48,31 @@ class ClassFolders(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         path, label = self.items[index]
-        try:
-            image = read_image(path)
-        except UnreadableImage as error:
-            raise DataError(f"{error}. A score without it would be another score.") from error
         short = round(self.size * 256 / 224)
-        square = center_square(image, self.size, Image.Resampling.BILINEAR, short)
-        return dict(inputs=to_tensor(square), labels=label)
+        return dict(
+            inputs=center_square(read_required(path), self.size, short_side=short), labels=label
+        )
 
 
 def classify(
-    features: nn.Module,
+    features: Network,
     train: ClassFolders,
     test: ClassFolders,
-    reading: Reading,
-    count: int = 20,
+    loader: LoaderOptions,
+    neighbors: int = 20,
     temperature: float = 0.07,
-    search: Callable[[Tensor], Neighbors] = TorchNeighbors,
 ) -> dict:
-    """Label each test image by the most similar training images.
+    """Classify each test image by the most similar training images.
 
-    Features are averaged over the places of the map. Neighbors vote with the weight
-    `exp(cosine / τ)` (Wu et al., CVPR 2018; 20 neighbors and τ = 0.07 as in DINO).
+    Features are averaged over the map. Neighbors vote with the weight `exp(cosine / τ)` (Wu et al.,
+    CVPR 2018; 20 neighbors and τ = 0.07 as in DINO).
 
     Args:
-        features: from uint8 images to (b, c, h, w).
+        features: the encoder, on the loader's device.
         train, test: the images; `test` has `train`'s classes.
-        reading: batches and where they go.
-        count: neighbors.
+        loader: how images are loaded.
+        neighbors: how many neighbors vote.
         temperature: τ.
-        search: opens a memory.
     """
     if world_size() > 1:
         raise ConfigError("knn runs in one process; start it without torchrun.")
@@ -89,18 +80,19 @@ def classify(
     def directions(images_b3hw: Tensor) -> Tensor:
         return F.normalize(features(images_b3hw).mean(dim=(2, 3)), dim=1)
 
-    # On the CPU: ImageNet's features are larger than some GPUs' memory.
-    memory_nd, labels_n = encode(directions, train, reading, "remembering")
-    memory, count = search(memory_nd), min(count, len(memory_nd))
-    queries_qd, truth_q = encode(directions, test, reading, "looking up")
+    # On the CPU: ImageNet's features do not fit into the memory of some GPUs.
+    memory_nd, labels_n = encode(directions, train, loader, "encoding --train")
+    queries_md, labels_m = encode(directions, test, loader, "encoding --images")
+    count, note = usable_neighbors(neighbors, len(memory_nd))
     most = min(5, len(train.classes))
     top1 = top5 = 0
-    for part_qd, part_q in zip(queries_qd.split(QUERIES), truth_q.split(QUERIES), strict=True):
-        found = memory.search(part_qd.to(reading.device), count)
+    parts = zip(queries_md.split(QUERIES), labels_m.split(QUERIES), strict=True)
+    for queries_qd, labels_q in parts:
+        found = nearest(queries_qd.to(loader.device), memory_nd, count)
         similarity_qn, rows_qn = (part_qn.cpu() for part_qn in found)
         answers_qnl = F.one_hot(labels_n[rows_qn], len(train.classes)).float()
         votes_ql = weighted_vote(similarity_qn, answers_qnl, temperature)
-        hits = votes_ql.topk(most, dim=1).indices == part_q[:, None]
+        hits = votes_ql.topk(most, dim=1).indices == labels_q[:, None]
         top1 += int(hits[:, 0].sum())
         top5 += int(hits.sum())
     return dict(
@@ -110,4 +102,5 @@ def classify(
         classes=len(train.classes),
         top1=round(100 * top1 / len(test), 4),
         top5=round(100 * top5 / len(test), 4),
+        **note,
     )

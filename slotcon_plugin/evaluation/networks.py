@@ -1,4 +1,4 @@
-"""Frozen networks to evaluate: an encoder from anywhere, or SlotCon's whole grouping."""
+"""Frozen networks to evaluate: an encoder of any origin, or the whole of SlotCon's grouping."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ..functional.grouping import prototype_scores, unit_directions
 from ..models.backbones import TorchvisionResNet
 from ..models.mlp import PixelProjector
 
-# Where student and teacher keep the parts of their grouping, in our names.
+# Names of projector and prototypes of each part, in our checkpoints.
 GROUPING = {
     "teacher": ("teacher.neck.", "teacher.prototypes.weight"),
     "student": ("neck.", "head.prototypes.weight"),
@@ -26,134 +26,112 @@ GROUPING = {
 
 
 class DenseFeatures(nn.Module):
-    """An encoder in evaluation mode: 8-bit images in, one of its feature maps out.
+    """An encoder, and a projector if there is one, in evaluation mode.
 
     Args:
-        encoder: gives its maps in a tuple, the last one is taken.
-        mean, std: for each channel, RGB, in the units of 0-1 pixels.
-        origin: what it is, for the report.
+        encoder: gives a tuple of feature maps, of which the last one is used.
+        pixels: `mean_0_1` and `std_0_1` of each RGB channel, for pixels in [0, 1].
+        origin: what the network is, for the report.
     """
 
-    def __init__(self, encoder: nn.Module, mean: list[float], std: list[float], origin: str):
+    def __init__(self, encoder: nn.Module, pixels: dict, origin: str):
         super().__init__()
         self.encoder = encoder.eval().requires_grad_(False)
-        self.register_buffer("mean_c", torch.tensor(mean))
-        self.register_buffer("std_c", torch.tensor(std))
+        self.projector = nn.Identity()
+        self.register_buffer("mean_c", torch.tensor(pixels["mean_0_1"]))
+        self.register_buffer("std_c", torch.tensor(pixels["std_0_1"]))
         self.origin = origin
 
     @torch.no_grad()
     def forward(self, images_b3hw: Tensor) -> Tensor:
-        """Features (b, c, h, w) of uint8 RGB images, not normalized."""
+        """Features (b, c, h, w) of uint8 RGB images, not of unit length."""
         pixels = to_unit_range(images_b3hw.to(self.mean_c.device))
-        return self.encoder(normalize(pixels, self.mean_c, self.std_c))[-1]
+        return self.projector(self.encoder(normalize(pixels, self.mean_c, self.std_c))[-1])
 
 
 class PixelGroups(nn.Module):
-    """Projector and prototypes on top of an encoder, in evaluation mode."""
+    """Prototypes on projected features, in evaluation mode."""
 
     def __init__(self, features: DenseFeatures, projector: nn.Module, prototypes_kd: Tensor):
         super().__init__()
-        self.features = features
-        self.projector = projector.eval().requires_grad_(False)
-        self.register_buffer("prototypes_kd", prototypes_kd)
         self.origin = features.origin
-
-    @torch.no_grad()
-    def project(self, images_b3hw: Tensor) -> Tensor:
-        """Projected features (b, d, h, w) of uint8 RGB images."""
-        return self.projector(self.features(images_b3hw))
+        self.features = features
+        features.projector = projector.eval().requires_grad_(False)
+        features.origin += ", projected"
+        self.register_buffer("prototypes_kd", prototypes_kd)
 
     def forward(self, images_b3hw: Tensor) -> Tensor:
         """Cosine scores (b, k, h, w) of uint8 RGB images."""
-        return prototype_scores(unit_directions(self.project(images_b3hw)), self.prototypes_kd)
-
-
-class Projected(nn.Module):
-    """The projected features of a `PixelGroups`, in the place of an encoder's."""
-
-    def __init__(self, groups: PixelGroups):
-        super().__init__()
-        self.groups = groups
-        self.origin = f"{groups.origin}, projected"
-
-    def forward(self, images_b3hw: Tensor) -> Tensor:
-        """Features (b, d, h, w) of uint8 RGB images, not normalized."""
-        return self.groups.project(images_b3hw)
+        return prototype_scores(unit_directions(self.features(images_b3hw)), self.prototypes_kd)
 
 
 def open_encoder(
     source: str, part: str | None = None, stage: int | None = None, seed: int = 0
 ) -> DenseFeatures:
-    """An encoder to compare.
+    """Read an encoder, or make a random one.
 
     Args:
-        source: a file of any kind that `read_encoder` reads; "random:resnet50" for weights as
-            training starts with; or "supervised:resnet50" for torchvision's ImageNet weights
+        source: a file that `read_encoder` reads; "random:resnet50" for the initialization of a
+            training; or "supervised:resnet50" for torchvision's ImageNet weights
             (IMAGENET1K_V1), which torchvision downloads into its cache once.
         part: "teacher" or "student" of a full checkpoint; by default the teacher.
-        stage: 1-4, whose map is taken; by default the last stage there is.
+        stage: 1-4, the stage whose map is used; by default the last one.
         seed: of random weights.
 
     Raises:
         CheckpointError: the file cannot be used, or the download failed.
         ConfigError: no such architecture or stage.
     """
-    kind, _, name = source.partition(":")
-    named = _is_named(source)
-    if named and part is not None:
-        raise ConfigError(f"--part {part} has no meaning with {source}.")
-    if named and kind == "random":
-        net, pixels, origin = _random(name, seed), describe_pixels({}), f"{source}, seed {seed}"
+    depth = _named_depth(source)
+    if depth is not None and part is not None:
+        raise ConfigError(f"--part {part} cannot be used with {source}.")
+    if source.startswith("random:"):
+        pixels, origin = describe_pixels({}), f"{source}, seed {seed}"
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            try:
+                net = TorchvisionResNet(depth)
+            except ValueError as error:
+                raise ConfigError(f"{source}: {error}") from error
     else:
-        path = supervised_file(_depth(source, name)) if named else Path(source)
-        encoder = read_encoder(path, part)
+        encoder = read_encoder(Path(source) if depth is None else supervised_file(depth), part)
         net = TorchvisionResNet(encoder.architecture.depth, encoder.architecture.num_stages)
         fill(net, encoder)
-        pixels = encoder.meta["pixels"]
-        held = encoder.meta["origin"].get("part", "encoder")
-        origin = source if named else f"{path}, {held}, {encoder.architecture}"
+        pixels, origin = encoder.meta["pixels"], source
+        if depth is None:
+            part = encoder.meta["origin"].get("part", "encoder")
+            origin = f"{Path(source)}, {part}, {encoder.architecture}"
     if stage is not None:
         if not 1 <= stage <= len(net.stages):
             raise ConfigError(f"--stage {stage}: {source} has the stages 1 to {len(net.stages)}.")
         net.stages = net.stages[:stage]
         origin += f", stage {stage}"
-    return DenseFeatures(net, pixels["mean_0_1"], pixels["std_0_1"], origin)
+    return DenseFeatures(net, pixels, origin)
 
 
-def _is_named(source: str) -> bool:
-    """Whether it is an architecture's weights instead of a file."""
-    return source.startswith(("random:", "supervised:"))
-
-
-def _depth(source: str, name: str) -> int:
+def _named_depth(source: str) -> int | None:
+    """The depth of "random:resnet50" or "supervised:resnet50"; None for a file."""
+    kind, _, name = source.partition(":")
+    if kind not in ("random", "supervised"):
+        return None
     depth = name.removeprefix("resnet")
     if not name.startswith("resnet") or not depth.isdigit():
-        kind = source.partition(":")[0]
         raise ConfigError(
             f"{source}: expected {kind}:resnet18, :resnet34, :resnet50, :resnet101 or :resnet152."
         )
     return int(depth)
 
 
-def _random(name: str, seed: int) -> TorchvisionResNet:
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        try:
-            return TorchvisionResNet(_depth(f"random:{name}", name))
-        except ValueError as error:
-            raise ConfigError(f"random:{name}: {error}") from error
-
-
 def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
-    """The grouping in a full checkpoint, ours or a published one: encoder, projector, prototypes.
+    """Read encoder, projector and prototypes of a full checkpoint, ours or a published one.
 
-    Sizes are taken from the weights; no config is run.
+    Sizes are those of the weights; no config is executed.
 
     Raises:
-        CheckpointError: the file cannot be used, or holds an encoder alone.
-        ConfigError: it names random or supervised weights, which are an encoder alone.
+        CheckpointError: the file cannot be used, or has only an encoder.
+        ConfigError: `path` is the name of random or supervised weights.
     """
-    if _is_named(str(path)):
+    if _named_depth(str(path)) is not None:
         raise ConfigError(
             f"{path} is an encoder alone, without projector and prototypes: a full checkpoint is "
             "needed here. Without --projected, the sub-command overcluster takes any encoder."
@@ -168,13 +146,13 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
     }
     if prototypes not in tensors or "mlp.0.weight" not in state or "mlp.6.weight" not in state:
         raise CheckpointError(
-            f"{path} holds no {neck}mlp.* and {prototypes}: it is an encoder alone. Unsupervised "
+            f"{path} has no {neck}mlp.* and {prototypes}: it is an encoder alone. Unsupervised "
             "segmentation needs the full checkpoint; the sub-command overcluster takes any encoder."
         )
-    hidden, inside = state["mlp.0.weight"].shape[:2]
-    projector = PixelProjector(inside, hidden, len(state["mlp.6.weight"]))
+    hidden, inputs = state["mlp.0.weight"].shape[:2]
+    projector = PixelProjector(inputs, hidden, len(state["mlp.6.weight"]))
     try:
         projector.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: the projector is not SlotCon's: {error}") from error
+        raise CheckpointError(f"{path}: this is not SlotCon's projector: {error}") from error
     return PixelGroups(features, projector, F.normalize(tensors[prototypes].float(), dim=1))

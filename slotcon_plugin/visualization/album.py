@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..errors import ConfigError
-from ..evaluation.batches import Reading
+from ..evaluation.batches import LoaderOptions
 from ..evaluation.evaluation_report import write_json
 from ..evaluation.networks import PixelGroups
 from ..runtime.atomic_files import write_atomically
@@ -54,7 +54,7 @@ def choose_images(paths: list[str], limit: int | None, seed: int = 0) -> list[st
 
 
 def draw_album(
-    groups: PixelGroups, paths: list[str], out: Path, wishes: Wishes, reading: Reading
+    groups: PixelGroups, paths: list[str], out: Path, wishes: Wishes, reading: LoaderOptions
 ) -> tuple[Survey, list[str]]:
     """Look at every image once, and write the page, the figures and the summary into a folder.
 
@@ -135,13 +135,13 @@ def _draw_gallery(
     survey: Survey,
     out: Path,
     wishes: Wishes,
-    reading: Reading,
+    reading: LoaderOptions,
 ) -> dict[str, str]:
     """Figures of the chosen prototypes, and their part of the page."""
     chosen = wishes.prototypes or survey.most_used(wishes.most_used)
     images = WholeImages(paths, wishes.size)
     parts, shown = [], {}
-    with reading.bar(len(chosen), "gallery", "prototype") as bar:
+    with reading.progress_bar(len(chosen), "gallery", "prototype") as bar:
         for k in chosen:
             nearest = survey.nearest_to(k)
             row = read_row(k, nearest, images, names, groups, reading, wishes.temperature)

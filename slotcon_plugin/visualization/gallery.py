@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..evaluation.batches import Reading
+from ..evaluation.batches import LoaderOptions
 from .painting import heat, mark
 from .survey import Scores, WholeImages, attention, group, scaled
 
@@ -35,7 +35,7 @@ def read_row(
     images: WholeImages,
     names: list[str],
     scores: Scores,
-    reading: Reading,
+    reading: LoaderOptions,
     temperature: float,
 ) -> Row:
     """Read the nearest images again and draw them: so nobody has to keep those of all prototypes.

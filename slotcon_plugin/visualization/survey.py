@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.decode import UnreadableImage, read_image
 from ..errors import DataError
-from ..evaluation.batches import Reading
+from ..evaluation.batches import LoaderOptions
 from ..functional.dense import upsampled_best
 
 Scores = Callable[[Tensor], Tensor]  # uint8 images (b, 3, h, w) to cosine scores (b, k, h', w')
@@ -146,7 +146,7 @@ class Seen(NamedTuple):
 
 
 def look_at(
-    paths: list[str], scores: Scores, size: int, reading: Reading, unreadable: list[str]
+    paths: list[str], scores: Scores, size: int, reading: LoaderOptions, unreadable: list[str]
 ) -> Iterator[Seen]:
     """Read images one after another and score them, with a bar.
 
@@ -161,7 +161,7 @@ def look_at(
         DataError: none can be read.
     """
     loader = DataLoader(WholeImages(paths, size), batch_size=None, num_workers=reading.workers)
-    with reading.bar(len(paths), "grouping", "image") as bar:
+    with reading.progress_bar(len(paths), "grouping", "image") as bar:
         for index, image in enumerate(loader):
             if isinstance(image, str):
                 unreadable.append(image)

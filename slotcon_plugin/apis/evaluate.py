@@ -1,0 +1,242 @@
+"""Evaluation of frozen networks on labeled images, without fine-tuning."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from ..errors import ConfigError
+from ..evaluation import knn, probe, retrieval, unsupervised_segmentation
+from ..evaluation.batches import LoaderOptions, check_disjoint, choose_device
+from ..evaluation.evaluation_report import Run, print_report, score_parts, write_json
+from ..evaluation.labeled_images import LabeledImages
+from ..evaluation.matching import MATCHINGS
+from ..evaluation.networks import open_encoder, open_groups
+from ..functional.collectives import rank
+from ..runtime.config_options import check_value, whole
+from ..runtime.launch import join_processes, leave_processes, processes
+
+_ENCODER = dict(part=None, stage=None, projected=False, seed=0)
+_PIXELS = dict(labels=None, labels_format="voc", list=None, size=512)
+_COCO_STUFF = _PIXELS | dict(labels_format="coco-stuff", size=320, matching=tuple(MATCHINGS))
+_TRAIN = dict(train_list=None, train_images=None, train_labels=None)
+# Kind of evaluation -> its options and their defaults.
+OPTIONS = {
+    "unsupervised": dict(part="teacher", **_COCO_STUFF),
+    "overcluster": dict(
+        clusters=(27, 100, 500), directions=200_000, **_ENCODER, **_COCO_STUFF, **_TRAIN
+    ),
+    "retrieval": dict(
+        memory=100_000, neighbors=30, temperature=0.02, **_ENCODER, **_PIXELS, **_TRAIN
+    ),
+    "probe": dict(epochs=20, lr=0.1, **_ENCODER, **_PIXELS, **_TRAIN),
+    "knn": dict(train=None, size=224, neighbors=20, temperature=0.07, **_ENCODER),
+}
+
+
+def evaluate(
+    kind: str,
+    networks: str | Path | Sequence[str | Path],
+    images: str | Path,
+    batch_size: int = 16,
+    workers: int = 0,
+    device: str | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    **options,
+) -> dict:
+    """Score frozen networks, and print a table. docs/evaluation.md describes the protocols.
+
+    Under torchrun, all processes share the images; knn and probe run in one process.
+
+    Args:
+        kind: "unsupervised" (prototypes against classes), "overcluster" (k-means clusters of
+            features against classes), "retrieval" (dense nearest neighbors), "probe" (a linear
+            layer of every pixel) or "knn" (whole images by their nearest neighbors).
+        networks: one or several checkpoints, exported encoders or torchvision's weights,
+            "random:resnet50" or "supervised:resnet50"; for "unsupervised" full checkpoints.
+        images: the images to score: a folder, a glob or a list file; for knn a folder with a folder
+            for each class.
+        batch_size: images per batch.
+        workers: loader processes.
+        device: where the network runs; None: a GPU if there is one.
+        out: a JSON file for all results.
+        quiet: no progress bars, and no table of the classes.
+        options: those of the kind, see `OPTIONS` for the defaults.
+            All but knn: `labels` (required), `labels_format`, `list` (a file with the names of the
+            images to score) and `size` (side of the square, pixels).
+            All but unsupervised: `part`, `stage` and `projected`, which select the features, and
+            `seed`.
+            unsupervised, overcluster: `matching`, names of `MATCHINGS`.
+            overcluster: `clusters`, the numbers of clusters; `directions`, the largest number of
+            features to cluster.
+            overcluster, retrieval, probe: `train_list`, `train_images`, `train_labels`, the images
+            to cluster, to store or to train on; by default `images` and `labels`.
+            retrieval: `memory`, the largest number of cells that are stored.
+            retrieval, knn: `neighbors`, `temperature` of their weights.
+            probe: `epochs`, `lr`.
+            knn: `train` (required), a folder with a folder for each class; `size`.
+
+    Returns:
+        What `out` contains: `evaluation`, `options`, `data`, and `network` and `results`, or for
+        several networks a list of such pairs, `networks`. Scores are in percent.
+
+    Raises:
+        SlotConError: an option, a network, an image or its labels cannot be used.
+    """
+    sources = [networks] if isinstance(networks, str | Path) else [*networks]
+    sources = [str(source) for source in sources]
+    options, device = _complete(kind, options), choose_device(device)
+    loader = LoaderOptions(device, batch_size, workers, progress=not quiet)
+    if out is not None:
+        _check_writable(Path(out))
+    with _joined_processes(device):
+        opened = [_open_network(kind, source, options) for source in sources]
+        train, test = _open_images(kind, images, options)
+        runs = []
+        for source, network in zip(sources, opened, strict=True):
+            results = _score(kind, network.to(device), train, test, loader, options)
+            _note_few_classes(results, test)
+            runs.append(Run(source, network.origin, results))
+            network.cpu()
+        used = dict(
+            networks=sources, images=images, batch_size=batch_size, device=device, **options
+        )
+        pairs = [dict(network=run.origin, results=run.results) for run in runs]
+        content = dict(
+            evaluation=kind,
+            options={k: str(v) if isinstance(v, Path) else v for k, v in used.items()},
+            data={
+                name: dict(images=len(dataset), selection=dataset.selection, source=dataset.source)
+                for name, dataset in (("test", test), ("train", train))
+                if dataset is not None
+            },
+            **(pairs[0] if len(pairs) == 1 else dict(networks=pairs)),
+        )
+        if rank() == 0:
+            print_report(runs, train, test, options["size"], classes=not quiet)
+            if out is not None:
+                write_json(Path(out), content)
+    return content
+
+
+def _complete(kind: str, options: dict) -> dict:
+    """The options with the defaults of the kind."""
+    if kind not in OPTIONS:
+        raise ConfigError(f"kind is {kind!r}, expected one of {', '.join(OPTIONS)}.")
+    defaults = OPTIONS[kind]
+    if unknown := options.keys() - defaults.keys():
+        raise ConfigError(
+            f"{kind} has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(defaults))}."
+        )
+    options = defaults | options
+    required = "train" if kind == "knn" else "labels"
+    if options[required] is None:
+        raise ConfigError(f"{kind} needs the option {required!r}.")
+    check_value("--size", options["size"], whole(32))  # a smaller image has no cell at stride 32
+    return options
+
+
+@contextmanager
+def _joined_processes(device: str) -> Iterator[None]:
+    """Join the processes that torchrun started, if there are several, and leave them again."""
+    number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
+    try:
+        if count > 1:
+            join_processes(number, count, device.partition(":")[0])
+        yield
+    finally:
+        leave_processes()
+
+
+def _check_writable(path: Path) -> None:
+    """Find out now, and not after the evaluation, whether the file can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"--out {path} cannot be written: {error.strerror}.") from error
+    if path.is_dir():
+        raise ConfigError(f"--out {path} is a folder, expected the name of a file.")
+
+
+def _open_network(kind: str, source: str, options: dict) -> nn.Module:
+    part = options["part"]
+    if kind == "unsupervised":
+        return open_groups(source, part)
+    if not options["projected"]:
+        return open_encoder(source, part, options["stage"], options["seed"])
+    if options["stage"] is not None:
+        raise ConfigError("--stage selects an encoder's map, --projected the projector's: use one.")
+    return open_groups(source, part or "teacher").features
+
+
+def _open_images(kind: str, images: str | Path, options: dict) -> tuple[Dataset | None, Dataset]:
+    """The images to learn from, None if there are none, and those to score."""
+    size = options["size"]
+    if kind == "knn":
+        train = knn.ClassFolders(options["train"], size=size)
+        test = knn.ClassFolders(images, train.classes, size)
+        check_disjoint(train, test, "Give another folder with --train or --images.")
+        return train, test
+    labels, labels_format = options["labels"], options["labels_format"]
+    test = LabeledImages(images, labels, labels_format, size, options["list"])
+    if not any(options.get(name) for name in _TRAIN):
+        if kind in ("retrieval", "probe"):
+            raise ConfigError(
+                f"{kind} learns from other images than it scores: give them with --train-list, or "
+                "with --train-images and --train-labels."
+            )
+        return None, test
+    images, labels = options["train_images"] or images, options["train_labels"] or labels
+    train = LabeledImages(images, labels, labels_format, size, options["train_list"])
+    if kind != "overcluster":  # which does not use the labels
+        check_disjoint(train, test, "Give others with --list and --train-list.")
+    return train, test
+
+
+def _score(
+    kind: str,
+    network: nn.Module,
+    train: Dataset | None,
+    test: Dataset,
+    loader: LoaderOptions,
+    options: dict,
+) -> dict:
+    def chosen(*names: str) -> list:
+        return [options[name] for name in names]
+
+    if kind == "unsupervised":
+        count = len(network.prototypes_kd)
+        matching = options["matching"]
+        return unsupervised_segmentation.unsupervised(network, count, test, matching, loader)
+    if kind == "overcluster":
+        return unsupervised_segmentation.overcluster(
+            network,
+            test,
+            *chosen("clusters", "matching"),
+            loader,
+            train,
+            *chosen("directions", "seed"),
+        )
+    if kind == "retrieval":
+        names = "neighbors", "temperature", "memory", "seed"
+        return retrieval.retrieve(network, train, test, loader, *chosen(*names))
+    if kind == "probe":
+        seed = options["seed"]
+        return probe.probe(network, train, test, loader, *chosen("epochs", "lr"), seed=seed)
+    return knn.classify(network, train, test, loader, *chosen("neighbors", "temperature"))
+
+
+def _note_few_classes(results: dict, test: Dataset) -> None:
+    """Labels of another format can be valid numbers, but of few classes."""
+    scores = next(iter(score_parts(results).values()))
+    found, known = scores.get("classes_in_labels"), len(test.classes)
+    if found is not None and 4 * found < known:
+        note = f"the labels have only {found} of the {known} classes: is --labels-format right?"
+        results["note"] = f"{results['note']} Also, {note}" if "note" in results else note

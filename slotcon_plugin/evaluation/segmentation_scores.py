@@ -1,0 +1,116 @@
+"""Accuracy and intersection over union (IoU) of segmented images."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..functional.checks import check_shapes
+from ..functional.collectives import sum_over_processes
+from ..functional.dense import upsampled_argmax
+from . import coco_stuff
+from .batches import LoaderOptions, Network, batches
+from .matching import confusion_counts
+
+
+class SegmentationScores(NamedTuple):
+    """Scores of a prediction, or of a matched clustering, in [0, 1]."""
+
+    accuracy: float  # share of the labeled pixels that are correct
+    mean_iou: float  # mean over the classes that occur in labels or predictions
+    iou_l: Tensor  # (l,) float64; NaN for a class that occurs in neither
+    recall_l: Tensor  # (l,) float64, share of a class's pixels that are correct; NaN without any
+    pixels_l: Tensor  # (l,) int64, labeled pixels of each class
+
+
+def segmentation_scores(matched_nl: Tensor) -> SegmentationScores:
+    """Scores from pixel counts of (predicted class, label).
+
+    Args:
+        matched_nl: (l, l), or (l + 1, l) with a last row for predictions of no class. Those are
+            errors: they count as labels of their class, but as predictions of none.
+    """
+    check_shapes(matched_nl=matched_nl)
+    num_classes = matched_nl.shape[1]
+    if len(matched_nl) not in (num_classes, num_classes + 1):
+        raise ValueError(
+            f"matched_nl has {len(matched_nl)} rows, expected {num_classes} or {num_classes + 1}."
+        )
+    correct_l = matched_nl[:num_classes].diagonal().double()
+    labeled_l = matched_nl.sum(dim=0)
+    predicted_l = matched_nl[:num_classes].sum(dim=1)
+    iou_l = correct_l / (labeled_l + predicted_l - correct_l)  # 0 / 0 = NaN: it does not occur
+    return SegmentationScores(
+        accuracy=(correct_l.sum() / labeled_l.sum()).item(),
+        mean_iou=iou_l.nanmean().item(),
+        iou_l=iou_l,
+        recall_l=correct_l / labeled_l,
+        pixels_l=labeled_l,
+    )
+
+
+def scores_of(scores: SegmentationScores, classes: slice) -> tuple[float, float]:
+    """Accuracy over the pixels labeled with a range of classes, and the mean IoU of these."""
+    pixels_l = scores.pixels_l[classes].double()
+    correct = (scores.recall_l[classes].nan_to_num() * pixels_l).sum()
+    return (correct / pixels_l.sum()).item(), scores.iou_l[classes].nanmean().item()
+
+
+def describe(scores: SegmentationScores, classes: Sequence[str]) -> dict:
+    """Scores in percent by name, and None for what does not occur, as in reports.
+
+    With COCO-Stuff's 27 classes, things and stuff are also scored apart.
+    """
+    result = dict(accuracy=_percent(scores.accuracy), miou=_percent(scores.mean_iou))
+    if tuple(classes) == coco_stuff.CLASSES:
+        for name, part in (("things", coco_stuff.THINGS), ("stuff", coco_stuff.STUFF)):
+            accuracy, miou = scores_of(scores, part)
+            result |= {f"accuracy_{name}": _percent(accuracy), f"miou_{name}": _percent(miou)}
+    columns = scores.iou_l.tolist(), scores.recall_l.tolist(), scores.pixels_l.tolist()
+    result["classes"] = {
+        name: dict(iou=_percent(iou), accuracy=_percent(recall), pixels=pixels)
+        for name, iou, recall, pixels in zip(classes, *columns, strict=True)
+    }
+    result["classes_in_labels"] = int((scores.pixels_l > 0).sum())
+    return result
+
+
+def _percent(value: float) -> float | None:
+    return None if value != value else round(100 * value, 4)
+
+
+def count_confusions(
+    score_maps: Callable[[Tensor], Sequence[Tensor]],
+    sizes: Sequence[int],
+    dataset: Dataset,
+    loader: LoaderOptions,
+) -> list[Tensor]:
+    """Confusion counts of one or several segmentations, in one pass over the images.
+
+    Args:
+        score_maps: from uint8 images (b, 3, y, x) to the scores (b, k, h, w) of each segmentation;
+            they are upsampled, and each pixel is assigned to its best score.
+        sizes: k of each segmentation.
+        dataset: a `LabeledImages`.
+        loader: how images are loaded.
+
+    Returns:
+        (k, l) int64 for each segmentation, of all processes, on the CPU.
+    """
+    num_classes = len(dataset.classes)
+    counts = [torch.zeros(k, num_classes, dtype=torch.int64, device=loader.device) for k in sizes]
+    for batch in batches(dataset, loader, "segmenting"):
+        labels_byx = batch["labels"]
+        for total_kl, maps_bkhw in zip(counts, score_maps(batch["inputs"]), strict=True):
+            clusters_byx = upsampled_argmax(maps_bkhw, *labels_byx.shape[1:])
+            total_kl += confusion_counts(clusters_byx, labels_byx, *total_kl.shape)
+    return [sum_over_processes(total_kl).cpu() for total_kl in counts]
+
+
+def score_predictions(score_maps: Network, dataset: Dataset, loader: LoaderOptions) -> dict:
+    """Scores, see `describe`, of predictions whose score maps have a channel for each class."""
+    sizes = [len(dataset.classes)]
+    (counts_ll,) = count_confusions(lambda images: [score_maps(images)], sizes, dataset, loader)
+    return describe(segmentation_scores(counts_ll), dataset.classes)
