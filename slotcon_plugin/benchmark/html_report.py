@@ -12,11 +12,11 @@ from ..runtime.atomic_files import write_atomically
 from ..runtime.scalars import read_curves
 from ..visualization.curves import draw_curves
 from .job_states import describe_duration, states_of
-from .jobs import Job, Plan
+from .jobs import UNITS, Job, Plan
 from .result_tables import WARNING, Table
 from .schema import Benchmark
 
-TEMPLATE = Path(__file__).with_name("report_template.html")
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 
 
 def write_report(table: Table, benchmark: Benchmark, plan: Plan) -> None:
@@ -47,6 +47,7 @@ def write_report(table: Table, benchmark: Benchmark, plan: Plan) -> None:
         warning=WARNING,
         time=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         duration=describe_duration,
+        units=UNITS,
     )
     write_atomically(page.encode(), benchmark.work_dir / "report.html")
 

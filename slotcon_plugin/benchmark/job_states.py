@@ -9,7 +9,7 @@ from statistics import mean
 from tabulate import tabulate
 
 from .clock import read_clock
-from .jobs import Job, JobResult, Plan, read_record
+from .jobs import UNITS, Job, JobResult, Plan, read_record
 
 CHECKPOINT = re.compile(r"(?:epoch|iter|model)_(\d+)\.pth")
 
@@ -66,7 +66,7 @@ def describe_plan(plan: Plan, states: dict[str, State], work_dir: Path) -> str:
         state = states[job.name]
         word = f"{state.word} {100 * state.share:.0f} %" if state.word == "begun" else state.word
         left = "" if state.word == "done" else describe_duration(state.seconds_left)
-        rows.append([job.name, word, job.gpus, f"{job.length:,} {job.unit}", left])
+        rows.append([job.name, word, job.gpus, f"{job.length:,} {UNITS[job.rule]}", left])
         if state.seconds_left is None:
             unknown += 1
         else:

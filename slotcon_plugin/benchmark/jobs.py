@@ -37,7 +37,7 @@ class Job:
     gpus: int
     cores: int
     about: dict  # pretraining, transfer, seeds, ... for the tables
-    length: int = 1  # in UNITS
+    length: int = 1  # in UNITS[rule]
     needs: list[str] = field(default_factory=list)  # names of jobs
     deviations: list[str] = field(default_factory=list)  # from the paper's protocol
 
@@ -45,11 +45,6 @@ class Job:
     def result(self) -> Path:
         """The file that is written when the job has succeeded: a `JobResult`."""
         return Path(self.folder) / "result.json"
-
-    @property
-    def unit(self) -> str:
-        """What `length` counts."""
-        return UNITS[self.rule]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import ConfigError
 from .jobs import Job, Plan, Step
@@ -14,6 +15,19 @@ FORMAT = 3  # counts up when results of older versions can no longer be used
 # Read by the configs; a job gets the values of its plan.
 ENVIRONMENT = ["ADE_ROOT", "CITYSCAPES_ROOT", "COCO_ROOT", "DATA_ROOT", "IMAGENET_ROOT"]
 ENVIRONMENT += ["SLOTCON_DATA", "VOC_ROOT"]
+
+
+class Encoder(NamedTuple):
+    """A pretraining with one of its seeds."""
+
+    pretraining: Pretraining
+    seed: int
+    job: Job | None  # that trains it; None if it is not trained
+
+    @property
+    def name(self) -> str:
+        """The part of job names."""
+        return f"{self.pretraining.name}.s{self.seed}"
 
 
 class Planner:
@@ -52,10 +66,10 @@ class Planner:
             if not chosen:
                 left_out.append(f"{one.name}: none of its transfers")
             for seed in one.seeds if chosen else []:
-                trained = self._pretraining(one, seed) if one.config else None
+                encoder = Encoder(one, seed, self._pretraining(one, seed) if one.config else None)
                 for transfer in chosen:
                     for transfer_seed in transfer.seeds:
-                        self._transfer(one, seed, trained, transfer, transfer_seed)
+                        self._transfer(encoder, transfer, transfer_seed)
         if not self.jobs:
             why = "; ".join(left_out) or "no transfer is named, and no pretraining is a config"
             raise ConfigError(f"{self.benchmark.path} has no job to run: {why}.")
@@ -123,47 +137,45 @@ class Planner:
             deviations=deviations,
         )
 
-    def _checkpoint(self, one: Pretraining, trained: Job | None) -> tuple[str, dict, list[str]]:
-        """The full checkpoint of a pretraining: its path, a digest of its origin, its job."""
-        if trained:
-            path = f"{trained.folder}/{trained.steps[0].done}"
-            return path, dict(of=trained.digest), [trained.name]
-        path = self._path(one.checkpoint)
+    def _checkpoint(self, encoder: Encoder) -> tuple[str, dict, list[str]]:
+        """The full checkpoint: its path, a recipe with a digest of its origin, the job needed."""
+        if encoder.job:
+            path = f"{encoder.job.folder}/{encoder.job.steps[0].done}"
+            return path, dict(of=encoder.job.digest), [encoder.job.name]
+        path = self._path(encoder.pretraining.checkpoint)
         return str(path), dict(of=self._file_digest(path)), []
 
-    def _export(self, one: Pretraining, seed: int, trained: Job | None) -> Job:
+    def _export(self, encoder: Encoder) -> Job:
         """The job that writes the encoder of a full checkpoint for the transfers."""
-        source, recipe, needs = self._checkpoint(one, trained)
+        source, recipe, needs = self._checkpoint(encoder)
         words = "python tools/export.py {source} {folder}/encoder.pth --to openmmlab"
         steps = [Step(_words(words, source=source), "encoder.pth")]
-        about = dict(pretraining=one.name, seed=seed)
-        name = f"{one.name}.s{seed}"
-        return self._add("export", name, recipe, steps, gpus=0, about=about, needs=needs)
+        about = dict(pretraining=encoder.pretraining.name, seed=encoder.seed)
+        return self._add("export", encoder.name, recipe, steps, gpus=0, about=about, needs=needs)
 
-    def _transfer(
-        self, one: Pretraining, seed: int, trained: Job | None, transfer: Transfer, own_seed: int
-    ) -> None:
-        name = f"{one.name}.s{seed}.{transfer.name}.s{own_seed}"
-        about = dict(pretraining=one.name, seed=seed, transfer=transfer.name)
-        about |= dict(transfer_seed=own_seed, kind=transfer.kind, column=transfer.column)
+    def _transfer(self, encoder: Encoder, transfer: Transfer, seed: int) -> None:
+        name = f"{encoder.name}.{transfer.name}.s{seed}"
+        about = dict(pretraining=encoder.pretraining.name, seed=encoder.seed)
+        about |= dict(transfer=transfer.name, transfer_seed=seed, config=transfer.config)
+        about |= dict(kind=transfer.kind, column=transfer.column)
+        weights = encoder.pretraining.weights
         if transfer.evaluate:
-            if one.weights is None:  # other encoders have no prototypes
-                self._evaluation(name, one, trained, transfer, about)
+            if weights is None:  # other encoders have no prototypes
+                self._evaluation(name, encoder, transfer, about)
             return
         detectron2 = transfer.kind == "detectron2"
         entry = "SOLVER.MAX_ITER" if detectron2 else "train_cfg.max_iters"
         config, content, length, deviations = self._resolve(transfer, entry)
-        needs, origin = [], one.weights
-        backbone = "none" if one.weights == "random" else one.weights
-        if one.weights is None:
-            export = self._export(one, seed, trained)
+        needs, origin, backbone = [], weights, "none" if weights == "random" else weights
+        if weights is None:
+            export = self._export(encoder)
             needs, origin = [export.name], export.digest
             backbone = f"{export.folder}/encoder.pth"
-        recipe = dict(config=content, seed=own_seed, backbone=origin)
+        recipe = dict(config=content, seed=seed, backbone=origin)
         if detectron2:  # its configs do not name the data's folder
             mini = "slotcon_mini" in str(content.get("DATASETS.TRAIN"))
             recipe["data"] = self.environment.get("SLOTCON_DATA" if mini else "COCO_ROOT")
-        values = dict(config=config, gpus=transfer.gpus, backbone=backbone, seed=own_seed)
+        values = dict(config=config, gpus=transfer.gpus, backbone=backbone, seed=seed)
         steps = _detectron2_steps if detectron2 else _openmmlab_steps
         self._add(
             "transfer",
@@ -173,14 +185,12 @@ class Planner:
             gpus=transfer.gpus,
             needs=needs,
             length=length,
-            about=about | dict(config=transfer.config),
+            about=about,
             deviations=deviations,
         )
 
-    def _evaluation(
-        self, name: str, one: Pretraining, trained: Job | None, transfer: Transfer, about: dict
-    ) -> None:
-        source, recipe, needs = self._checkpoint(one, trained)
+    def _evaluation(self, name: str, encoder: Encoder, transfer: Transfer, about: dict) -> None:
+        source, recipe, needs = self._checkpoint(encoder)
         command = ["python", "tools/evaluate.py", "unsupervised", source, "--quiet"]
         for option in OPTIONS:
             value = getattr(transfer, option)

@@ -56,10 +56,8 @@ class Protocols:
     def check(self, benchmark: Benchmark) -> None:
         """Raises ConfigError if the benchmark names a row that does not exist."""
         named = [one.paper for one in benchmark.pretrainings.values() if one.paper]
-        for key in [
-            *named,
-            *(benchmark.references if isinstance(benchmark.references, list) else []),
-        ]:
+        named += benchmark.references if isinstance(benchmark.references, list) else []
+        for key in named:
             if key not in self.references:
                 raise ConfigError(
                     f"{benchmark.path}: there is no published row `{key}`; "
@@ -78,7 +76,7 @@ class Protocols:
         reference = self.references[one.paper]
         if reference.protocol is None:
             return [f"this repository has no config for {reference.pretraining}"]
-        batch = content["train_dataloader.batch_size"] * max(one.gpus, 1)
+        batch = content.get("train_dataloader.batch_size", 0) * max(one.gpus, 1)
         batch *= content.get("optim_wrapper.accumulative_counts", 1)
         return self._differences(reference.protocol, dict(content, global_batch=batch))
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -55,51 +54,132 @@ def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> N
         ConfigError: it cannot be started on this machine.
         TrainingStopped: one of its commands failed; the message names the log.
     """
-    folder = Path(job.folder)
-
-    def say(line: str) -> None:
-        print(f"[{job.name}] {line}", flush=True)
-
-    with contextlib.ExitStack() as stack:
-        locks = [lock_job(folder, say)]
-        stack.callback(lambda: [os.close(lock) for lock in locks])
-        failure = folder / "failure.txt"
+    run = _Run(job, root)
+    failure = run.folder / "failure.txt"
+    try:
+        run.locks.append(lock_job(run.folder, run.say))
         if attempt > 1 and failure.exists():
             raise TrainingStopped(failure.read_text(encoding="utf-8"))
         failure.unlink(missing_ok=True)
         try:
-            _remove_outdated(folder, needs, say)
-            gpus, gpu_locks = lock_gpus(job.gpus, say)
-            locks += gpu_locks
-            environment = environment_of(job, root, gpus)
-            notes = _run_steps(job, root, environment, locks, say)
-            write_record(_describe(job, root, notes, environment), job.result)
+            run.remove_outdated(needs)
+            write_record(run.result(), job.result)
         except Interrupted:
             raise
         except SlotConError as error:
             write_atomically(str(error).encode(), failure)
             raise
+    finally:
+        for lock in run.locks:
+            os.close(lock)
 
 
-def _remove_outdated(folder: Path, needs: dict[str, Path], say: Callable[[str], None]) -> None:
-    """Empty a job's folder if its input was created again since, or is not known."""
-    note = folder / "needs.json"
-    existed, now = note.exists(), {}
-    for name, path in needs.items():
-        result = read_record(path, JobResult)
-        if result is None:
-            raise TrainingStopped(f"The result of {name} is missing; start the benchmark again.")
-        now[name] = result.run_id
-    if existed and read_record(note, dict[str, str]) != now and needs:
-        say(f"begins again: {', '.join(needs)} was created again")
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in ("lock", note.name):  # a kill must leave the old note
-                path.unlink()
-    write_record(now, note)
-    if not (folder / RUN_ID).exists():
-        write_atomically(uuid.uuid4().hex.encode(), folder / RUN_ID)
+class _Run:
+    """One start of a job."""
+
+    def __init__(self, job: Job, root: Path) -> None:
+        self.job, self.root, self.folder = job, root, Path(job.folder)
+        self.locks: list[int] = []  # open files, which the commands inherit
+
+    def say(self, line: str) -> None:
+        print(f"[{self.job.name}] {line}", flush=True)
+
+    def remove_outdated(self, needs: dict[str, Path]) -> None:
+        """Empty the folder if the job's input was created again since, or is not known."""
+        note = self.folder / "needs.json"
+        existed, now = note.exists(), {}
+        for name, path in needs.items():
+            result = read_record(path, JobResult)
+            if result is None:
+                raise TrainingStopped(f"The result of {name} is missing; run the benchmark again.")
+            now[name] = result.run_id
+        if needs and existed and read_record(note, dict[str, str]) != now:
+            self.say(f"begins again: {', '.join(needs)} was created again")
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name not in ("lock", note.name):  # a kill must leave the old note
+                    path.unlink()
+        write_record(now, note)
+        if not (self.folder / RUN_ID).exists():
+            write_atomically(uuid.uuid4().hex.encode(), self.folder / RUN_ID)
+
+    def result(self) -> JobResult:
+        """Run the steps that are not complete, and collect the results."""
+        write_record(self.job.recipe, self.folder / "recipe.json")
+        gpus, locks = lock_gpus(self.job.gpus, self.say)
+        self.locks += locks
+        environment = environment_of(self.job, self.root, gpus)
+        clock = Clock(self.folder)
+        clock.note()
+        for step in self.job.steps:
+            if is_complete(step, self.folder):
+                continue
+            try:
+                self._run_step(step, environment, clock)
+            except TrainingStopped as error:
+                if step.needed or isinstance(error, Interrupted):
+                    raise
+                self.say(str(error))
+        return self._describe(clock.note(), environment)
+
+    def _run_step(self, step: Step, environment: dict[str, str], clock: Clock) -> None:
+        words = self._command_line(step)
+        log = self.folder / "log.txt"
+        with open(log, "ab") as output:
+            output.write(f"\n$ {shlex.join(words)}\n".encode())
+            output.flush()
+            streams = dict(stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                words, cwd=self.root, env=environment, pass_fds=self.locks, **streams
+            )
+        status = None
+        while status is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(BEAT)
+            clock.note(process.pid)
+        if status or not is_complete(step, self.folder):
+            last = "\n  ".join(log.read_text(errors="replace").splitlines()[-25:])
+            what = f"ended with status {status}" if status else f"ended without writing {step.done}"
+            from_outside = -status in (signal.SIGTERM, signal.SIGKILL)
+            from_outside |= step.command[0] in LAUNCHERS and bool(FROM_OUTSIDE.search(last))
+            kind = Interrupted if from_outside else TrainingStopped
+            command = shlex.join(step.command[:2])
+            raise kind(f"{self.job.name} {what}: {command}. The end of {log}:\n  {last}")
+
+    def _command_line(self, step: Step) -> list[str]:
+        """A step's command with this Python and the job's folder."""
+        words = [word.replace("{folder}", self.job.folder) for word in step.command]
+        if words[0] == "python":
+            return [sys.executable, "-u", *words[1:]]
+        if words[0] == "torchrun":
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+            return [sys.executable, *launch, *words[1:]]
+        return [str(self.root / words[0]), *words[1:]]
+
+    def _describe(self, notes: Notes, environment: dict[str, str]) -> JobResult:
+        folder, about = self.folder, self.job.about
+        metrics = read_record(folder / "figures.json", dict) or {}
+        evaluated = metrics.get("data")  # of tools/evaluate.py
+        images = {"evaluated": evaluated["test"]["images"]} if isinstance(evaluated, dict) else {}
+        for file in (folder / "images.json", folder / "test" / "images.json"):
+            images |= read_record(file, dict[str, int]) or {}
+        return JobResult(
+            job=self.job,
+            run_id=(folder / RUN_ID).read_text(encoding="utf-8"),
+            measures=read_measures(about["kind"], about["column"], metrics) if metrics else {},
+            metrics=metrics,
+            losses=last_losses(folder),
+            images=images,
+            seconds=round(notes.seconds, 1),
+            starts=notes.starts,
+            peak_memory_mib=round(notes.peak_mib),
+            peak_gpu_memory_mib=peak_gpu_memory(folder),
+            bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+            device=_device(self.job.gpus, environment),
+            versions=collect_versions(self.root),
+            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
 
 
 def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
@@ -107,94 +187,10 @@ def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
     unset = ("SLOTCON_BACKBONE", "SLOTCON_WORK_DIR", "PYTHONDONTWRITEBYTECODE")
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
     threads = "1" if job.gpus else str(job.cores)  # on a CPU they change the order of sums
-    return {
-        **{name: value for name, value in os.environ.items() if name not in unset},
-        **job.environment,
-        "PYTHONPATH": path,
-        "PYTHON": sys.executable,  # for dist_train.sh
-        "CUDA_VISIBLE_DEVICES": gpus,
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-    }
-
-
-def _run_steps(
-    job: Job, root: Path, environment: dict, locks: list[int], say: Callable[[str], None]
-) -> Notes:
-    folder = Path(job.folder)
-    write_record(job.recipe, folder / "recipe.json")
-    clock = Clock(folder)
-    clock.note()
-    for step in job.steps:
-        if is_complete(step, folder):
-            continue
-        try:
-            _run_step(step, job, root, environment, locks, clock)
-        except TrainingStopped as error:
-            if step.needed or isinstance(error, Interrupted):
-                raise
-            say(str(error))
-    return clock.note()
-
-
-def _run_step(
-    step: Step, job: Job, root: Path, environment: dict, locks: list[int], clock: Clock
-) -> None:
-    words = _command_line(step, job, root)
-    log = Path(job.folder) / "log.txt"
-    with open(log, "ab") as output:
-        output.write(f"\n$ {shlex.join(words)}\n".encode())
-        output.flush()
-        streams = dict(stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-        process = subprocess.Popen(words, cwd=root, env=environment, pass_fds=locks, **streams)
-    status = None
-    while status is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = process.wait(BEAT)
-        clock.note(process.pid)
-    if status or not is_complete(step, Path(job.folder)):
-        last = "\n  ".join(log.read_text(errors="replace").splitlines()[-25:])
-        what = f"ended with status {status}" if status else f"ended without writing {step.done}"
-        from_outside = -status in (signal.SIGTERM, signal.SIGKILL)
-        from_outside |= step.command[0] in LAUNCHERS and bool(FROM_OUTSIDE.search(last))
-        raise (Interrupted if from_outside else TrainingStopped)(
-            f"{job.name} {what}: {shlex.join(step.command[:2])}. The end of {log}:\n  {last}"
-        )
-
-
-def _command_line(step: Step, job: Job, root: Path) -> list[str]:
-    """A step's command with this Python and the job's folder."""
-    words = [word.replace("{folder}", job.folder) for word in step.command]
-    if words[0] == "python":
-        return [sys.executable, "-u", *words[1:]]
-    if words[0] == "torchrun":
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-        return [sys.executable, *launch, *words[1:]]
-    return [str(root / words[0]), *words[1:]]
-
-
-def _describe(job: Job, root: Path, notes: Notes, environment: dict[str, str]) -> JobResult:
-    folder, about = Path(job.folder), job.about
-    metrics = read_record(folder / "figures.json", dict) or {}
-    evaluated = metrics.get("data")  # of tools/evaluate.py
-    images = {"evaluated": evaluated["test"]["images"]} if isinstance(evaluated, dict) else {}
-    for file in (folder / "images.json", folder / "test" / "images.json"):
-        images |= read_record(file, dict[str, int]) or {}
-    return JobResult(
-        job=job,
-        run_id=(folder / RUN_ID).read_text(encoding="utf-8"),
-        measures=read_measures(about["kind"], about["column"], metrics) if metrics else {},
-        metrics=metrics,
-        losses=last_losses(folder),
-        images=images,
-        seconds=round(notes.seconds, 1),
-        starts=notes.starts,
-        peak_memory_mib=round(notes.peak_mib),
-        peak_gpu_memory_mib=peak_gpu_memory(folder),
-        bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-        device=_device(job.gpus, environment),
-        versions=collect_versions(root),
-        finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    variables = {name: value for name, value in os.environ.items() if name not in unset}
+    variables |= job.environment | dict(PYTHONPATH=path, PYTHON=sys.executable)
+    return variables | dict(
+        CUDA_VISIBLE_DEVICES=gpus, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads
     )
 
 
