@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
-STAMP = VENV / "slotcon_setup.json"  # what is installed; {} while an installation is under way
+STAMP = VENV / "slotcon_setup.json"  # what is installed; missing during an installation
+NAME = "slotcon_plugin"  # the prompt of an activated .venv, by which this program recognizes it
 PINNED = ROOT / "constraints" / "pinned.txt"
 EXCLUDED = ROOT / "constraints" / "excluded.txt"
 LEVELS = {  # time and space, requirements, check
@@ -87,20 +87,8 @@ def lock(folder):
     except BlockingIOError:
         say(f"waiting for another setup, which works in {folder}")
         fcntl.flock(handle, fcntl.LOCK_EX)
-
-
-def make_venv():
-    """A new, empty .venv. The stamp comes first, so that an unfinished one is recognized."""
-    VENV.mkdir(exist_ok=True)
-    STAMP.write_text("{}")
-    for entry in VENV.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry != STAMP:
-            entry.unlink()
-    base = getattr(sys, "_base_executable", None) or sys.executable  # also from an activated .venv
-    hint = "this Python cannot make virtual environments. Debian, Ubuntu: apt install python3-venv"
-    run(base, "-m", "venv", VENV, error=hint)
+    except OSError:
+        pass  # a file system without locks
 
 
 def uv_environment():
@@ -175,19 +163,24 @@ def main():
     files = [PINNED, EXCLUDED, ROOT / "setup.py", Path(__file__)]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     rank = ["", *LEVELS].index
-    stamp = json.loads(STAMP.read_text()) if STAMP.exists() else {}
-    usable = PYTHON.exists() and stamp.get("base") == base
-    had = stamp.get("level", "") if usable else ""
+    try:
+        stamp = json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        stamp = {}
+    had = stamp["level"] if stamp.get("base") == base and PYTHON.exists() else ""
     if had and stamp["key"] == key and rank(had) >= rank(level):
         return
-    if VENV.exists() and not STAMP.exists():
+    config = VENV / "pyvenv.cfg"
+    if config.exists() and not STAMP.exists() and NAME not in config.read_text():
         sys.exit(f"setup: {VENV} was not made by this program. Move it away.")
     level = max(level, had, key=rank)  # an outdated full environment stays a full one
-    say(f"{'updating' if usable else 'making'} .venv for '{level}': {LEVELS[level][0]}")
+    say(f"{'updating' if had else 'making'} .venv for '{level}': {LEVELS[level][0]}")
     started = time.monotonic()
-    if not usable:
-        make_venv()
-    STAMP.write_text("{}")
+    STAMP.unlink(missing_ok=True)
+    if not had:
+        python = getattr(sys, "_base_executable", None) or sys.executable  # also in a .venv
+        error = "venv failed, see above. Debian, Ubuntu: apt install python3-venv"
+        run(python, "-m", "venv", "--clear", "--prompt", NAME, VENV, error=error)
     install(level)
     STAMP.write_text(json.dumps({"base": base, "level": level, "key": key}))
     say(f".venv is ready for '{level}' after {time.monotonic() - started:.0f} s")
