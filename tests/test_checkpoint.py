@@ -43,7 +43,10 @@ def training_state(value: float = 1.0) -> dict:
             "runtime_info": {"last_ckpt": "x.pth", "share": np.float64(0.5)},
             "resumed_keys": {"train/loss": True},
         },
-        "optimizer": {"state": {0: {"momentum_buffer": weight}}, "param_groups": [{"lr": 0.1}]},
+        "optimizer": {
+            "state": {0: {"momentum_buffer": weight}},
+            "param_groups": [{"lr": 0.1, "params": [0]}],
+        },
         "param_schedulers": [{"last_step": 3, "base_values": [0.1]}],
     }
 

@@ -88,7 +88,7 @@ def train(
             raise ConfigError(f"--compile is for pretraining; {config} trains {cfg.model.type}.")
         cfg.model.compile = True
     check_values(cfg)
-    use_safe_loader()
+    use_safe_loader(cfg.work_dir)
     say = partial(announce, launcher=launcher)
     for line in fit_transfer(cfg, world_size, amp, auto_scale_lr):
         say(line)

@@ -5,11 +5,9 @@ pickle of NumPy arrays, read by an unpickler that knows only arrays. Files with 
 read as `.pth`.
 """
 
-import argparse
 import io
 import json
 import pickle
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +16,21 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..runtime.safe_loading import check_file, load_checkpoint_safely, why_not_loaded
+from ..runtime.pickle_limits import require
+from ..runtime.plain_pickle import NAMESPACE, PLAIN_DTYPES, build_plain, load_plain
+from ..runtime.safe_loading import (
+    check_content,
+    check_file,
+    load_checkpoint_safely,
+    why_not_loaded,
+)
 
 METADATA_KEY = "slotcon"  # of our metadata in `.safetensors` and in plain state dicts
 
+MAX_HEADER = 16 << 20  # bytes of the names and metadata in a `.safetensors`
+
 # Published checkpoints contain their command line as a Namespace, which has attributes but no code.
-PUBLISHED_TYPES = (argparse.Namespace,)
-
-# Everything that a pickle of arrays refers to, in the modules of NumPy 1 (core) and 2 (_core).
-_ARRAY_TYPES = {
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    "collections.OrderedDict": OrderedDict,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _ARRAY_TYPES |= {
-        f"{_core}.multiarray._reconstruct": np.zeros(1).__reduce__()[0],
-        f"{_core}.multiarray.scalar": np.float64(0).__reduce__()[0],
-        f"{_core}.numeric._frombuffer": np.zeros(1).__reduce_ex__(5)[0],
-    }
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Knows arrays and refuses every other name in a pickle."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ARRAY_TYPES[f"{module}.{name}"]
-        except KeyError:
-            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}") from None
+PUBLISHED_TYPES = (NAMESPACE,)
 
 
 def read_file(path: str | Path) -> dict:
@@ -69,27 +53,27 @@ def read_file(path: str | Path) -> dict:
 def _read_safetensors(path: Path) -> dict:
     safetensors = _safetensors()
     try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+        require(size <= MAX_HEADER, f"a header of at most {MAX_HEADER:,} bytes")
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             text = (file.metadata() or {}).get(METADATA_KEY)
         meta = json.loads(text) if text else {}
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        for name, value in tensors.items():
+            require(value.dtype in PLAIN_DTYPES.values(), f"plain numbers in `{name}`")
+    except Exception as error:  # the library and JSON raise many types
         raise CheckpointError(why_not_loaded(path, error, "a .safetensors file")) from None
-    return {"state_dict": tensors, "meta": meta}
+    return check_content({"state_dict": tensors, "meta": meta}, path)
 
 
 def _read_pickle(path: Path) -> dict:
     try:
-        with open(path, "rb") as file:
-            content = _with_tensors(_ArraysOnly(file, encoding="latin1").load())
+        content = _with_tensors(build_plain(load_plain(io.BytesIO(path.read_bytes()))))
     except Exception as error:  # a damaged pickle can raise anything
         kind = "a pickle of arrays as detectron2 reads it"
         raise CheckpointError(why_not_loaded(path, error, kind)) from None
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} contains a {type(content).__name__}, expected a dictionary of weights."
-        )
-    return content
+    return check_content(content, path)
 
 
 def _with_tensors(content: Any) -> Any:

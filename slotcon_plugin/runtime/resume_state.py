@@ -1,5 +1,6 @@
 """Finds and checks the checkpoint that a training resumes from."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,17 +8,16 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
-from .safe_loading import load_checkpoint_safely
-
-TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
+from .safe_loading import TRAINING_KEYS, load_checkpoint_safely
+from .training_state import check_training_state
 
 
 def load_training_state(path: str | Path) -> dict:
     """Read a checkpoint for resuming.
 
     Raises:
-        CheckpointError: as `load_checkpoint_safely`; or parts are missing; or a weight is not
-            finite.
+        CheckpointError: as `load_checkpoint_safely`; or parts are missing or of another type; or a
+            weight is not finite.
     """
     checkpoint = load_checkpoint_safely(path)
     missing = [key for key in TRAINING_KEYS if key not in checkpoint]
@@ -26,6 +26,7 @@ def load_training_state(path: str | Path) -> dict:
             f"{path} cannot be resumed from: {', '.join(missing)} missing. It contains weights "
             "only; start a new training from them with --cfg-options load_from=PATH."
         )
+    check_training_state(checkpoint, path)
     for name, value in checkpoint["state_dict"].items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(
@@ -58,17 +59,18 @@ def find_last_good_checkpoint(
     for path in work_dir.glob("*.pth"):
         number = re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name)
         if number:
-            age[path] = (path.stat().st_mtime_ns, int(number[1]))
+            age[path] = (os.lstat(path).st_mtime_ns, int(number[1]))
     candidates = sorted(age, key=age.get, reverse=True)
     note = work_dir / "last_checkpoint"
-    if note.is_file():
+    if os.path.isfile(note):
         # Only the name is used: the folder may have been moved.
-        noted = work_dir / Path(note.read_text(errors="replace").strip()).name
+        with open(note, errors="replace") as file:
+            noted = work_dir / Path(file.read(4096).strip()).name
         # If the process was killed between the two writes, a checkpoint is newer than the note.
         outdated = noted in age and any(
             all(x > y for x, y in zip(a, age[noted])) for a in age.values()
         )
-        if noted.is_file() and noted != work_dir and not outdated:
+        if os.path.isfile(noted) and not outdated:
             candidates = [noted, *(path for path in candidates if path != noted)]
     broken = []
     for path in candidates:

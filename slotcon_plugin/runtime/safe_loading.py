@@ -1,21 +1,32 @@
 """Reads checkpoints without running code that is in them.
 
-`torch.load` unpickles, and a pickle can run any code. Everything here reads with
-`weights_only=True` and a short list of allowed types, and never falls back to full unpickling.
-MMEngine's own loader does fall back; `use_safe_loader` replaces it.
+`torch.load` unpickles, and a pickle can run any code. MMEngine's own loader does that;
+`use_safe_loader` replaces it. Here `plain_pickle` reads the pickle. The data of a zip file, which
+`torch.save` has written since torch 1.6, are compared with their checksums; older files have none.
 """
 
+import os
 import pickle
 import re
-from collections.abc import Callable
+import struct
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from torch import Tensor
 
 from ..errors import CheckpointError
+from .pickle_limits import require
+from .plain_pickle import build_plain, load_plain
+from .training_state import check_training_state
+
+TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
 
 # The prefixes for which MMEngine 0.10 has a loader; some of those loaders unpickle fully.
 REMOTE_PREFIXES = [
@@ -24,40 +35,20 @@ REMOTE_PREFIXES = [
 ]
 
 
-def allowed_types() -> list:
-    """What a checkpoint may contain besides tensors and plain values: MMEngine's logged histories.
-
-    They are numpy arrays and the names of four methods. numpy moved its internals from `numpy.core`
-    to `numpy._core` in 2.0; files with either name are readable with either version.
-    """
-    core = getattr(np, "_core", None) or np.core
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, (_history_method, "builtins.getattr")]
-    allowed += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
-    for function in (core.multiarray._reconstruct, core.multiarray.scalar):
-        for where in ("numpy._core", "numpy.core"):
-            allowed.append((function, f"{where}.multiarray.{function.__name__}"))
-    return allowed
-
-
-def _history_method(owner: type, name: str) -> Callable:
-    """Replaces `getattr`, with which a file could otherwise reach any function."""
-    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
-        raise pickle.UnpicklingError("GLOBAL builtins.getattr")
-    return getattr(owner, name)
-
-
 def check_file(path: str | Path) -> Path:
-    """The expanded path of a file that exists and is not empty.
+    """The path of a file that exists and is not empty, with the home folder for `~`.
 
     Raises:
-        CheckpointError: it does not exist or is empty.
+        CheckpointError: it does not exist, is no regular file, or is empty.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(path))
+    if os.path.isdir(path):
+        raise CheckpointError(f"{path} is a folder. Give the path of a checkpoint, a file.")
+    if not os.path.isfile(path):  # False for every kind of impossible path
         raise CheckpointError(
             f"There is no checkpoint {path}. Check the path; --resume alone searches the work dir."
         )
-    if path.stat().st_size == 0:
+    if os.path.getsize(path) == 0:
         raise CheckpointError(
             f"The checkpoint {path} is empty (0 bytes). Use another one, or copy it again."
         )
@@ -65,35 +56,106 @@ def check_file(path: str | Path) -> Path:
 
 
 def load_checkpoint_safely(
-    path: str | Path, map_location: str | torch.device = "cpu", also: tuple[type, ...] = ()
+    path: str | Path, map_location: str | torch.device | None = None, also: Iterable[str] = ()
 ) -> dict:
     """Read a checkpoint without running anything that is in it.
 
     Args:
         path: a file that `torch.save` wrote.
-        map_location: as in `torch.load`.
-        also: types that are allowed besides `allowed_types()`.
+        map_location: the device of the tensors; None: the CPU.
+        also: names of types that are allowed in addition, see `plain_pickle.load_plain`.
 
     Returns:
-        The dictionary in the file.
+        The dictionary in the file; its `meta`, if there is one, is a dictionary, too.
 
     Raises:
-        CheckpointError: the file is missing, empty, truncated, of another kind, or contains a type
-            that is not allowed.
+        CheckpointError: the file is missing, empty, truncated, changed, compressed or of another
+            kind, or contains a type that is not allowed.
     """
     path = check_file(path)
     try:
-        with torch.serialization.safe_globals([*allowed_types(), *also]):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        with open(path, "rb") as file:
+            is_zip = file.read(4) == b"PK\x03\x04"
+            file.seek(0)
+            content = (_read_zip if is_zip else _read_old)(file, path.stat().st_size, also)
+            checkpoint = build_plain(content, map_location or "cpu")
     except Exception as error:
-        # torch, zipfile and pickle raise many types of errors for files of other kinds.
+        # zipfile, pickle and torch raise many types of errors for files of other kinds.
         raise CheckpointError(why_not_loaded(path, error)) from None
-    if not isinstance(checkpoint, dict):
+    return check_content(checkpoint, path)
+
+
+def check_content(content: Any, path: Path) -> dict:
+    """The content of a file of weights, if it and the entries with fixed names are dictionaries.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} contains a {type(checkpoint).__name__}, not a checkpoint: a dictionary of "
+            f"{path} contains a {type(content).__name__}, not a checkpoint: a dictionary of "
             "weights was expected."
         )
-    return checkpoint
+    for key in ("meta", "state_dict", "model"):
+        if key in content and not isinstance(content[key], dict):
+            found = type(content[key]).__name__
+            raise CheckpointError(f"{path}: `{key}` is a {found}, expected a dictionary.")
+    return content
+
+
+def _read_zip(file: BinaryIO, size: int, also: Iterable[str]) -> Any:
+    """The content of a file of torch 1.6 and later; `zipfile` verifies the checksums."""
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
+        total = sum(entry.file_size for entry in archive.infolist())
+        require(stored and total <= size, "data that are not compressed, as torch.save writes them")
+        pickles = [name for name in entries if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
+        require(len(pickles) == 1, "a zip file of torch.save with one data.pkl")
+        prefix = pickles[0].removesuffix("data.pkl")
+        if f"{prefix}byteorder" in entries:
+            order = archive.read(f"{prefix}byteorder").decode("ascii")
+            require(order == sys.byteorder, f"{sys.byteorder}-endian numbers")
+        buffers: dict[str, Tensor] = {}
+
+        def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
+            if key not in buffers:
+                entry = entries[f"{prefix}data/{key}"]
+                buffers[key] = torch.empty(entry.file_size, dtype=torch.uint8)
+                with archive.open(entry) as data:
+                    data.readinto(buffers[key].numpy())
+            require(len(buffers[key]) == numel * dtype.itemsize, f"{numel} numbers of {dtype}")
+            return buffers[key].view(dtype)
+
+        return load_plain(BytesIO(archive.read(pickles[0])), also, storage)
+
+
+def _read_old(file: BinaryIO, size: int, also: Iterable[str]) -> Any:
+    """The content of a file of torch 0.1.10 to 1.5: five pickles, then the data."""
+    require(not tarfile.is_tarfile(file), "a file of torch 0.1.10 or later, not a .tar")
+    file.seek(0)
+    buffers: dict[str, tuple[Tensor, torch.dtype]] = {}
+
+    def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
+        if key not in buffers:
+            total = sum(len(buffer) for buffer, _ in buffers.values()) + numel * dtype.itemsize
+            require(total <= size, f"{numel} numbers of {dtype}")
+            buffers[key] = torch.empty(numel * dtype.itemsize, dtype=torch.uint8), dtype
+        require(len(buffers[key][0]) == numel * dtype.itemsize, f"{numel} numbers of {dtype}")
+        return buffers[key][0].view(dtype)
+
+    header = [load_plain(file, also) for _ in range(3)]
+    require(header[:2] == [0x1950A86A20F9469CFC6C, 1001], "the header that torch.save writes")
+    require(header[2].get("little_endian") == (sys.byteorder == "little"), "native byte order")
+    content = load_plain(file, also, storage)
+    keys = load_plain(file, also)
+    require(isinstance(keys, list) and set(keys) == set(buffers), "data for each tensor")
+    for key in keys:
+        buffer, dtype = buffers[key]
+        numel = struct.unpack("=q", file.read(8))[0]
+        complete = numel * dtype.itemsize == file.readinto(buffer.numpy())
+        require(complete, f"{len(buffer):,} bytes of data")
+    return content
 
 
 def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.save wrote") -> str:
@@ -107,32 +169,40 @@ def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and refused:
         return (
-            f"The checkpoint {path} was refused: it asks for `{refused[1]}`, and loading that can "
-            "run code. Nothing in it was run. Only tensors, plain values and MMEngine's logged "
-            "histories are accepted; if you trust the file, convert it to weights alone with its "
-            "own software first."
+            f"The checkpoint {path} was refused: it asks for `{refused[1]}`, and loading what is "
+            "not on a short list can run code. Nothing in it was run. Only dense tensors, plain "
+            "values and MMEngine's logged histories are accepted; if you trust the file, convert "
+            "it to weights alone with its own software first."
         )
+    own = isinstance(error, pickle.UnpicklingError | zipfile.BadZipFile)
+    reason = f": {str(error)[:200]}" if own else ""
     return (
-        f"The checkpoint {path} ({path.stat().st_size:,} bytes) cannot be read: it is truncated, "
-        f"damaged, or not {kind} ({type(error).__name__}). Nothing in it was run. Copy it again or "
-        "use an earlier one."
+        f"The checkpoint {path} cannot be read: it is truncated, damaged, or not {kind} "
+        f"({type(error).__name__}{reason}). Nothing in it was run. Copy it again or use an earlier "
+        "one."
     )
 
 
-def use_safe_loader() -> None:
+def use_safe_loader(work_dir: str | Path | None = None) -> None:
     """Let MMEngine read every checkpoint of this process with `load_checkpoint_safely`.
 
-    This includes resuming, `load_from` and `init_cfg=dict(type="Pretrained")`. URLs are refused.
+    This includes resuming, `load_from` and `init_cfg=dict(type="Pretrained")`. URLs are refused. A
+    training state is checked before MMEngine applies it.
+
+    Args:
+        work_dir: the training's, see `check_training_state`.
     """
 
-    def load_file(filename: str, map_location: str | None = None) -> dict:
-        checkpoint = load_checkpoint_safely(filename, map_location)
-        meta = checkpoint.get("meta")
-        if isinstance(meta, dict):
-            meta.pop("config", None)  # Runner.resume would run it; MMEngine itself writes none
+    def load_file(filename: str, map_location: Any = None) -> dict:
+        device = map_location if isinstance(map_location, str | torch.device) else None
+        checkpoint = load_checkpoint_safely(filename, device)
+        # Runner.resume would run this program; MMEngine itself writes none.
+        checkpoint.get("meta", {}).pop("config", None)
+        if all(key in checkpoint for key in TRAINING_KEYS):
+            check_training_state(checkpoint, filename, work_dir)
         return checkpoint
 
-    def refuse_url(filename: str, map_location: str | None = None) -> dict:
+    def refuse_url(filename: str, map_location: Any = None) -> dict:
         raise CheckpointError(
             f"{filename} is a URL. Download the file, check its origin, and give its path."
         )
