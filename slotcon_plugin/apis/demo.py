@@ -20,7 +20,7 @@ from .draw_groups import read_first
 from .training_plan import check_enough_images
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain" / "slotcon_r18_demo.py"
-MOST_IMAGES = 160  # of a larger folder, so many are drawn at random
+MOST_IMAGES = 160  # a random choice of a larger folder
 SHOWN = 6  # images in the figure
 
 
@@ -51,7 +51,7 @@ def demo(
     if len(paths) > MOST_IMAGES:
         announce(f"{len(paths)} images found, {MOST_IMAGES} of them are used")
         paths = sorted(random.Random(seed).sample(paths, MOST_IMAGES))
-    # The two photographs of the motorcycle are a stereo pair, of no use beside each other.
+    # The two photographs of a motorcycle, a stereo pair, are not shown.
     shown = paths if data else [path for path in paths if "motorcycle" not in Path(path).name]
     photographs = read_first(shown, SHOWN)
     work_dir = Path(work_dir)
