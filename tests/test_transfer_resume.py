@@ -1,4 +1,4 @@
-"""A detection or segmentation training that was interrupted ends as it would have without."""
+"""An interrupted and resumed detection or segmentation training equals an uninterrupted one."""
 
 import itertools
 import pickle

@@ -55,7 +55,7 @@ def train(
             "supervised": torchvision's ImageNet weights; "none": random; None: the config's.
         amp: mixed precision, "fp16", "bf16" or "off"; None: the config's on a GPU, float32 on a
             CPU.
-        auto_scale_lr: scale the learning rate with the global batch; None: as the config says.
+        auto_scale_lr: scale the learning rate with the global batch; None: as in the config.
         seed: of weights, order and views; None: the checkpoint's or the config's.
         deterministic: bitwise repeatable kernels on a GPU; slower.
         compile: `torch.compile` encoder and projector.
@@ -128,7 +128,7 @@ def choose_start(
 
     Args:
         cfg: is changed in place.
-        resume: see `train`; None: as the config says.
+        resume: see `train`; None: as in the config.
         say: is called with each line about the choice.
         keep_seed: resume with the seed of the checkpoint's run, for the same order and views as
             without the interruption.
