@@ -11,7 +11,14 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .architecture import Architecture, check_finite, recognize, refuse_deep_stem
 from .containers import METADATA_KEY, read_file
-from .metadata import check_stride, describe, describe_pixels, describe_training, read_config
+from .metadata import (
+    check_metadata,
+    check_stride,
+    describe,
+    describe_pixels,
+    describe_training,
+    read_config,
+)
 from .names import (
     CLASSIFIER,
     CLASSIFIER_DETECTRON2,
@@ -71,7 +78,8 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
 
     Raises:
         CheckpointError: the file cannot be read safely, contains no complete known encoder or
-            unknown names, or contains the other part.
+            unknown names, contains the other part, or has damaged metadata or other weights than
+            the exported ones.
     """
     path = Path(path)
     content = read_file(path)
@@ -89,7 +97,12 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
     architecture = recognize(named.values, str(path))
     check_finite(named.values, str(path))
     meta = _metadata(content, kind, part, path, architecture)
-    meta["digest"] = digest(named.values)
+    found = digest(named.values)
+    if meta.setdefault("digest", found) != found:
+        raise CheckpointError(
+            f"The weights in {path} are not those that were exported: their digest is {found}, the "
+            f"metadata say {meta['digest']}. The file is damaged or was changed; export it again."
+        )
     return Encoder(named.values, architecture, meta, path, kind, old_names, dropped)
 
 
@@ -140,11 +153,12 @@ def _metadata(
         return describe(architecture, describe_pixels(config), origin, describe_training(content))
     attributes = getattr(content, "_metadata", None) or {}  # of a plain state dict
     stored = attributes.get(METADATA_KEY) or content.get("meta") or {}
-    if not isinstance(stored, dict) or "origin" not in stored:
+    if "origin" not in stored:
         origin = {"file": path.name, "kind": kind, "part": "encoder"}
         training = {"method": "not stated in the file"}
         return describe(architecture, describe_pixels({}), origin, training)
-    contained = stored["origin"].get("part")
+    check_metadata(stored, str(path))
+    contained = stored["origin"]["part"]
     if part is not None and contained != part:
         raise CheckpointError(
             f"{path} contains the {contained}'s encoder, but --part {part} was given. Export the "

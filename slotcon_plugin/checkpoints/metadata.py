@@ -60,8 +60,10 @@ def read_literals(program: str) -> dict[str, Any]:
         program: the text that `Config.pretty_text` gives.
 
     Returns:
-        Name -> value; empty for a text that is not Python.
+        Name -> value; empty for a text that is not Python or longer than a million characters.
     """
+    if len(program) > 1_000_000:
+        return {}
     try:
         statements = ast.parse(program).body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -93,9 +95,18 @@ def read_config(content: dict) -> dict:
 
 
 def read_options(content: dict) -> dict:
-    """The command line in a published checkpoint; empty if there is none."""
+    """The command line in a published checkpoint; empty if there is none.
+
+    Raises:
+        CheckpointError: it is of another type.
+    """
     args = content.get("args")
-    return vars(args) if isinstance(args, argparse.Namespace) else dict(args or {})
+    options = vars(args) if isinstance(args, argparse.Namespace) else args or {}
+    if not isinstance(options, dict):
+        raise CheckpointError(
+            f"The checkpoint's `args` are a {type(args).__name__}, expected the options by name."
+        )
+    return options
 
 
 def describe_training(content: dict) -> dict[str, Any]:
@@ -106,16 +117,25 @@ def describe_training(content: dict) -> dict[str, Any]:
     found |= {key: value for key, path in CONFIG_PATHS.items() if (value := lookup(config, path))}
     meta = content.get("meta") or content
     found |= {key: meta.get(key) for key in ("epoch", "iter", "seed") if meta.get(key)}
-    if experiment := meta.get("experiment_name"):
+    if isinstance(experiment := meta.get("experiment_name"), str):
         found["config"] = experiment.rsplit("_", 2)[0]  # MMEngine appends date and time
     plain = {key: value for key, value in found.items() if isinstance(value, str | int | float)}
     return {"method": "SlotCon", **plain}
 
 
 def describe_pixels(config: dict) -> dict[str, Any]:
-    """Channel order, mean and std of the encoder's input, for pixels of 0-1 and of 0-255."""
+    """Channel order, mean and std of the encoder's input, for pixels of 0-1 and of 0-255.
+
+    Raises:
+        CheckpointError: mean or std in the config are not three numbers.
+    """
     mean = lookup(config, "model.data_preprocessor.mean") or IMAGENET_MEAN
     std = lookup(config, "model.data_preprocessor.std") or IMAGENET_STD
+    if not _are_three_numbers(mean) or not _are_three_numbers(std):
+        raise CheckpointError(
+            f"The config in the checkpoint has mean={mean!r} and std={std!r} in "
+            "model.data_preprocessor, expected three numbers each."
+        )
     return {
         "channel_order": "RGB",
         "mean_0_1": list(mean),
@@ -141,6 +161,39 @@ def describe(architecture: Architecture, pixels: dict, origin: dict, training: d
         "versions": collect_versions(),
     }
     return json.loads(json.dumps(metadata))  # a copy, with lists for tuples
+
+
+def check_metadata(metadata: dict, source: str) -> None:
+    """Check the metadata in an exported file, which can be damaged.
+
+    Args:
+        metadata: as `describe` writes them.
+        source: the file, for the message.
+
+    Raises:
+        CheckpointError: an entry is missing or of another type.
+    """
+    parts = ("architecture", "pixels", "origin", "training", "versions")
+    wrong = [name for name in parts if not isinstance(metadata.get(name), dict)]
+    if not wrong:
+        pixels, origin = metadata["pixels"], metadata["origin"]
+        names = [f"{value}_{scale}" for value in ("mean", "std") for scale in ("0_1", "0_255")]
+        wrong = [f"pixels.{name}" for name in names if not _are_three_numbers(pixels.get(name))]
+        names = ["file", "part"]
+        wrong += [f"origin.{name}" for name in names if not isinstance(origin.get(name), str)]
+    if wrong:
+        raise CheckpointError(
+            f"The metadata in {source} are damaged: {', '.join(wrong)}. Export the encoder again."
+        )
+
+
+def _are_three_numbers(values: Any) -> bool:
+    """Whether it can be the mean or the standard deviation of RGB."""
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == 3
+        and all(isinstance(value, int | float) for value in values)
+    )
 
 
 def check_stride(config: dict, source: str) -> None:
