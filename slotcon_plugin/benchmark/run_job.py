@@ -137,7 +137,8 @@ class _Run:
         while status is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(BEAT)
-            clock.note(process.pid)
+            with contextlib.suppress(OSError):  # a full disk; the command is still watched
+                clock.note(process.pid)
         if status or not is_complete(step, self.folder):
             last = "\n  ".join(log.read_text(errors="replace").splitlines()[-25:])
             what = f"ended with status {status}" if status else f"ended without writing {step.done}"
