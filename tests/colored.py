@@ -1,4 +1,4 @@
-"""Labeled images whose colors tell the class, and a network that sees nothing but color."""
+"""Labeled images with one color per class, and a network whose features are colors."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from slotcon_plugin.functional.grouping import prototype_scores, unit_directions
 
-# One color a class, of clearly different directions from gray.
+# The color of each class; their directions from gray differ clearly.
 COLORS = np.array(
     [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)], np.uint8
 )
@@ -21,8 +21,8 @@ _MIDDLE[3:5, 3:5] = True
 def write_colored(folder: Path, count: int = 6, seed: int = 0) -> Path:
     """`images/` and `labels/` (VOC's values) of 64 x 64 pixels in cells of 8.
 
-    Only the four pixels in the middle of a cell are labeled, where no resampling of a map with a
-    place a cell can make another color win; and a tenth of the cells not at all.
+    Only the four pixels in the middle of a cell are labeled, where upsampling a map of 8 x 8 cells
+    cannot change the best color. A tenth of the cells has no labels.
     """
     rng = np.random.default_rng(seed)
     for name in ("images", "labels"):
@@ -50,7 +50,7 @@ class ColorFeatures(nn.Module):
 
 
 class ColorGroups(nn.Module):
-    """Prototypes on the colors, in another order than the classes."""
+    """Prototypes are the colors, in another order than the classes."""
 
     origin = "colors"
 

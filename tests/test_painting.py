@@ -1,4 +1,4 @@
-"""Colors that mean the same everywhere, and what is painted with them."""
+"""The colors of prototypes, and groups that are painted with them."""
 
 import numpy as np
 import pytest
@@ -8,22 +8,22 @@ from slotcon_plugin.visualization import painting
 RED = (0xEE, 0x66, 0x77)  # of prototype 1
 
 
-def test_a_prototype_keeps_its_color_however_many_there_are():
+def test_a_color_does_not_depend_on_the_number_of_prototypes():
     many = painting.prototype_colors(2048)
     for count in (1, 16, 27, 256):
         assert (painting.prototype_colors(count) == many[:count]).all()
     assert len(np.unique(many, axis=0)) == 2048
-    # frozen: images of different versions can be laid side by side
+    # frozen: images of different versions can be compared
     named = [painting.hex_color(many[k]) for k in (0, 19, 20, 21, 255, 2047)]
     assert named[:2] == ["#4477aa", "#117733"]
     assert named[2:] == ["#8202fa", "#ea02fa", "#a292e2", "#9a22b2"]
 
 
-def test_colors_stand_apart_from_each_other_and_from_gray():
+def test_colors_differ_from_each_other_and_from_gray():
     colors = painting.prototype_colors(64)
     lab = painting._oklab(colors)
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(64)
-    assert distance[20:].min() > 0.05  # beyond the hand-made ones each is as far as can be
+    assert distance[20:].min() > 0.05  # those after the hand-made ones are computed for distance
     assert np.hypot(*lab[20:, 1:].T).min() > 0.07
 
 
@@ -46,7 +46,7 @@ def test_an_overlay_paints_groups_and_the_line_between_them():
     assert painted[0, 2].tolist() == [int(0.4 * (c + 100) / 2 + 0.6 * 255) for c in RED]
 
 
-def test_a_marked_group_is_as_it_was_and_the_rest_dark():
+def test_a_marked_group_is_unchanged_and_the_rest_dark():
     pixels = np.full((8, 12, 3), (200, 100, 50), np.uint8)
     assignment = np.zeros((8, 12), int)
     assignment[:, 6:] = 1
@@ -55,11 +55,11 @@ def test_a_marked_group_is_as_it_was_and_the_rest_dark():
     assert (painted[:, 5:7] == RED).all()  # its outline, in its color
     dark = painted[:, :5]
     assert (dark == dark[0, 0]).all() and len(set(dark[0, 0])) == 1 and dark.max() < 80
-    # a prototype without a pixel marks nothing
+    # of a prototype without pixels, nothing is marked
     assert (painting.mark(pixels, assignment, 5) == dark[0, 0]).all()
 
 
-def test_heat_grows_lighter():
+def test_heat_becomes_lighter():
     levels = painting.heat_colors(np.linspace(0, 1, 101)) @ painting.LUMA
     assert (np.diff(levels) > 0).all()
     blank = np.zeros((1, 2, 3), np.uint8)

@@ -1,20 +1,20 @@
-"""Curves of what a training logged; `engine.scalars.read_curves` reads them."""
+"""Figures of what a training logged; `runtime.scalars.read_curves` reads the values."""
 
 import matplotlib.axes
 from matplotlib.figure import Figure
 
 from ..errors import DataError
 
-Curves = dict[str, list[tuple[int, float]]]  # (step, value) pairs of a name
+Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value) pairs
 
-# SlotCon's losses, and what tells whether they mean something.
+# SlotCon's losses, and the diagnostics that show whether they are meaningful.
 LOSSES = {
     "loss (weighted)": ("loss", "loss_group", "loss_slot"),
     "prototypes used, share": ("prototypes_used", "prototypes_used_running"),
     "assignment entropy, nats": ("assignment_entropy",),
     "feature standard deviation": ("feature_std",),
 }
-# Any training: the curves whose names begin so.
+# Any training: title -> beginnings of the names.
 OVERVIEW = {
     "loss": ("loss", "decode.loss", "total_loss"),
     "metrics": ("coco/bbox_mAP", "coco/segm_mAP", "mIoU", "bbox/AP", "segm/AP"),
@@ -26,10 +26,7 @@ FINER = ("_s", "_m", "_l", "s", "m", "l")  # COCO's sizes: too many lines
 
 
 def draw_losses(curves: Curves) -> Figure:
-    """Draw the losses of a SlotCon training and the diagnostics beside them.
-
-    Args:
-        curves: what it logged.
+    """Draw the losses and the diagnostics of a SlotCon training.
 
     Raises:
         DataError: no loss was logged.
@@ -44,11 +41,7 @@ def draw_losses(curves: Curves) -> Figure:
 
 
 def draw_curves(curves: Curves) -> Figure:
-    """Draw what a detector, a segmentation network or a pretraining logged, side by side.
-
-    Args:
-        curves: what it logged; at least one of OVERVIEW's.
-    """
+    """Draw the curves of OVERVIEW, of which there must be one, of any training."""
     panels = {}
     for title, starts in OVERVIEW.items():
         chosen = {name: points for name, points in curves.items() if name.startswith(starts)}

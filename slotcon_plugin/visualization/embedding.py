@@ -1,4 +1,4 @@
-"""Prototypes as points of a plane."""
+"""Prototypes as points in a plane."""
 
 import warnings
 
@@ -6,19 +6,19 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-FEWEST = 8  # prototypes for t-SNE; the plane of fewer is found by PCA
+FEWEST = 8  # prototypes for t-SNE; with fewer, PCA is used
 
 
 def positions(prototypes_kd: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
-    """Place prototypes so that similar ones are neighbors.
+    """Positions in the plane, by which similar prototypes are neighbors.
 
-    t-SNE (van der Maaten & Hinton, 2008) of cosine distances, started from the first two principal
-    components: 256 directions of 256 dimensions have no plane that shows their distances, but they
-    have neighbors. Only who is near whom means something.
+    t-SNE (van der Maaten & Hinton, 2008) of cosine distances, initialized with the first two
+    principal components. No plane shows the distances of 256 directions in 256 dimensions, but
+    t-SNE keeps neighbors; larger distances have no meaning.
 
     Args:
         prototypes_kd: (k, d) of any length.
-        seed: of what is left to chance.
+        seed: of the optimization.
 
     Returns:
         (k, 2) in [0, 1], both axes at one scale, and the method's name.

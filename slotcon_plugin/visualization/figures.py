@@ -1,22 +1,21 @@
-"""Figures of what the prototypes gather, for a paper or a wall."""
+"""Figures of what prototypes select, for papers and slides."""
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from .gallery import Row
 from .painting import heat_colors, prototype_colors
-from .survey import SIZE_EDGES, Survey, how_many
+from .survey import SIZE_EDGES, Survey, group_count
 
 INK = "#333333"
 
 
 def draw_gallery(rows: dict[int, list[np.ndarray]], usage_k: np.ndarray) -> Figure:
-    """A row of images for each prototype, with its number, color and usage in front.
+    """A row for each prototype: its number, color and usage, and images.
 
     Args:
-        rows: from a prototype to its images, uint8 (h, w, 3).
+        rows: prototype -> its images, uint8 (h, w, 3).
         usage_k: share of the pixels of each prototype, 0-1.
     """
     columns = max(map(len, rows.values()))
@@ -36,22 +35,22 @@ def draw_gallery(rows: dict[int, list[np.ndarray]], usage_k: np.ndarray) -> Figu
     return figure
 
 
-def draw_attention(prototype: int, row: Row, temperature: float) -> Figure:
-    """Images, and below them how much of each place goes to a prototype.
+def draw_attention(
+    prototype: int, images: list[np.ndarray], heated: list[np.ndarray], temperature: float
+) -> Figure:
+    """Images, and below them the share of each pixel that a prototype has, as heat.
 
     Args:
         prototype: its number.
-        row: its images, one at least.
+        images, heated: one or more, uint8 (h, w, 3).
         temperature: of the attention.
     """
-    columns = len(row.names)
-    figure = Figure(figsize=(0.6 + 2.2 * columns, 4.2), layout="constrained")
+    figure = Figure(figsize=(0.6 + 2.2 * len(images), 4.2), layout="constrained")
     figure.suptitle(f"attention of prototype {prototype}, τ = {temperature:g}", color=INK)
-    axes = figure.subplots(2, columns, squeeze=False)
-    for line, images in zip(axes, (row.photographs, row.heated), strict=True):
-        for axis, image in zip(line, images, strict=True):
-            axis.imshow(image)
-            axis.set_axis_off()
+    axes = figure.subplots(2, len(images), squeeze=False)
+    for axis, image in zip(axes.flat, [*images, *heated], strict=True):
+        axis.imshow(image)
+        axis.set_axis_off()
     colors = ListedColormap(heat_colors(np.linspace(0, 1, 256)) / 255)
     figure.colorbar(ScalarMappable(Normalize(0, 1), colors), ax=axes[1], fraction=0.03, pad=0.01)
     return figure
@@ -60,13 +59,14 @@ def draw_attention(prototype: int, row: Row, temperature: float) -> Figure:
 def draw_map(
     points_k2: np.ndarray, usage_k: np.ndarray, other_k: np.ndarray, method: str
 ) -> Figure:
-    """Prototypes in the plane: as large as their usage, unused ones hollow, a line to the closest.
+    """Prototypes in the plane: areas show the usage, unused ones are hollow, a line connects each
+    with the most similar one.
 
     Args:
         points_k2: positions in [0, 1].
         usage_k: share of the pixels, 0-1.
         other_k: the most similar other prototype of each.
-        method: how the positions were found.
+        method: the name of the method that computed the positions.
     """
     figure = Figure(figsize=(8, 8), layout="constrained")
     axis = figure.subplots()
@@ -93,7 +93,7 @@ def draw_map(
 
 
 def draw_histograms(survey: Survey) -> Figure:
-    """How much each prototype is used, how large groups are, how many an image has."""
+    """The usage of prototypes, the sizes of groups, and the number of groups in an image."""
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     use, sizes, numbers = figure.subplots(1, 3, width_ratios=[1.6, 1, 1])
     usage = survey.usage
@@ -103,15 +103,15 @@ def draw_histograms(survey: Survey) -> Figure:
     used = int((usage > 0).sum())
     use.axhline(100 / len(usage), color="#999999", linewidth=0.8, linestyle="--")
     use.set(title=f"usage: {used} of {len(usage)} prototypes", ylabel="% of pixels", xticks=[])
-    use.set_xlabel("prototype, by usage; dashed: if all were used alike")
+    use.set_xlabel("prototype, by usage; dashed: equal usage")
     sizes.stairs(survey.sizes, 100 * SIZE_EDGES, fill=True, color="#4477aa")
     sizes.set(xscale="log", title="size of groups", xlabel="% of the image", ylabel="groups")
     sizes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
-    last = int(np.flatnonzero(survey.groups).max(initial=1))
+    last = survey.most_groups
     numbers.bar(range(1, last + 1), survey.groups[1 : last + 1], color="#228833", width=0.9)
     numbers.set(title="groups in an image", xlabel="groups", ylabel="images")
     ticks = np.unique(np.linspace(1, last, 6).astype(int))
-    numbers.set_xticks(ticks, [how_many(int(tick)) for tick in ticks])
+    numbers.set_xticks(ticks, [group_count(int(tick)) for tick in ticks])
     for axis in (use, sizes, numbers):
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0)

@@ -1,4 +1,4 @@
-"""Which prototype each pixel belongs to, as an image."""
+"""Figures of the prototype of each pixel, before and after a training."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .painting import overlay, prototype_colors
+from .survey import scaled
 
-MARGIN = 64  # pixels by which a photograph is continued beyond its borders
+MARGIN = 64  # pixels that are added at each border of a photograph
 
 
 @dataclass
@@ -28,38 +29,33 @@ def group_photographs(
     short_side: int = 192,
     scales: tuple[float, ...] = (2 / 3, 1, 4 / 3),
 ) -> list[Grouped]:
-    """Group each photograph with the teacher of a `SlotCon` model.
+    """Assign each pixel to a prototype of the teacher of a `SlotCon` model.
 
-    Scores are computed at several scales, of the photograph and of its mirror image, interpolated
-    to the photograph and added up; each pixel goes to its best prototype. The photograph is
-    continued beyond its borders by reflection, for convolutions see a frame of zeros there.
+    Scores of the photograph and of its mirror image at several scales are interpolated to one size
+    and added; each pixel is assigned to its best prototype. Borders are padded by reflection,
+    because convolutions would pad them with zeros.
 
     Args:
         model: a `SlotCon`; its mode is restored afterwards.
         photographs: RGB.
-        short_side: pixels to which each photograph's shorter side is scaled for the image.
-        scales: of the encoder's inputs, relative to that. The groups are those of these scales: one
-            to two times the side of the training views works well.
+        short_side: short side of the result in pixels.
+        scales: of the encoder's inputs, relative to `short_side`. One to two times the side of the
+            training views works well.
     """
     was_training = model.training
     model.eval()
     grouped = []
     for photograph in photographs:
-        pixels = _resized(photograph, short_side)
+        pixels = np.array(scaled(photograph, short_side, Image.Resampling.BICUBIC))
+        resized = [scaled(photograph, short_side * s, Image.Resampling.BICUBIC) for s in scales]
         scores_khw = sum(
-            _score(model, _resized(photograph, short_side * scale), pixels.shape[:2], mirrored)
-            for scale in scales
+            _score(model, np.array(image), pixels.shape[:2], mirrored)
+            for image in resized
             for mirrored in (False, True)
         )
         grouped.append(Grouped(pixels, scores_khw.argmax(dim=0).cpu().numpy()))
     model.train(was_training)
     return grouped
-
-
-def _resized(photograph: Image.Image, short_side: float) -> np.ndarray:
-    scale = short_side / min(photograph.size)
-    size = [max(round(side * scale), 1) for side in photograph.size]
-    return np.array(photograph.resize(size, Image.Resampling.BICUBIC))
 
 
 def _score(model, pixels: np.ndarray, shape: tuple[int, int], mirrored: bool) -> torch.Tensor:
@@ -76,18 +72,18 @@ def _score(model, pixels: np.ndarray, shape: tuple[int, int], mirrored: bool) ->
 
 
 def usage(grouped: list[Grouped], num_prototypes: int) -> np.ndarray:
-    """Share of the pixels that each prototype has, (k,), mean over photographs."""
+    """(k,) share of the pixels of each prototype, the mean over photographs."""
     shares = [np.bincount(g.assignment.ravel(), minlength=num_prototypes) for g in grouped]
     return np.mean([share / share.sum() for share in shares], axis=0)
 
 
 def draw_groups(rows: dict[str, list[Grouped]], num_prototypes: int, columns: int = 6) -> Figure:
-    """Draw photographs, their groups at several times, and how much each prototype is used.
+    """Draw photographs, their groups at several times, and the usage of the prototypes.
 
     Args:
-        rows: from a time's name to the same photographs, grouped at that time.
+        rows: name of a time -> the same photographs, grouped at that time.
         num_prototypes: k.
-        columns: photographs to show, at most.
+        columns: the largest number of photographs.
     """
     names = list(rows)
     shares = {name: usage(grouped, num_prototypes) for name, grouped in rows.items()}
@@ -116,7 +112,7 @@ def draw_groups(rows: dict[str, list[Grouped]], num_prototypes: int, columns: in
         panel.bar(range(num_prototypes), 100 * shares[name][order], color=colors[order], width=0.85)
         used = int((shares[name] > 0).sum())
         panel.set_title(f"{name}: {used} of {num_prototypes} prototypes used", fontsize=11)
-        panel.set_xlabel("prototype, by its use at the end")
+        panel.set_xlabel("prototype, by its usage at the end")
         panel.set_xticks([])
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("% of pixels")

@@ -1,4 +1,4 @@
-"""Colors of prototypes, and groups painted over photographs. Arithmetic on NumPy arrays alone.
+"""Colors of prototypes, and groups painted over photographs, as NumPy arrays.
 
 Prototype 17 has the same color in every image, run and file, however many prototypes there are.
 """
@@ -16,7 +16,7 @@ FIRST_COLORS = (
 )
 # fmt: on
 LUMA = np.array([0.299, 0.587, 0.114])
-SIZES = (32, 256, 2048, 8192)  # of the tables that are computed, once each
+SIZES = (32, 256, 2048, 8192)  # of the tables, each computed once when it is needed
 # Heat from nothing to 1: black, violet, red, yellow, white, each lighter than the one before.
 HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 200)])
 
@@ -24,9 +24,9 @@ HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 2
 def prototype_colors(num_prototypes: int) -> np.ndarray:
     """A color for each prototype.
 
-    The first 20 are chosen by hand; each next one is the color of a grid that is farthest, as the
-    eye sees it, from all before it. So color k does not depend on `num_prototypes`, and no two are
-    equal.
+    The first 20 were chosen by hand; each next one is the color of a grid that has the largest
+    perceived distance from all previous ones. Thus color k does not depend on `num_prototypes`, and
+    all are different.
 
     Args:
         num_prototypes: k, at most 8192.
@@ -45,10 +45,10 @@ def _table(size: int) -> np.ndarray:
     levels = np.arange(2, 256, 8)
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(grid)
-    # Clearly neither gray, nor nearly black, nor nearly white: photographs are shown in gray.
+    # Not gray, black or white: photographs are shown in gray.
     seen = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.93) & (np.hypot(lab[:, 1], lab[:, 2]) > 0.07)
     grid = grid[seen].astype(np.uint8)
-    # Whole numbers: the same distances, and so the same colors, on every machine.
+    # Integers: the same distances, and thus the same colors, on every machine.
     points, starts = (
         np.rint(4096 * values).astype(np.int32) for values in (lab[seen], _oklab(first))
     )
@@ -74,7 +74,7 @@ def hex_color(color: np.ndarray) -> str:
 
 
 def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.62) -> np.ndarray:
-    """Paint the groups over the photograph in gray, with a light line between groups.
+    """Paint groups over the photograph in gray, with a light line between them.
 
     Args:
         pixels: (h, w, 3) uint8 RGB.
@@ -92,9 +92,11 @@ def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.62) 
 
 
 def mark(pixels: np.ndarray, assignment: np.ndarray, prototype: int) -> np.ndarray:
-    """The photograph with one group as it is, outlined, and everything else dark and gray.
+    """The photograph with one group in its own colors, outlined, and all else dark and gray.
 
-    Arguments as of `overlay`; `prototype` is the number of the group that is marked.
+    Args:
+        pixels, assignment: see `overlay`.
+        prototype: the number of the group.
     """
     inside = assignment == prototype
     painted = np.where(inside[..., None], pixels, 0.38 * _gray(pixels) + 18)
@@ -106,16 +108,7 @@ def mark(pixels: np.ndarray, assignment: np.ndarray, prototype: int) -> np.ndarr
 
 
 def heat(pixels: np.ndarray, values: np.ndarray, strength: float = 0.8) -> np.ndarray:
-    """Values from 0 to 1 as heat over the photograph in gray.
-
-    Args:
-        pixels: (h, w, 3) uint8 RGB.
-        values: (h, w), 0-1.
-        strength: share of the heat's color, 0-1.
-
-    Returns:
-        (h, w, 3) uint8.
-    """
+    """Paint values (h, w) in [0, 1] as heat over the photograph in gray; see `overlay`."""
     painted = strength * heat_colors(values) + (1 - strength) * _gray(pixels)
     return painted.astype(np.uint8)
 
@@ -139,7 +132,7 @@ def _gray(pixels: np.ndarray) -> np.ndarray:
 
 
 def _oklab(colors: np.ndarray) -> np.ndarray:
-    """8-bit sRGB (n, 3) as lightness and two opponent colors, in which equal distances look alike.
+    """8-bit sRGB (n, 3) as lightness and two opponent colors, with perceptually equal distances.
 
     Ottosson, "A perceptual color space for image processing", 2020.
     """

@@ -1,6 +1,6 @@
 "use strict";
-// Everything is in the page: each card holds its image, and its groups as an image in which the
-// color tells the prototype. Marking one prototype paints a canvas, for the cards in sight alone.
+// Each card contains its image, and its groups as an image in which the color shows the prototype.
+// Marking a prototype paints a canvas for each visible card.
 const byId = (id) => document.getElementById(id);
 const cards = [...byId("cards").children].map((node, place) => ({
   node,
@@ -22,14 +22,14 @@ const colors = new Map(
     chip.style.getPropertyValue("--c"),
   ]),
 );
-let chosen = null; // the prototype that is marked
+let chosen = null; // the marked prototype
 let shown = cards;
 
 function rgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
 
-/** Paint one image with one group as it is, outlined, and the rest dark and gray. */
+/** A canvas of an image with one group in its own colors, outlined, and the rest dark and gray. */
 async function mark(frame, k) {
   const [photo, groups] = frame.querySelectorAll("img");
   await Promise.all([photo.decode(), groups.decode()]);
@@ -74,7 +74,7 @@ async function paint(frame, k) {
     return;
   }
   const canvas = await mark(frame, k).catch(() => null);
-  // Chosen anew, out of sight, or another image in the large view.
+  // Another prototype was chosen, the card was removed, or the large view has another image.
   if (!canvas || frame.dataset.wanted !== String(k) || photo.parentNode !== frame) return;
   frame.querySelector("canvas")?.remove();
   frame.querySelectorAll("img")[1].after(canvas);
@@ -82,12 +82,12 @@ async function paint(frame, k) {
 }
 
 // Thousands of cards would make every frame slow: only those near the window are in the document,
-// in rows of one width. (Without a script they all are.)
+// in rows of equal width. Without scripts, all cards are in it.
 const list = byId("cards");
 const GAP = 8;
-const BEYOND = 700; // pixels above and below the window
+const MARGIN = 700; // pixels above and below the window
 let rows = []; // { top, height, cards }, from the top
-let height = 150; // of a row, about
+let height = 150; // approximate, of a row
 list.replaceChildren();
 list.classList.add("placed");
 
@@ -99,19 +99,19 @@ function place() {
   let row = [];
   let ratios = 0;
   const close = (full) => {
-    const room = width - GAP * (row.length - 1);
-    const high = full ? room / ratios : Math.min(height, room / ratios);
+    const available = width - GAP * (row.length - 1);
+    const rowHeight = full ? available / ratios : Math.min(height, available / ratios);
     let left = 0;
     for (const card of row) {
       const style = card.node.style;
       style.left = `${left}px`;
       style.top = `${top}px`;
-      style.width = `${high * card.ratio}px`;
-      style.height = `${high}px`;
-      left += high * card.ratio + GAP;
+      style.width = `${rowHeight * card.ratio}px`;
+      style.height = `${rowHeight}px`;
+      left += rowHeight * card.ratio + GAP;
     }
-    rows.push({ top, height: high, cards: row });
-    top += high + GAP;
+    rows.push({ top, height: rowHeight, cards: row });
+    top += rowHeight + GAP;
     row = [];
     ratios = 0;
   };
@@ -125,17 +125,17 @@ function place() {
   show();
 }
 
-/** Have the cards near the window in the document, and no others. */
+/** Keep the cards near the window in the document, and no others. */
 function show() {
   const above = list.getBoundingClientRect().top;
   let first = 0;
   for (let end = rows.length; first < end; ) {
     const middle = (first + end) >> 1;
-    if (rows[middle].top + rows[middle].height + above < -BEYOND) first = middle + 1;
+    if (rows[middle].top + rows[middle].height + above < -MARGIN) first = middle + 1;
     else end = middle;
   }
   const near = new Set();
-  for (let at = first; at < rows.length && rows[at].top + above < innerHeight + BEYOND; at++) {
+  for (let at = first; at < rows.length && rows[at].top + above < innerHeight + MARGIN; at++) {
     rows[at].cards.forEach((card) => near.add(card.node));
   }
   for (const node of [...list.children]) {
@@ -154,14 +154,14 @@ function show() {
   }
 }
 
-let waiting = false;
+let scheduled = false;
 addEventListener(
   "scroll",
   () => {
-    if (waiting) return;
-    waiting = true;
+    if (scheduled) return;
+    scheduled = true;
     requestAnimationFrame(() => {
-      waiting = false;
+      scheduled = false;
       show();
     });
   },
@@ -242,19 +242,19 @@ byId("prototype").addEventListener("change", (event) => {
 byId("sort").addEventListener("change", arrange);
 byId("name").addEventListener("input", arrange);
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
-function look() {
+function applyOpacity() {
   for (const node of [list, byId("large-frame")]) {
     node.style.setProperty("--opacity", byId("opacity").value / 100);
-    // The photograph is gray under its groups, for their colors to be the same everywhere.
+    // The photograph is gray under its groups, so that their colors are the same everywhere.
     node.style.setProperty("--gray", Math.min(1, byId("opacity").value / 25));
   }
 }
-byId("opacity").addEventListener("input", look);
+byId("opacity").addEventListener("input", applyOpacity);
 byId("size").addEventListener("input", () => {
   height = Number(byId("size").value);
   place();
 });
-look();
+applyOpacity();
 for (const radio of document.querySelectorAll("input[name=view]")) {
   radio.addEventListener("change", () => document.body.classList.toggle("heat", radio.value === "heat"));
 }
