@@ -28,7 +28,6 @@ from slotcon_plugin.evaluation.unsupervised_segmentation import (
 )
 from slotcon_plugin.functional.kmeans import fit_centers
 
-BOTH = ("one-to-one", "many-to-one")
 LOADER = LoaderOptions(batch_size=4)
 ORDER = [4, 2, 0, 5, 3, 1]
 
@@ -48,8 +47,8 @@ def colored(tmp_path_factory):
 
 
 def test_permuted_prototypes_are_matched(colored):
-    result = unsupervised(ColorGroups(ORDER), 6, colored[1], BOTH, LOADER)
-    for mode in BOTH:
+    result = unsupervised(ColorGroups(ORDER), None, colored[1], LOADER)
+    for mode in ("one-to-one", "many-to-one"):
         assert result["matchings"][mode]["clusters"] == ORDER
         assert result["matchings"][mode]["accuracy"] == result["matchings"][mode]["miou"] == 100
         assert result["matchings"][mode]["classes_in_labels"] == 6
@@ -60,7 +59,7 @@ def test_permuted_prototypes_are_matched(colored):
 def test_the_maps_are_resampled_as_the_protocol_says(colored):
     """Against a direct computation: full-size scores, one arg-max, one histogram."""
     groups, dataset = ColorGroups(ORDER), colored[1]
-    (counts,) = count_confusions(lambda p: [groups(p)], [6], dataset, LOADER)
+    (counts,) = count_confusions(lambda p: [groups(p)], dataset, LOADER)
     expected = np.zeros((6, 21), np.int64)
     for item in (dataset[i] for i in range(len(dataset))):
         scores = groups(item["inputs"][None])
@@ -73,13 +72,13 @@ def test_the_maps_are_resampled_as_the_protocol_says(colored):
 
 
 def test_k_means_finds_the_colors(colored):
-    result = overcluster(ColorFeatures(), colored[1], [6, 12], BOTH, LOADER)
+    result = overcluster(ColorFeatures(), None, colored[1], LOADER, [6, 12])
     assert result["directions"] == 5 * 64
     assert result["clusterings"]["6"]["one-to-one"]["miou"] == 100
     assert result["clusterings"]["12"]["many-to-one"]["miou"] == 100
     with pytest.raises(ConfigError, match="--clusters 400: there are 320 features"):
-        overcluster(ColorFeatures(), colored[1], [400], BOTH, LOADER)
-    small = overcluster(ColorFeatures(), colored[1], [6], BOTH, LOADER, colored[0], limit=60)
+        overcluster(ColorFeatures(), None, colored[1], LOADER, [400])
+    small = overcluster(ColorFeatures(), *colored, LOADER, [6], directions=60)
     assert small["directions"] == 60  # the bound holds, and other images can be clustered
     assert len(sample_directions(ColorFeatures(), colored[1], 3, 0, LOADER)) == 3
 
@@ -224,7 +223,7 @@ def test_more_neighbors_than_there_are_is_noted(folders, colored):
     assert result["neighbors"] == 6
     assert result["note"].startswith("--neighbors 7: the memory has 6 rows")
     assert "note" not in classify(ColorFeatures(), train, test, LOADER, 6)
-    result = retrieve(ColorFeatures(), *colored, LOADER, neighbors=31, limit=30)
+    result = retrieve(ColorFeatures(), *colored, LOADER, neighbors=31, memory=30)
     assert result["neighbors"] == result["memory"] == 30
     assert result["note"].startswith("--neighbors 31: the memory has 30 rows")
 
@@ -272,12 +271,12 @@ def _find(rank, folder):
     dataset, features = open_colored(folder), ColorFeatures()
     sampled = [sample_directions(features, dataset, limit, 0, LOADER) for limit in (22, 3)]
     return dict(
-        counts=count_confusions(lambda p: [ColorGroups(ORDER)(p)], [6], dataset, LOADER)[0],
+        counts=count_confusions(lambda p: [ColorGroups(ORDER)(p)], dataset, LOADER)[0],
         # fewer clusters than colors, of a few cells: other cells would give others
-        clustered=overcluster(features, dataset, [3, 4], BOTH, LOADER, limit=22),
+        clustered=overcluster(features, None, dataset, LOADER, [3, 4], directions=22),
         sampled=sampled,
         centers=[fit_centers(sampled[0], count) for count in (3, 4, 6)],
-        retrieved=retrieve(features, dataset, dataset, LOADER, 4, temperature=50, limit=77),
+        retrieved=retrieve(features, dataset, dataset, LOADER, 4, temperature=50, memory=77),
     )
 
 

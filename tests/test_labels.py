@@ -150,7 +150,9 @@ def test_mistakes_are_named(pairs):
     with pytest.raises(DataError, match=r"has 30 x 20 pixels, its labels .* 31 x 20"):
         LabeledImages(pairs / "images", pairs / "labels", "voc", 16)[0]
     save(pairs / "labels" / "a.png", [[21, 22]])
-    with pytest.raises(DataError, match=r"values \[21, 22\], which the format voc does not have.* --labels-format"):
+    with pytest.raises(
+        DataError, match=r"values \[21, 22\], which the format voc does not have.* --labels-format"
+    ):
         read(pairs / "labels", "voc")
     save(pairs / "labels" / "a.png", np.zeros((4, 4, 3)))
     with pytest.raises(DataError, match="mode RGB, expected an 8-bit index map"):

@@ -68,16 +68,13 @@ def hook_of(runner):
 
 def assert_the_checkpoint_scores(path, scores, hook):
     """The same numbers as tools/evaluate.py finds in the checkpoint."""
-    groups = open_groups(path)
-    found = unsupervised(
-        groups, len(groups.prototypes_kd), hook.dataset, MATCHINGS, LoaderOptions()
-    )
+    found = unsupervised(open_groups(path), None, hook.dataset, LoaderOptions())
     for matching in MATCHINGS:
         name = f"unsupervised/miou_{matching.replace('-', '_')}"
         assert scores[name] == pytest.approx(found["matchings"][matching]["miou"], abs=1e-3)
     assert scores["unsupervised/prototypes_used"] == found["prototypes_used"]
     near = retrieve(
-        open_encoder(str(path)), hook.train, hook.dataset, LoaderOptions(), limit=hook.memory
+        open_encoder(str(path)), hook.train, hook.dataset, LoaderOptions(), memory=hook.memory
     )
     assert scores["retrieval/miou"] == pytest.approx(near["miou"], abs=1e-3)
     assert 0 < near["miou"] < 100

@@ -1,5 +1,6 @@
 """Evaluation of frozen networks on labeled images, without fine-tuning."""
 
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,32 +11,46 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError
-from ..evaluation import knn, probe, retrieval, unsupervised_segmentation
 from ..evaluation.batches import LoaderOptions, check_disjoint, choose_device
 from ..evaluation.evaluation_report import Run, print_report, score_parts, write_json
+from ..evaluation.knn import ClassFolders, classify
 from ..evaluation.labeled_images import LabeledImages
-from ..evaluation.matching import MATCHINGS
 from ..evaluation.networks import open_encoder, open_groups
+from ..evaluation.probe import probe
+from ..evaluation.retrieval import retrieve
+from ..evaluation.unsupervised_segmentation import overcluster, unsupervised
 from ..functional.collectives import rank
 from ..runtime.config_options import check_value, whole
 from ..runtime.launch import join_processes, leave_processes, processes
 
-_ENCODER = dict(part=None, stage=None, projected=False, seed=0)
-_PIXELS = dict(labels=None, labels_format="voc", list=None, size=512)
-_COCO_STUFF = _PIXELS | dict(labels_format="coco-stuff", size=320, matching=tuple(MATCHINGS))
-_TRAIN = dict(train_list=None, train_images=None, train_labels=None)
-# Kind of evaluation -> its options and their defaults.
-OPTIONS = {
-    "unsupervised": dict(part="teacher", **_COCO_STUFF),
-    "overcluster": dict(
-        clusters=(27, 100, 500), directions=200_000, **_ENCODER, **_COCO_STUFF, **_TRAIN
-    ),
-    "retrieval": dict(
-        memory=100_000, neighbors=30, temperature=0.02, **_ENCODER, **_PIXELS, **_TRAIN
-    ),
-    "probe": dict(epochs=20, lr=0.1, **_ENCODER, **_PIXELS, **_TRAIN),
-    "knn": dict(train=None, size=224, neighbors=20, temperature=0.07, **_ENCODER),
+FUNCTIONS = {
+    "unsupervised": unsupervised,
+    "overcluster": overcluster,
+    "retrieval": retrieve,
+    "probe": probe,
+    "knn": classify,
 }
+
+
+def _own_options(kind: str) -> dict:
+    """The options of a function of FUNCTIONS, after network, train, test and loader."""
+    parameters = list(inspect.signature(FUNCTIONS[kind]).parameters.values())[4:]
+    return {p.name: p.default for p in parameters if p.kind is not p.KEYWORD_ONLY}
+
+
+_ENCODER = dict(part=None, stage=None, projected=False, seed=0)
+_COCO_STUFF = dict(labels=None, labels_format="coco-stuff", list=None, size=320)
+_VOC = _COCO_STUFF | dict(labels_format="voc", size=512)
+_TRAIN = dict(train_list=None, train_images=None, train_labels=None)
+_SHARED = {
+    "unsupervised": dict(part="teacher") | _COCO_STUFF,
+    "overcluster": _ENCODER | _COCO_STUFF | _TRAIN,
+    "retrieval": _ENCODER | _VOC | _TRAIN,
+    "probe": _ENCODER | _VOC | _TRAIN,
+    "knn": _ENCODER | dict(train=None, size=224),
+}
+# Kind of evaluation -> its options and their defaults.
+OPTIONS = {kind: shared | _own_options(kind) for kind, shared in _SHARED.items()}
 
 
 def evaluate(
@@ -66,7 +81,7 @@ def evaluate(
         device: where the network runs; None: a GPU if there is one.
         out: a JSON file for all results.
         quiet: no progress bars, and no table of the classes.
-        options: those of the kind, see `OPTIONS` for the defaults.
+        options: those of the kind; `OPTIONS` has the defaults.
             All but knn: `labels` (required), `labels_format`, `list` (a file with the names of the
             images to score) and `size` (side of the square, pixels).
             All but unsupervised: `part`, `stage` and `projected`, which select the features, and
@@ -97,9 +112,9 @@ def evaluate(
     with _joined_processes(device):
         opened = [_open_network(kind, source, options) for source in sources]
         train, test = _open_images(kind, images, options)
-        runs = []
+        own, runs = {name: options[name] for name in _own_options(kind)}, []
         for source, network in zip(sources, opened, strict=True):
-            results = _score(kind, network.to(device), train, test, loader, options)
+            results = FUNCTIONS[kind](network.to(device), train, test, loader, **own)
             _note_few_classes(results, test)
             runs.append(Run(source, network.origin, results))
             network.cpu()
@@ -180,8 +195,8 @@ def _open_images(kind: str, images: str | Path, options: dict) -> tuple[Dataset 
     """The images to learn from, None if there are none, and those to score."""
     size = options["size"]
     if kind == "knn":
-        train = knn.ClassFolders(options["train"], size=size)
-        test = knn.ClassFolders(images, train.classes, size)
+        train = ClassFolders(options["train"], size=size)
+        test = ClassFolders(images, train.classes, size)
         check_disjoint(train, test, "Give another folder with --train or --images.")
         return train, test
     labels, labels_format = options["labels"], options["labels_format"]
@@ -198,39 +213,6 @@ def _open_images(kind: str, images: str | Path, options: dict) -> tuple[Dataset 
     if kind != "overcluster":  # which does not use the labels
         check_disjoint(train, test, "Give others with --list and --train-list.")
     return train, test
-
-
-def _score(
-    kind: str,
-    network: nn.Module,
-    train: Dataset | None,
-    test: Dataset,
-    loader: LoaderOptions,
-    options: dict,
-) -> dict:
-    def chosen(*names: str) -> list:
-        return [options[name] for name in names]
-
-    if kind == "unsupervised":
-        count = len(network.prototypes_kd)
-        matching = options["matching"]
-        return unsupervised_segmentation.unsupervised(network, count, test, matching, loader)
-    if kind == "overcluster":
-        return unsupervised_segmentation.overcluster(
-            network,
-            test,
-            *chosen("clusters", "matching"),
-            loader,
-            train,
-            *chosen("directions", "seed"),
-        )
-    if kind == "retrieval":
-        names = "neighbors", "temperature", "memory", "seed"
-        return retrieval.retrieve(network, train, test, loader, *chosen(*names))
-    if kind == "probe":
-        seed = options["seed"]
-        return probe.probe(network, train, test, loader, *chosen("epochs", "lr"), seed=seed)
-    return knn.classify(network, train, test, loader, *chosen("neighbors", "temperature"))
 
 
 def _note_few_classes(results: dict, test: Dataset) -> None:

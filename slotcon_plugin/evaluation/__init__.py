@@ -12,4 +12,8 @@
 `knn`                       nearest-neighbor classification of whole images
 `evaluation_report`         results as tables and as JSON
 =========================== ====================================================================
+
+The evaluations are functions (network, train, test, loader, options...) -> results: `network` is a
+`batches.Network` on the device of `loader`, train and test are datasets, and the results are plain
+values, with scores in percent.
 """

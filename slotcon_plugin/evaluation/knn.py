@@ -68,9 +68,7 @@ def classify(
     CVPR 2018; 20 neighbors and τ = 0.07 as in DINO).
 
     Args:
-        features: the encoder, on the loader's device.
         train, test: the images; `test` has `train`'s classes.
-        loader: how images are loaded.
         neighbors: how many neighbors vote.
         temperature: τ.
     """

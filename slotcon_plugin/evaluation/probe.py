@@ -23,8 +23,9 @@ def probe(
     loader: LoaderOptions,
     epochs: int = 20,
     lr: float = 0.1,
-    cache: int = CACHE,
     seed: int = 0,
+    *,
+    cache: int = CACHE,
 ) -> dict:
     """Train the layer on one dataset and segment another one.
 
@@ -34,12 +35,10 @@ def probe(
     literature differ.
 
     Args:
-        features: the encoder, on the loader's device.
         train, test: `LabeledImages` of the same classes.
-        loader: how images are loaded.
         epochs, lr: length of the training, initial learning rate.
-        cache: bytes; the features of a dataset that fits are computed once.
         seed: of the order of images and of the layer's initialization.
+        cache: bytes; the features of a dataset that fits are computed once.
     """
     if world_size() > 1:
         raise ConfigError("probe runs in one process; start it without torchrun.")

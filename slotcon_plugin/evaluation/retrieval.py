@@ -67,21 +67,19 @@ def retrieve(
     loader: LoaderOptions,
     neighbors: int = 30,
     temperature: float = 0.02,
-    limit: int = 100_000,
+    memory: int = 100_000,
     seed: int = 0,
 ) -> dict:
     """Segment one dataset by the labels of another one.
 
     Args:
-        features: the encoder, on the loader's device.
         train, test: `LabeledImages` of the same classes.
-        loader: how images are loaded.
         neighbors: how many neighbors of a cell vote.
         temperature: τ of the neighbors' weights.
-        limit: the largest number of cells in the memory; a cell takes d + l floats.
+        memory: the largest number of cells that are stored; each takes d + l floats.
         seed: of the choice of cells.
     """
-    directions_nd, shares_nl = build_memory(features, train, loader, limit, seed)
+    directions_nd, shares_nl = build_memory(features, train, loader, memory, seed)
     count, note = usable_neighbors(neighbors, len(directions_nd))
 
     def vote(images: Tensor) -> Tensor:

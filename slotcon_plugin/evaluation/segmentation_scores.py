@@ -82,28 +82,26 @@ def _percent(value: float) -> float | None:
 
 
 def count_confusions(
-    score_maps: Callable[[Tensor], Sequence[Tensor]],
-    sizes: Sequence[int],
-    dataset: Dataset,
-    loader: LoaderOptions,
+    score_maps: Callable[[Tensor], Sequence[Tensor]], dataset: Dataset, loader: LoaderOptions
 ) -> list[Tensor]:
-    """Confusion counts of one or several segmentations, in one pass over the images.
+    """Confusion counts of one or several segmentations, in one pass over a `LabeledImages`.
 
     Args:
         score_maps: from uint8 images (b, 3, y, x) to the scores (b, k, h, w) of each segmentation;
             they are upsampled, and each pixel is assigned to its best score.
-        sizes: k of each segmentation.
-        dataset: a `LabeledImages`.
-        loader: how images are loaded.
 
     Returns:
         (k, l) int64 for each segmentation, of all processes, on the CPU.
     """
-    num_classes = len(dataset.classes)
-    counts = [torch.zeros(k, num_classes, dtype=torch.int64, device=loader.device) for k in sizes]
+    counts = None
     for batch in batches(dataset, loader, "segmenting"):
-        labels_byx = batch["labels"]
-        for total_kl, maps_bkhw in zip(counts, score_maps(batch["inputs"]), strict=True):
+        labels_byx, maps = batch["labels"], score_maps(batch["inputs"])
+        if counts is None:
+            counts = [
+                labels_byx.new_zeros(m.shape[1], len(dataset.classes), dtype=torch.int64)
+                for m in maps
+            ]
+        for total_kl, maps_bkhw in zip(counts, maps, strict=True):
             clusters_byx = upsampled_argmax(maps_bkhw, *labels_byx.shape[1:])
             total_kl += confusion_counts(clusters_byx, labels_byx, *total_kl.shape)
     return [sum_over_processes(total_kl).cpu() for total_kl in counts]
@@ -111,6 +109,5 @@ def count_confusions(
 
 def score_predictions(score_maps: Network, dataset: Dataset, loader: LoaderOptions) -> dict:
     """Scores, see `describe`, of predictions whose score maps have a channel for each class."""
-    sizes = [len(dataset.classes)]
-    (counts_ll,) = count_confusions(lambda images: [score_maps(images)], sizes, dataset, loader)
+    (counts_ll,) = count_confusions(lambda images: [score_maps(images)], dataset, loader)
     return describe(segmentation_scores(counts_ll), dataset.classes)

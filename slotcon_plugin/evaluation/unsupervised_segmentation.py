@@ -17,11 +17,11 @@ from .segmentation_scores import count_confusions, describe, segmentation_scores
 
 
 def score_matchings(
-    counts_kl: Tensor, classes: Sequence[str], matchings: Sequence[str]
+    counts_kl: Tensor, classes: Sequence[str], matching: Sequence[str]
 ) -> dict[str, dict]:
     """Match clusters to classes and score them, for each name of `MATCHINGS`; see `describe`."""
     results = {}
-    for name in matchings:
+    for name in matching:
         classes_k = MATCHINGS[name](counts_kl)
         scores = segmentation_scores(matched_counts(counts_kl, classes_k))
         results[name] = describe(scores, classes) | dict(clusters=classes_k.tolist())
@@ -30,31 +30,31 @@ def score_matchings(
 
 def unsupervised(
     groups: Network,
-    num_prototypes: int,
-    dataset: Dataset,
-    matchings: Sequence[str],
+    train: None,
+    test: Dataset,
     loader: LoaderOptions,
+    matching: Sequence[str] = tuple(MATCHINGS),
 ) -> dict:
     """Assign each pixel to the prototype with the largest score, and match prototypes to classes.
 
     Args:
-        groups: from images to scores (b, k, h, w), such as a `PixelGroups`; on the loader's device.
-        num_prototypes: k.
-        dataset: a `LabeledImages`.
-        matchings: names of `MATCHINGS`.
-        loader: how images are loaded.
+        groups: from images to scores (b, k, h, w), such as a `PixelGroups`.
+        train: not used.
+        test: a `LabeledImages`.
+        matching: names of `MATCHINGS`.
     """
-    counts = count_confusions(lambda images: [groups(images)], [num_prototypes], dataset, loader)
+    (counts_kl,) = count_confusions(lambda images: [groups(images)], test, loader)
+    num_prototypes, num_classes = counts_kl.shape
     result = dict(
         prototypes=num_prototypes,
-        prototypes_used=int((counts[0].sum(dim=1) > 0).sum()),
-        matchings=score_matchings(counts[0], dataset.classes, matchings),
+        prototypes_used=int((counts_kl.sum(dim=1) > 0).sum()),
+        matchings=score_matchings(counts_kl, test.classes, matching),
     )
-    if num_prototypes != len(dataset.classes):
+    if num_prototypes != num_classes:
         result["note"] = (
-            f"{num_prototypes} prototypes for {len(dataset.classes)} classes: the one-to-one score "
-            "of the protocol needs as many prototypes as classes. Compare many-to-one scores only "
-            "between equal numbers of prototypes."
+            f"{num_prototypes} prototypes for {num_classes} classes: the one-to-one score of the "
+            "protocol needs as many prototypes as classes. Compare many-to-one scores only between "
+            "equal numbers of prototypes."
         )
     return result
 
@@ -76,33 +76,31 @@ def sample_directions(
 
 def overcluster(
     features: Network,
-    dataset: Dataset,
-    sizes: Sequence[int],
-    matchings: Sequence[str],
+    train: Dataset | None,
+    test: Dataset,
     loader: LoaderOptions,
-    fit_dataset: Dataset | None = None,
-    limit: int = 200_000,
+    clusters: Sequence[int] = (27, 100, 500),
+    directions: int = 200_000,
+    matching: Sequence[str] = tuple(MATCHINGS),
     seed: int = 0,
 ) -> dict:
     """Cluster an encoder's features by k-means, and match the clusters to classes.
 
     Args:
-        features: the encoder, on the loader's device.
-        dataset: the `LabeledImages` on which the clusters are scored.
-        sizes: the numbers of clusters.
-        matchings: names of `MATCHINGS`.
-        loader: how images are loaded.
-        fit_dataset: the images to cluster; by default those that are scored.
-        limit: the largest number of directions to cluster, which bounds the memory.
+        train: the images to cluster; None: those of `test`.
+        test: a `LabeledImages`, on which the clusters are scored.
+        clusters: the numbers of clusters.
+        directions: the largest number of directions to cluster, which bounds the memory.
+        matching: names of `MATCHINGS`.
         seed: of the sample and of k-means.
     """
-    directions_nd = sample_directions(features, fit_dataset or dataset, limit, seed, loader)
-    if max(sizes) > len(directions_nd):
+    directions_nd = sample_directions(features, train or test, directions, seed, loader)
+    if max(clusters) > len(directions_nd):
         raise ConfigError(
-            f"--clusters {max(sizes)}: there are {len(directions_nd)} features to cluster. Use "
+            f"--clusters {max(clusters)}: there are {len(directions_nd)} features to cluster. Use "
             "fewer clusters, more images, or an earlier --stage."
         )
-    centers = [fit_centers(directions_nd, size, seed=seed) for size in sizes]
+    centers = [fit_centers(directions_nd, count, seed=seed) for count in clusters]
     if world_size() > 1:
         for centers_kd in centers:
             dist.broadcast(centers_kd, 0)  # sums on GPUs may differ in the last digits
@@ -111,9 +109,8 @@ def overcluster(
         directions_bdhw = unit_directions(features(images))
         return [prototype_scores(directions_bdhw, centers_kd) for centers_kd in centers]
 
-    counts = count_confusions(score_maps, sizes, dataset, loader)
     clusterings = {
-        str(size): score_matchings(counts_kl, dataset.classes, matchings)
-        for size, counts_kl in zip(sizes, counts, strict=True)
+        str(len(counts_kl)): score_matchings(counts_kl, test.classes, matching)
+        for counts_kl in count_confusions(score_maps, test, loader)
     }
     return dict(directions=len(directions_nd), clusterings=clusterings)

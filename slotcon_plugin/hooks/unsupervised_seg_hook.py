@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..evaluation.batches import LoaderOptions, batches, check_disjoint
 from ..evaluation.labeled_images import LabeledImages
-from ..evaluation.matching import MATCHINGS
 from ..evaluation.retrieval import retrieve
 from ..evaluation.unsupervised_segmentation import unsupervised
 from ..functional.checks import check_integers
@@ -115,7 +114,7 @@ class UnsupervisedSegHook(Hook):
         def groups(images: Tensor) -> Tensor:
             return _scores(model, images)
 
-        found = unsupervised(groups, model.num_prototypes, self.dataset, list(MATCHINGS), loader)
+        found = unsupervised(groups, None, self.dataset, loader)
         scores = {
             f"unsupervised/{score}_{matching.replace('-', '_')}": values[score]
             for matching, values in found["matchings"].items()
@@ -127,7 +126,7 @@ class UnsupervisedSegHook(Hook):
         def features(images: Tensor) -> Tensor:
             return model(model.data_preprocessor(dict(inputs=images))["inputs"], mode="tensor")
 
-        found = retrieve(features, self.train, self.dataset, loader, limit=self.memory)
+        found = retrieve(features, self.train, self.dataset, loader, memory=self.memory)
         return {f"retrieval/{score}": found[score] for score in ("miou", "accuracy")}
 
 
