@@ -9,7 +9,8 @@ def write_results(folder, miou, rows="a,1\n"):
     for job, value in (("pretrain.a", None), ("transfer.a.voc", miou)):
         result = folder / "jobs" / job / "0123" / "result.json"
         result.parent.mkdir(parents=True)
-        content = dict(job=job, measures=dict(miou=value), losses=[1.0], digest="ab", seconds=3)
+        content = dict(job=dict(name=job, digest="ab"), measures=dict(miou=value), losses=[1.0])
+        content["seconds"] = 3
         result.write_text(json.dumps(content))
     (folder / "tables.csv").write_text(rows)
 
