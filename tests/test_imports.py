@@ -18,6 +18,7 @@ FORBIDDEN = (
     "pycocotools",
     "skimage",
     "sklearn",
+    "tabulate",
     "tqdm",
     "timm",
     "safetensors",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..datasets.sources import list_images
 from ..evaluation.batches import LoaderOptions, choose_device
-from ..evaluation.evaluation_report import printable
+from ..evaluation.labeled_images import printable
 from ..evaluation.networks import open_groups
 from ..runtime.config_options import FRACTION, POSITIVE, check_value, whole
 from ..visualization.album import PAGE, AlbumOptions, choose_images, draw_album

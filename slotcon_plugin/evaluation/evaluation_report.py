@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from tabulate import tabulate
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
 from ..runtime.environment import collect_versions
+from .labeled_images import printable
 
 # Key of a score in the results -> title of its column.
 COLUMNS = {
@@ -34,6 +34,8 @@ class Run(NamedTuple):
 
 def table(head: list[str], rows: list[list[object]]) -> str:
     """A Markdown table; numbers have two digits, None becomes a dash."""
+    from tabulate import tabulate  # visualization, which uses write_json, does not need it
+
     return tabulate(rows, head, "github", floatfmt=".2f", missingval="–")
 
 
@@ -101,11 +103,6 @@ def print_report(
             if isinstance(scores.get("classes"), dict):
                 lines += ["", name, class_table(scores)] if name else ["", class_table(scores)]
     print(printable("\n".join(lines)))
-
-
-def printable(text: str) -> str:
-    """The text with � for the bytes of file names that are not UTF-8, which print() refuses."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def write_json(path: Path, content: dict) -> None:

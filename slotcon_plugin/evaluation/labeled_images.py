@@ -12,7 +12,6 @@ from torchvision.transforms.v2 import functional as tv
 from ..datasets.decode import UnreadableImage, read_image
 from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images
 from ..errors import DataError, UnreadableFileError
-from .evaluation_report import printable
 from .label_formats import FORMATS, LabelMap, find_labels
 
 
@@ -71,6 +70,11 @@ class LabeledImages(Dataset):
             )
         (labels,) = center_square(labels, self.size, tv.InterpolationMode.NEAREST)
         return dict(inputs=center_square(image, self.size), labels=labels)
+
+
+def printable(text: str) -> str:
+    """The text with � for the bytes of file names that are not UTF-8, which print() refuses."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def read_required(path: str) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Images of what a model learned. All but `painting` need `slotcon_plugin[demo]`.
+"""Images of what a model learned. All but `painting` need `slotcon_plugin[visualize]`.
 
 ============ ===============================================================================
 `painting`   a color for each prototype, the same everywhere; groups over photographs

@@ -13,7 +13,8 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..evaluation.batches import LoaderOptions
-from ..evaluation.evaluation_report import printable, write_json
+from ..evaluation.evaluation_report import write_json
+from ..evaluation.labeled_images import printable
 from ..evaluation.networks import PixelGroups
 from ..runtime.atomic_files import write_atomically
 from . import figures

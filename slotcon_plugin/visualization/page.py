@@ -1,14 +1,14 @@
 """One HTML file with all images in it, which works from the disk and without a network.
 
-The cards of images are written to a file beside the page one after another, so that memory does not
-grow with their number; the template web/page.html is filled when all else is known.
+The cards of images are written to a temporary file one after another, so that memory does not grow
+with their number; the template web/page.html is filled when all else is known.
 """
 
 import base64
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -32,7 +32,6 @@ class PageWriter:
     def __init__(self, path: Path, num_prototypes: int):
         self.path = path
         self.colors_k3 = prototype_colors(num_prototypes)
-        self.cards = path.with_name(f".{path.name}.cards.tmp")
         self.whole = path.with_name(f".{path.name}.tmp")
         folder = Path(__file__).parent / "web"
         self.templates = Environment(
@@ -49,13 +48,12 @@ class PageWriter:
         self.card = self.templates.get_template("card.html")
 
     def __enter__(self):
-        self.file = self.cards.open("w", encoding="utf-8")
+        self.cards = TemporaryFile("w+", encoding="utf-8", dir=self.path.parent)
         return self
 
     def __exit__(self, *error) -> None:
-        self.file.close()
-        for temporary in (self.cards, self.whole):
-            temporary.unlink(missing_ok=True)
+        self.cards.close()
+        self.whole.unlink(missing_ok=True)
 
     def add(self, name: str, pixels: np.ndarray, groups: Groups) -> None:
         """Add an image.
@@ -75,7 +73,7 @@ class PageWriter:
             mean_cosine=float(groups.shares @ groups.similarities),
             colored=self._colored(groups.assignment),
         )
-        self.file.write(card.strip().replace("\n", "") + "\n")
+        self.cards.write(card.strip().replace("\n", "") + "\n")
 
     def finish(self, survey: Survey, **content: object) -> None:
         """Fill web/page.html, and put it in its place.
@@ -87,9 +85,9 @@ class PageWriter:
         Raises:
             jinja2.UndefinedError: a name is missing.
         """
-        self.file.close()
+        self.cards.seek(0)
         page = self.templates.get_template("page.html").stream(
-            cards=self._cards(),
+            cards=map(Markup, self.cards),
             survey=survey,
             usage=survey.usage,
             order=np.argsort(-survey.usage, kind="stable").tolist(),
@@ -104,11 +102,6 @@ class PageWriter:
             file.flush()
             os.fsync(file.fileno())
         os.replace(self.whole, self.path)
-
-    def _cards(self) -> Iterator[Markup]:
-        with self.cards.open(encoding="utf-8") as file:
-            for line in file:
-                yield Markup(line)
 
     def _colored(self, assignment_hw: np.ndarray) -> str:
         """The groups as an image with a palette of the few colors that occur."""
