@@ -10,6 +10,7 @@ from tiny_weights import write_encoder
 
 from benchmarks.processes import ROOT, start
 from benchmarks.small_benchmark import transfer_options, write_mini
+from slotcon_plugin.errors import CheckpointError
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 pytest.importorskip("detectron2", reason="detectron2 is in no registry; see docs/transfers.md")
@@ -105,3 +106,18 @@ def test_the_official_trainer_trains_and_evaluates(root, pickled, tmp_path, monk
     status, output = run(*tool, *work, "MODEL.WEIGHTS", "detectron2://R-18.pkl", *shrunk)
     assert status == 1
     assert "--backbone supervised" in output
+
+
+@pytest.mark.parametrize("name", ["x.pkl", "x.pkl?a=.pth", "x.pkl#.pth", "absent.pth", "\0.pth"])
+def test_only_pth_files_are_loaded(tmp_path, name):
+    from slotcon_plugin.transfer.detectron2_route import check_resume, check_trained
+
+    for file in ("x.pkl", "x.pkl?a=.pth", "x.pkl#.pth", "model_final.pth"):
+        (tmp_path / file).write_bytes(b"x")
+    check_trained(str(tmp_path / "model_final.pth"))
+    with pytest.raises(CheckpointError, match=r"expected an existing \.pth file"):
+        check_trained(str(tmp_path / name))
+    for noted in (name.encode(), b"", b"\xff\0"):
+        (tmp_path / "last_checkpoint").write_bytes(noted)
+        with pytest.raises(CheckpointError, match=r"expected an existing \.pth file"):
+            check_resume(str(tmp_path))

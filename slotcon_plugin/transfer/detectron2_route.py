@@ -4,6 +4,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -161,7 +162,9 @@ def check_trained(path: str, setting: str = "MODEL.WEIGHTS") -> None:
     Raises:
         CheckpointError: it is not; torch loads `.pth` files with `weights_only`.
     """
-    if "://" in path or Path(path).suffix != ".pth" or not Path(path).is_file():
+    # detectron2 parses it as a URL: of x.pkl?a=.pth it would unpickle x.pkl.
+    is_plain = urlparse(path).path == path
+    if not is_plain or Path(path).suffix != ".pth" or not os.path.isfile(path):
         raise CheckpointError(
             f"{setting} is {path or 'empty'}; expected an existing .pth file that detectron2's "
             "trainer wrote (model_final.pth), because other files would be unpickled."
@@ -172,7 +175,8 @@ def check_resume(folder: str) -> None:
     """Check the last checkpoint of a work dir before a resume, see `check_trained`."""
     last = Path(folder) / "last_checkpoint"
     if last.is_file():
-        check_trained(str(last.with_name(last.read_text().strip())), str(last))
+        name = last.read_text(errors="replace").strip()
+        check_trained(os.path.join(folder, name), str(last))
 
 
 def check_backbone(model: nn.Module, source: str, depth: int) -> str:
