@@ -146,7 +146,8 @@ def test_our_checkpoint_in_the_published_format(tmp_path):
 def test_the_papers_checkpoint_by_names_and_shapes():
     """Every tensor of the published COCO checkpoint, of its real size, but without its numbers."""
     golden = json.loads(GOLDEN.read_text())
-    weights = {name: torch.zeros(()).expand(shape) for name, shape in golden.items()}
+    kinds = {name: torch.long if name.endswith("_tracked") else torch.float for name in golden}
+    weights = {n: torch.zeros((), dtype=kinds[n]).expand(shape) for n, shape in golden.items()}
     done = to_ours({"model": weights, "epoch": 800}, "it")
     assert "use a config with the same encoder and prototypes: ResNet-50, 256" in done.remarks[0]
     back = to_published(done.content, "it")

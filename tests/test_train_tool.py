@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from mmengine.runner import CheckpointLoader
 from tiny_training import write_images
 
@@ -218,6 +219,34 @@ def test_code_in_a_checkpoint_is_not_run(train, tmp_path):
         assert "refused" in err
         assert "Traceback" not in out + err
         assert not trace.exists()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_weights_of_another_model_are_refused(train, tmp_path, dry_run):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    status, _, err = train([f"load_from={tmp_path / 'resnet18.pth'}"], dry_run=dry_run)
+    assert status == 1
+    assert "does not fit the config's model, SlotCon" in err and "missing: " in err
+    assert f"--backbone {tmp_path / 'resnet18.pth'} instead of load_from" in err
+
+
+def test_a_resume_needs_all_weights_of_the_model(train, tmp_path):
+    assert train()[0] == 0
+    path = tmp_path / "work" / "epoch_2.pth"
+    saved = load_checkpoint_safely(path)
+    weights = saved["state_dict"]
+    name = "teacher.backbone.conv1.weight"
+    for changed, message in (
+        ({k: v for k, v in weights.items() if k != name}, f"1 missing: {name}"),
+        ({**weights, "more": torch.ones(1)}, "1 unexpected: more"),
+        ({**weights, name: weights[name][1:]}, f"1 of another shape: {name}"),
+        ({**weights, name: weights[name].half()}, "torch.float16 instead of torch.float32"),
+        ({}, "missing: "),
+    ):
+        torch.save({**saved, "state_dict": changed}, tmp_path / "changed.pth")
+        status, _, err = train(resume=tmp_path / "changed.pth")
+        assert (status, message in err) == (1, True), err
+        assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
 from mmengine.runner import CheckpointLoader
 from tiny_training import train_apart
-from tiny_weights import write_encoder
+from tiny_weights import ours, write_encoder
 
 from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
@@ -98,6 +98,14 @@ def test_trains_evaluates_resumes_and_tests(config, run, weights, root, tmp_path
     (shown,) = re.findall(rf"^{METRICS[config]}: (\S+)$", out, re.MULTILINE)
     assert float(shown) == pytest.approx(float(in_training), abs=1e-3)
     assert json.loads(out_file.read_text())[METRICS[config]] == pytest.approx(float(shown), 1e-3)
+
+
+def test_weights_of_a_pretraining_are_refused_as_those_of_the_model(run, tmp_path):
+    checkpoint = ours(tmp_path, 18)
+    status, _, err = run(train, SEG, cfg_options=[f"load_from={checkpoint}"], work_dir=tmp_path)
+    assert status == 1
+    assert f"--backbone {checkpoint} instead of load_from" in err
+    assert not list(tmp_path.glob("iter_*.pth"))
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(run, weights, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ..checkpoints.fill import check_state_dict
 from ..errors import ConfigError
 from ..runtime.config_options import (
     check_optimizer,
@@ -94,7 +95,7 @@ def train(
         say(line)
     for line in fit_to_machine(cfg, launcher, amp, auto_scale_lr):
         say(line)
-    choose_start(cfg, resume, say, keep_seed=seed is None)
+    start = choose_start(cfg, resume, say, keep_seed=seed is None)
     for line in name_backbone(cfg, backbone and str(backbone)):
         say(line)
     with explained_build_errors():
@@ -104,6 +105,9 @@ def train(
                 print(plan, flush=True)
             return Path(cfg.work_dir)
         runner = Runner.from_cfg(cfg)
+        if start is not None:
+            check_state_dict(runner.model, start, cfg.load_from)
+            del start
         if is_transfer(cfg):
             check_listed_files(runner.train_dataloader.dataset, cfg)
         check_enough_images(runner.train_dataloader)
@@ -123,7 +127,7 @@ def default_work_dir(config: str | Path) -> str:
 
 def choose_start(
     cfg: Config, resume: str | Path | None, say: Callable[[str], None], keep_seed: bool
-) -> None:
+) -> dict | None:
     """Write the checkpoint that training starts from into the config, and check that it is good.
 
     Args:
@@ -133,21 +137,23 @@ def choose_start(
         keep_seed: resume with the seed of the checkpoint's run, for the same order and views as
             without the interruption.
 
+    Returns:
+        The content of the checkpoint; None if training starts without one.
+
     Raises:
         CheckpointError: the checkpoint cannot be used.
     """
     if resume is None and cfg.get("resume"):  # as in mmdet's and mmseg's configs
         resume = cfg.get("load_from") or "auto"
     if resume is None:
-        if cfg.get("load_from"):
-            load_checkpoint_safely(cfg.load_from)  # an error here comes before the long setup
-        return
+        # An error here comes before the long setup.
+        return load_checkpoint_safely(cfg.load_from) if cfg.get("load_from") else None
     cfg.resume = False
     if resume == "auto":
         found = find_last_good_checkpoint(cfg.work_dir, warn=say)
         if found is None:
             say(f"no checkpoint in {cfg.work_dir} to resume from: a new training starts")
-            return
+            return None
         path, state = found
     else:
         path, state = Path(resume), load_training_state(resume)
@@ -157,3 +163,4 @@ def choose_start(
         cfg.randomness.seed = meta["seed"]
     epoch, iteration = meta["epoch"], meta["iter"]
     say(f"resuming from {path}, after epoch {epoch}, iteration {iteration:,}")
+    return state

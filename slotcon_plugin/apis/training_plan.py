@@ -5,8 +5,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
+from ..checkpoints.fill import check_state_dict
 from ..errors import DataError
 from ..runtime.fit_machine import global_batch
+from ..runtime.safe_loading import load_checkpoint_safely
 from ..transfer.data_layout import check_listed_files
 from ..transfer.fill_backbone import backbone_hook, fill_backbone
 from ..transfer.fit_transfer import is_transfer
@@ -23,7 +25,7 @@ def describe_plan(cfg: Config, world_size: int) -> str:
         A table, one row per line.
 
     Raises:
-        SlotConError: too few images, missing files, or a backbone that does not fit.
+        SlotConError: too few images, missing files, or weights that do not fit the model.
     """
     init_default_scope(cfg.get("default_scope", "mmengine"))
     model = MODELS.build(cfg.model)
@@ -55,6 +57,7 @@ def describe_plan(cfg: Config, world_size: int) -> str:
 def _backbone(cfg: Config, model: torch.nn.Module) -> str:
     hook = backbone_hook(cfg)
     if cfg.get("load_from"):
+        check_state_dict(model, load_checkpoint_safely(cfg.load_from), cfg.load_from)
         return "from the checkpoint"
     if hook is None:
         return "random weights"

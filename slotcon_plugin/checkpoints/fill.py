@@ -9,8 +9,8 @@ from torch import nn
 from ..errors import CheckpointError, ConfigError
 from ..runtime.wrapping import unwrapped
 from .architecture import DEPTHS, refuse_deep_stem
-from .encoder import Encoder
-from .names import DETECTRON2, TORCHVISION, differences, rename
+from .encoder import KINDS, Encoder
+from .names import DETECTRON2, TORCHVISION, WRAPPER, differences, rename
 
 _COUNTER = "num_batches_tracked"
 
@@ -59,18 +59,31 @@ def _check_strides(module: nn.Module, target: str) -> None:
             )
 
 
-def check_state_dict(model: nn.Module, checkpoint: dict, path: str) -> None:
+def check_state_dict(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
     """Check that a checkpoint has exactly the model's weights; MMEngine would only warn.
 
+    Args:
+        model: may be wrapped for distributed training.
+        checkpoint: the content of the file: `state_dict`, or names and weights alone; `module.` is
+            removed as MMEngine removes it.
+        path: of the file, for the message.
+
     Raises:
-        CheckpointError: names or shapes differ.
+        CheckpointError: names, shapes or types differ.
     """
     model = unwrapped(model)
     weights = checkpoint.get("state_dict", checkpoint)
+    weights = {str(name).removeprefix(WRAPPER): value for name, value in weights.items()}
     if problems := differences(weights, model.state_dict()):
+        advice = "Use the config that it was trained with."
+        if any(name in weights and name not in model.state_dict() for name in KINDS):
+            advice = (
+                "It contains an encoder in another format or of a pretraining. Use it for the "
+                f"backbone alone: --backbone {path} instead of load_from."
+            )
         raise CheckpointError(
             f"{path} does not fit the config's model, {type(model).__name__}. Tensors: {problems}. "
-            "Use the config that it was trained with."
+            f"Nothing was loaded. {advice}"
         )
 
 

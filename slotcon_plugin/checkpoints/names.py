@@ -167,16 +167,24 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + more
 
 
-def differences(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """How names and shapes of a state dict differ from the expected one; "" if they do not."""
-    shapes = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in given and given[name].shape != value.shape
-    ]
+def differences(given: Mapping[str, Any], expected: Mapping[str, Tensor]) -> str:
+    """How names, shapes and types of a state dict differ from the expected one; "" if nothing."""
+    both = [name for name in expected if name in given]
+    others = [name for name in both if not isinstance(given[name], Tensor)]
+    tensors = [(name, given[name], expected[name]) for name in both if name not in others]
     problems = {
         "missing": [name for name in expected if name not in given],
         "unexpected": [name for name in given if name not in expected],
-        "of another shape": shapes,
+        "that are no tensors": others,
+        "of another shape": [
+            f"{name} {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+            for name, found, wanted in tensors
+            if found.shape != wanted.shape
+        ],
+        "of another type": [
+            f"{name} {found.dtype} instead of {wanted.dtype}"
+            for name, found, wanted in tensors
+            if found.dtype != wanted.dtype
+        ],
     }
     return "; ".join(f"{len(v)} {name}: {listed(v)}" for name, v in problems.items() if v)

@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, find_latest_checkpoint
 
+from ..checkpoints.fill import check_state_dict
 from ..datasets.seeding import draw_seeds, seed_everything
 from ..errors import ConfigError
 from ..functional.collectives import rank
@@ -12,7 +13,7 @@ PROGRESS = {"last_step", "_global_step", "_last_value", "verbose"}
 
 
 class ResumeCheckHook(Hook):
-    """Refuses to resume a training under another schedule than it began with.
+    """Refuses checkpoints of other models, and to resume under another schedule than at first.
 
     MMEngine takes epoch, iteration and the schedulers' ends from the checkpoint without comparing
     them: with another batch size, number of processes or `max_epochs` the schedule would be that of
@@ -21,11 +22,14 @@ class ResumeCheckHook(Hook):
     """
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare the checkpoint's schedule with the runner's.
+        """Compare the checkpoint's weights with the model, and its schedule with the runner's.
 
         Raises:
-            ConfigError: they differ.
+            CheckpointError: the weights differ in name, shape or type.
+            ConfigError: the schedules differ.
         """
+        path = runner._load_from or find_latest_checkpoint(runner.work_dir) or "the file"
+        check_state_dict(runner.model, checkpoint, path)
         if not runner._resume or "optimizer" not in checkpoint:
             return
         if not checkpoint["optimizer"].get("loss_scaler", True):
@@ -35,7 +39,6 @@ class ResumeCheckHook(Hook):
         if isinstance(saved, list) and isinstance(now, list):
             changes += _schedule_changes(saved, now)
         if changes:
-            path = runner._load_from or find_latest_checkpoint(runner.work_dir)
             raise ConfigError(
                 f"{path} was trained under another schedule: {'; '.join(changes)}. Resume with the "
                 "same images, global batch (processes x batch x accumulation), learning rate and "
