@@ -34,7 +34,7 @@ def image():
 
 
 def test_the_groups_are_the_model_s(checkpoint, image):
-    """The network read from a checkpoint gives what the trained model predicts."""
+    """The network read from a checkpoint has the scores of the trained model."""
     model = tiny_weights.lively_model(18, 3)
     expected = model.test_step(dict(inputs=image))[0].scores
     torch.testing.assert_close(open_groups(checkpoint)(image)[0], expected)
@@ -51,7 +51,7 @@ def test_the_groups_of_a_published_checkpoint(tmp_path, image):
     torch.testing.assert_close(open_groups(tmp_path / "published.pth")(image)[0], expected)
 
 
-def test_encoders_from_anywhere(checkpoint, image, tmp_path):
+def test_encoders_of_every_origin(checkpoint, image, tmp_path):
     teacher = open_encoder(str(checkpoint))
     tiny_weights.assert_same_features(
         teacher(image),

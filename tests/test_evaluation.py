@@ -56,7 +56,7 @@ def test_permuted_prototypes_are_matched(colored):
     assert "6 prototypes for 21 classes" in result["note"]
 
 
-def test_the_maps_are_resampled_as_the_protocol_says(colored):
+def test_the_maps_are_resampled_as_in_the_protocol(colored):
     """Against a direct computation: full-size scores, one arg-max, one histogram."""
     groups, dataset = ColorGroups(ORDER), colored[1]
     (counts,) = count_confusions(lambda p: [groups(p)], dataset, LOADER)
@@ -267,7 +267,7 @@ def test_several_networks_are_rows_of_one_table():
 
 
 def _find(rank, folder):
-    """What must not depend on the number of processes."""
+    """Results that must not depend on the number of processes."""
     dataset, features = open_colored(folder), ColorFeatures()
     sampled = [sample_directions(features, dataset, limit, 0, LOADER) for limit in (22, 3)]
     return dict(

@@ -138,7 +138,7 @@ def test_images_and_labels_are_paired_by_name(pairs):
     assert found.source == dict(places, labels_format="voc")
 
 
-def test_mistakes_are_named(pairs):
+def test_errors_name_files_and_values(pairs):
     (pairs / "list.txt").write_text("a\nc\n")
     with pytest.raises(DataError, match=r"1 of the 2 names .* not among the labels in .*: c"):
         LabeledImages(pairs / "images", pairs / "labels", "voc", 16, pairs / "list.txt")

@@ -112,11 +112,19 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags = []
+        self.tags, self.open = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        if tag not in ("meta", "img", "input", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert tag == self.open.pop(), f"{tag} is closed in line {self.getpos()[0]}"
 
     def of(self, tag, kind=None):
         return [a for t, a in self.tags if t == tag and kind in (None, *a.get("class", "").split())]
@@ -151,8 +159,13 @@ def test_the_page_is_self_contained(album):
     assert all(a["loading"] == "lazy" and a["alt"] for a in page.of("img"))
     assert "{{" not in text
     assert "default-src 'none'" in text
-    controls = {a.get("id") for _, a in page.tags}
-    assert controls >= {"prototype", "sort", "opacity", "size", "cards", "status"}
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert set(ids) >= {"prototype", "sort", "opacity", "size", "cards", "status"}
+    assert len(set(ids)) == len(ids)
+    labels = {a["aria-labelledby"] for a in page.of("section")}
+    assert len(labels) == 4 and labels <= set(ids)
+    page.close()
+    assert page.open == []
 
 
 def test_the_page_holds_every_image_and_its_groups(album):

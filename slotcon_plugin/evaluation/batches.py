@@ -69,12 +69,8 @@ def check_disjoint(train: Dataset, test: Dataset, advice: str) -> None:
 
     Links to folders are resolved, links to single images are not: ImageNet has a million.
 
-    Args:
-        train, test: datasets whose `items` begin with the image's path.
-        advice: the end of the error message.
-
     Raises:
-        ConfigError: they share images.
+        ConfigError: they share images; the message ends with `advice`.
     """
     resolve = cache(os.path.realpath)
     learned, scored = (

@@ -140,7 +140,7 @@ def _pair(
 
 def _read_names(path: Path) -> list[str]:
     try:
-        # Bytes that are not UTF-8 become what Python's functions for folders return for them.
+        # Bytes that are not UTF-8 are read as Python reads them in file names.
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise DataError(f"The list {path} cannot be read: {error.strerror}.") from error

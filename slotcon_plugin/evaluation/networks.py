@@ -144,7 +144,8 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
     state = {
         name.removeprefix(neck): value for name, value in tensors.items() if name.startswith(neck)
     }
-    if prototypes not in tensors or "mlp.0.weight" not in state or "mlp.6.weight" not in state:
+    needed = (tensors.get(prototypes), state.get("mlp.0.weight"), state.get("mlp.6.weight"))
+    if any(tensor is None or tensor.ndim < 2 for tensor in needed):
         raise CheckpointError(
             f"{path} has no {neck}mlp.* and {prototypes}: it is an encoder alone. Unsupervised "
             "segmentation needs the full checkpoint; the sub-command overcluster takes any encoder."

@@ -76,7 +76,7 @@ class PageWriter:
         self.cards.write(card.strip().replace("\n", "") + "\n")
 
     def finish(self, survey: Survey, **content: object) -> None:
-        """Fill web/page.html, and put it in its place.
+        """Fill web/page.html, and give it its final name.
 
         Args:
             survey: the counts.

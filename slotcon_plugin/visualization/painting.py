@@ -46,11 +46,11 @@ def _table(size: int) -> np.ndarray:
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(grid)
     # Not gray, black or white: photographs are shown in gray.
-    seen = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.93) & (np.hypot(lab[:, 1], lab[:, 2]) > 0.07)
-    grid = grid[seen].astype(np.uint8)
+    usable = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.93) & (np.hypot(lab[:, 1], lab[:, 2]) > 0.07)
+    grid = grid[usable].astype(np.uint8)
     # Integers: the same distances, and thus the same colors, on every machine.
     points, starts = (
-        np.rint(4096 * values).astype(np.int32) for values in (lab[seen], _oklab(first))
+        np.rint(4096 * values).astype(np.int32) for values in (lab[usable], _oklab(first))
     )
     light, green_red, blue_yellow = np.ascontiguousarray(points.T)
     distance = np.full(len(points), np.iinfo(np.int32).max, np.int32)

@@ -2,9 +2,9 @@
 // Each card contains its image, and its groups as an image in which the color shows the prototype.
 // Marking a prototype paints a canvas for each visible card.
 const byId = (id) => document.getElementById(id);
-const cards = [...byId("cards").children].map((node, place) => ({
+const cards = [...byId("cards").children].map((node, number) => ({
   node,
-  place,
+  number,
   name: node.dataset.name,
   groups: new Map(
     node.dataset.groups.split(" ").map((entry) => {
@@ -174,7 +174,7 @@ new ResizeObserver(() => {
 }).observe(list);
 
 const ORDERS = {
-  name: (a, b) => a.place - b.place,
+  name: (a, b) => a.number - b.number,
   share: (a, b) => b.groups.get(chosen).share - a.groups.get(chosen).share,
   similarity: (a, b) => b.groups.get(chosen).cosine - a.groups.get(chosen).cosine,
   most: (a, b) => b.groups.size - a.groups.size,
@@ -194,7 +194,7 @@ function arrange() {
     (card) =>
       (chosen === null || card.groups.has(chosen)) && card.name.toLowerCase().includes(part),
   );
-  shown.sort((a, b) => ORDERS[sort.value](a, b) || a.place - b.place);
+  shown.sort((a, b) => ORDERS[sort.value](a, b) || a.number - b.number);
   shown.forEach(({ node }, at) => {
     node.setAttribute("aria-posinset", at + 1);
     node.setAttribute("aria-setsize", shown.length);
