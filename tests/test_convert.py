@@ -155,6 +155,21 @@ def test_the_papers_checkpoint_by_names_and_shapes():
     assert list(back.content["model"]) == list(golden)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer", {"param_groups": 5, "state": {}}),
+        ("optimizer", {"param_groups": [5], "state": {}}),
+        ("optimizer", {"param_groups": [{"params": [0], "lr": 1}], "state": {0: 5}}),
+        ("scheduler", {"last_epoch": 5, "after_scheduler": 7}),
+        ("scheduler", {"last_epoch": 5, "warmup_epoch": "x", "T_max": 1}),
+    ],
+)
+def test_a_damaged_training_state_gets_one_message(key, value):
+    with pytest.raises(CheckpointError, match="state of optimizer or schedule in it is damaged"):
+        to_ours({**published_content(), key: value}, "it")
+
+
 @pytest.mark.slow
 def test_training_resumes_exactly_after_a_round_trip(tmp_path):
     """Two epochs in one go, and one epoch, over to the published format and back, and one more."""

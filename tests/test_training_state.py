@@ -1,5 +1,9 @@
 """What a checkpoint says about its training is checked before MMEngine applies it."""
 
+import pickle
+import re
+
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -8,6 +12,7 @@ from mmengine.runner import CheckpointLoader
 from test_checkpoint import safe_mmengine, training_state  # noqa: F401  (a fixture)
 
 from slotcon_plugin.errors import CheckpointError
+from slotcon_plugin.runtime.plain_pickle import build_plain, load_plain
 from slotcon_plugin.runtime.resume_state import load_training_state
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, use_safe_loader
 from slotcon_plugin.runtime.training_state import check_training_state
@@ -114,3 +119,24 @@ def test_all_schedulers_of_mmengine_can_be_resumed():
     ]
     state = training_state() | {"param_schedulers": [one.state_dict() for one in made]}
     check_training_state(state, "epoch_1.pth")
+
+
+@pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
+def test_logs_of_numpy_1_and_2_are_read(tmp_path, core):
+    log = HistoryBuffer([1.0, 2.5], [1, 1])
+    content = pickle.dumps({"log": log, "share": np.float32(0.5)}, protocol=2)
+    content = re.sub(rb"numpy\._?core", core.encode(), content)
+    (tmp_path / "log.pkl").write_bytes(content)
+    with open(tmp_path / "log.pkl", "rb") as file:
+        found = build_plain(load_plain(file))
+    assert found["share"] == 0.5
+    assert [values.tolist() for values in found["log"].data] == [[1.0, 2.5], [1, 1]]
+
+
+def test_files_of_torch_before_1_6_are_read(tmp_path):
+    state = training_state()
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    found = load_training_state(tmp_path / "old.pth")
+    assert torch.equal(found["state_dict"]["weight"], state["state_dict"]["weight"])
+    momentum = found["optimizer"]["state"][0]["momentum_buffer"]
+    assert torch.equal(momentum, state["state_dict"]["weight"])

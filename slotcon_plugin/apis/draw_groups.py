@@ -46,7 +46,8 @@ def draw_groups(
     preset = None if images else dataset.get("preset")
     paths = list_images(images or dataset.source, preset)
     state = load_checkpoint_safely(checkpoint)
-    torch.manual_seed(state.get("meta", {}).get("seed") or 0)
+    seed = state.get("meta", {}).get("seed")
+    torch.manual_seed(seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
     with explained_build_errors():
         model = MODELS.build(cfg.model)
     model.init_weights()

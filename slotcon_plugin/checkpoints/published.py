@@ -5,6 +5,7 @@ scale) is converted if it is there; remarks say what is not.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -77,10 +78,10 @@ def model_config(state: dict[str, Tensor], source: str) -> dict:
         "neck.mlp.6.weight",
         "head.predictor.mlp.0.weight",
     ):
-        if part not in state:
+        if part not in state or state[part].ndim < 2:
             raise CheckpointError(
-                f"{source} lacks {part}, so it is not a full checkpoint. Export an encoder with "
-                "--to openmmlab, torchvision, timm or detectron2."
+                f"{source} lacks {part}, or it is no matrix: this is no full checkpoint. Export "
+                "an encoder with --to openmmlab, torchvision, timm or detectron2."
             )
         sizes[part] = state[part].shape
     (num_prototypes, channels), first, last, predictor = sizes.values()
@@ -118,6 +119,23 @@ def _build(state: dict[str, Tensor], source: str) -> tuple[dict, nn.Module]:
     return config, model
 
 
+def _convert_state(
+    convert: Callable, content: dict, published: list[str], ours: list[str], source: str
+) -> tuple[dict, list[str]]:
+    """Convert the state of optimizer and schedule, whose parts can be of any type.
+
+    Raises:
+        CheckpointError: a part is not of the type that either code writes.
+    """
+    try:
+        return convert(content, published, ours)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The state of optimizer or schedule in {source} is damaged ({error!r}). Use another "
+            "checkpoint, or export only its encoder."
+        ) from error
+
+
 def to_ours(content: dict, source: str) -> Converted:
     """Convert a published full checkpoint into one for tools/train.py (--resume, `load_from`).
 
@@ -137,7 +155,8 @@ def to_ours(content: dict, source: str) -> Converted:
         for name, value in model.state_dict().items()
     }
     parameters = [name for name, _ in model.named_parameters()]
-    training, remarks = optimizer_state.to_ours(content, list(tensors), parameters)
+    convert = optimizer_state.to_ours
+    training, remarks = _convert_state(convert, content, list(tensors), parameters, source)
     training["meta"]["cfg"] = Config(dict(model=config)).pretty_text
     training["meta"]["published"]["args"] = read_options(content)
     size = f"ResNet-{config['backbone']['depth']}, {model.num_prototypes} prototypes"
@@ -167,7 +186,8 @@ def to_published(content: dict, source: str) -> Converted:
     ours = {old: tensors[old] for old in named.old_names.values()}
     config, model = _build(ours, source)
     parameters = [name for name, _ in model.named_parameters()]
-    training, remarks = optimizer_state.to_published(content, list(named.values), parameters)
+    convert = optimizer_state.to_published
+    training, remarks = _convert_state(convert, content, list(named.values), parameters, source)
     args = lookup(content, "meta.published.args")
     if args is None:
         args = {"arch": f"resnet{config['backbone']['depth']}"}
