@@ -20,7 +20,7 @@ DET = ["onedl-mmcv>=2.3", "onedl-mmdetection>=3.5", "pycocotools>=2.0.7"]
 SEG = ["onedl-mmcv>=2.3", "onedl-mmsegmentation>=1.4", "ftfy", "regex"]
 DEMO = ["matplotlib>=3.7", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
 EXPORT = ["safetensors>=0.4"]
-EVAL = ["pandas>=2.1", "scipy>=1.11", "tabulate>=0.9", "tqdm"]  # tools/evaluate.py
+EVAL = ["scipy>=1.11", "tabulate>=0.9", "tqdm"]  # tools/evaluate.py
 VISUALIZE = ["jinja2>=3.1", "matplotlib>=3.7", "scikit-learn>=1.3", "tqdm"]  # tools/visualize.py
 FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it Pillow does
 # timm is a target of tools/export.py: only the test that proves it needs the library.
