@@ -12,7 +12,7 @@ import sys
 import pytest
 from tiny_training import finish, load_tool, wait_for
 
-from benchmarks.processes import ROOT, start
+from benchmarks.processes import ROOT, environment, start
 from benchmarks.small_benchmark import TOOL, small_benchmark, write_benchmark, write_mini
 from slotcon_plugin.apis.run_benchmark import run_benchmark
 
@@ -34,7 +34,9 @@ def figures(work_dir):
 
 
 @pytest.mark.slow
-def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(tmp_path):
+def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(
+    tmp_path, monkeypatch, capfd, caplog
+):
     root, work_dir = write_mini(tmp_path / "mini"), tmp_path / "out {of} it"
     content = small_benchmark(root, work_dir)
     del content["pretrainings"]["random"]
@@ -86,11 +88,21 @@ def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(tmp_path):
     assert one["seconds"] > 0 and one["peak_memory_mib"] > 100
     assert one["versions"]["torch"] and one["device"] and len(one["job"]["digest"]) == 64
 
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run_again(dry_run=False):
+        """In this process, which has imported the libraries: the output."""
+        options = ["--cores", "1", "--keep-going"]
+        status = run_benchmark(file, dry_run=dry_run, snakemake_options=options)
+        printed = capfd.readouterr()
+        assert status == 0, printed.err
+        return printed.out + printed.err
+
     # After the repair, only that job runs.
     content["transfers"]["broken"] = dict(content["transfers"]["voc"], column="city")
     write_benchmark(file, content)
-    output = finish(start(*command), 600)
-    assert "6 jobs: 5 done, 1 to run" in output
+    assert "6 jobs: 5 done, 1 to run" in run_again()
     second = results(work_dir)
     assert {name: second[name] for name in first} == first
     assert second.keys() - first.keys() == {"transfer.tiny.s0.broken.s0"}
@@ -100,19 +112,18 @@ def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(tmp_path):
     # Damaged: the job's commands are complete, only its result is written again.
     (damaged,) = work_dir.glob("jobs/transfer.tiny.s0.voc.s0/*/result.json")
     damaged.write_bytes(damaged.read_bytes()[:100])
-    output = finish(start(*command), 600)
-    assert "result.json is damaged" in output
-    assert "6 jobs: 5 done, 1 to run" in output
+    assert "6 jobs: 5 done, 1 to run" in run_again()
+    assert "result.json is damaged" in caplog.text
     assert (work_dir / "tables.md").read_text() == table
     second = results(work_dir)
 
     # After a change, the jobs that depend on it must run; without it, none.
     content["pretrainings"]["tiny"]["overrides"]["optim_wrapper.optimizer.lr"] = 0.5
     write_benchmark(file, content)
-    assert "6 jobs: 0 done, 6 to run" in finish(start(*command, "--dry-run"))
+    assert "6 jobs: 0 done, 6 to run" in run_again(dry_run=True)
     content["pretrainings"]["tiny"]["overrides"]["optim_wrapper.optimizer.lr"] = 1.0
     write_benchmark(file, content)
-    output = finish(start(*command, "--dry-run"))
+    output = run_again(dry_run=True)
     assert "6 jobs: 6 done, 0 to run" in output
     assert "Nothing to be done" in output
     assert results(work_dir) == second
