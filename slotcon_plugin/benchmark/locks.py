@@ -30,11 +30,13 @@ def try_lock(path: Path) -> int | None:
         return None
 
 
-def _wait_for(attempt: Callable[[], Locked | None], say: Callable[[], None], pause: float):
-    """Call `attempt` until it succeeds, and `say` once if it does not at first."""
+def _wait_for(
+    attempt: Callable[[], Locked | None], announce: Callable[[], None], pause: float
+) -> Locked:
+    """Call `attempt` until it returns something, and `announce` if the first one does not."""
     found = attempt()
     if found is None:
-        say()
+        announce()
     while found is None:
         time.sleep(pause)
         found = attempt()
@@ -76,20 +78,10 @@ def present_gpus() -> list[str]:
 def lock_gpus(
     count: int, say: Callable[[str], None], folder: Path | None = None, pause: float = 2.0
 ) -> tuple[str, list[int]]:
-    """Wait until `count` GPUs are free, and lock them.
+    """Wait until `count` GPUs are free, and lock them: CUDA_VISIBLE_DEVICES, and the open files.
 
-    Args:
-        count: 0 locks none.
-        say: receives a line if there is something to wait for.
-        folder: of the lock files; by default one for each user and each allocation of Slurm, which
-            numbers GPUs anew.
-        pause: seconds between two attempts.
-
-    Returns:
-        A value for CUDA_VISIBLE_DEVICES, and the open files.
-
-    Raises:
-        ConfigError: the machine has fewer.
+    The lock files are in `folder`, by default one for each user and each allocation of Slurm, which
+    numbers GPUs anew. A ConfigError is raised if the machine has fewer.
     """
     if count == 0:
         return "", []
