@@ -17,7 +17,7 @@ from benchmarks.processes import ROOT, run_processes, start
 
 
 def load_tool(name: str, monkeypatch):
-    """A tool as a module, whose `main(argv)` runs it in this process."""
+    """A tool as a module, whose `parse_args(argv)` can be called in this process."""
     monkeypatch.syspath_prepend(ROOT / "tools")  # where Python looks first when it runs a tool
     spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     tool = importlib.util.module_from_spec(spec)

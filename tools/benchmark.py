@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from command_line import new_parser
+
 EXAMPLES = """
 examples:
   everything in small, on a CPU, on any folder in COCO's format:
@@ -25,37 +27,22 @@ tables.csv, tables.tex, runs.csv, report.html. See docs/benchmark.md.
 
 def parse_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """The command line, and what of it is Snakemake's."""
-    parser = argparse.ArgumentParser(
-        prog="tools/benchmark.sh",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = new_parser(__doc__, EXAMPLES, prog="tools/benchmark.sh", allow_abbrev=False)
     parser.add_argument("config", type=Path, help="e.g. configs/benchmark/paper.yaml")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="FOLDER",
-        help="images for mini.yaml: laid out as coco_mini, or any folder in COCO's format",
-    )
-    parser.add_argument(
-        "--dag",
-        type=Path,
-        metavar="FILE",
-        help="only write the graph of the jobs: .dot, .mmd (Mermaid), or .svg, .png, .pdf drawn by "
-        "Graphviz; without Graphviz, .dot",
-    )
+    text = "images for mini.yaml: laid out as coco_mini, or any folder in COCO's format"
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help=text)
+    text = "only write the graph of the jobs: .dot, .mmd (Mermaid), or .svg, .png, .pdf drawn by "
+    text += "Graphviz; without Graphviz, .dot"
+    parser.add_argument("--dag", type=Path, metavar="FILE", help=text)
     parser.add_argument("--tables", action="store_true", help="only collect existing results")
     parser.add_argument("-n", "--dry-run", action="store_true", help="print the plan, run nothing")
     return parser.parse_known_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> int:
     """Run the benchmark, or one of its jobs for Snakemake: `job PLAN NAME ATTEMPT`."""
-    argv = sys.argv[1:] if argv is None else argv
-    job = argv[1:] if argv[:1] == ["job"] else None
-    args, snakemake_options = (None, []) if job else parse_args(argv)
+    job = sys.argv[2:] if sys.argv[1:2] == ["job"] else None
+    args, snakemake_options = (None, []) if job else parse_args()
     from slotcon_plugin.apis.run_benchmark import run_benchmark, run_benchmark_job
     from slotcon_plugin.runtime.run_command import run_command
 
@@ -68,5 +55,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation
     sys.exit(main())

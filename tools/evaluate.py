@@ -13,9 +13,8 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
-from argument_types import natural, positive, positive_real
+from command_line import add_number, natural, new_parser, positive, positive_real, run_api
 
 EXAMPLES = """
 networks (of all but `unsupervised`; several networks become the rows of one table):
@@ -46,8 +45,7 @@ PARTS = ("teacher", "student")
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    kind = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=kind)
+    parser = new_parser(__doc__, EXAMPLES)
     commands = parser.add_subparsers(dest="kind", required=True, metavar="SUB-COMMAND")
 
     one = commands.add_parser("unsupervised", help="prototypes against classes")
@@ -72,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_networks(one)
     counts = dict(type=positive, nargs="+", default=(27, 100, 500), metavar="K")
     one.add_argument("--clusters", **counts, help="default: 27 100 500")
-    _add_number(one, "--directions", positive, 200_000, "largest number of features to cluster")
+    add_number(one, "--directions", positive, 200_000, "largest number of features to cluster")
     _add_matching(one)
     _add_pixels(one, "coco-stuff", 320)
     _add_train(one, "to cluster", "the images that are scored")
@@ -84,7 +82,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(Hummingbird, arXiv 2306.01667). Runs in several processes with torchrun."
     )
     _add_networks(one)
-    _add_number(one, "--memory", positive, 100_000, "largest number of cells that are stored")
+    add_number(one, "--memory", positive, 100_000, "largest number of cells that are stored")
     _add_neighbors(one, 30, 0.02)
     _add_pixels(one, "voc", 512)
     _add_train(one, "to store", "all of --train-images")
@@ -95,8 +93,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Features that fit into 4 GiB are computed once."
     )
     _add_networks(one)
-    _add_number(one, "--epochs", positive, 20, "length of the training")
-    _add_number(one, "--lr", positive_real, 0.1, "initial learning rate")
+    add_number(one, "--epochs", positive, 20, "length of the training")
+    add_number(one, "--lr", positive_real, 0.1, "initial learning rate")
     _add_pixels(one, "voc", 512)
     _add_train(one, "to train on", "all of --train-images")
 
@@ -105,18 +103,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "Features are averaged over each image; the most similar training images vote for a class."
     )
     _add_networks(one)
-    one.add_argument(
-        "--train", required=True, metavar="FOLDER", help="training images, a folder for each class"
-    )
-    one.add_argument("--images", required=True, metavar="FOLDER", help="images to classify, alike")
-    _add_number(one, "--size", positive, 224, "side of the square, pixels")
+    folder = dict(required=True, metavar="FOLDER")
+    one.add_argument("--train", **folder, help="training images, a folder for each class")
+    one.add_argument("--images", **folder, help="images to classify, alike")
+    add_number(one, "--size", positive, 224, "side of the square, pixels")
     _add_neighbors(one, 20, 0.07)
     _add_common(one)
     return parser.parse_args(argv)
-
-
-def _add_number(parser, name: str, kind, default: float, text: str) -> None:
-    parser.add_argument(name, type=kind, default=default, help=f"{text} (%(default)s)")
 
 
 def _add_networks(parser: argparse.ArgumentParser) -> None:
@@ -127,30 +120,27 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", type=positive, help=text)
     text = "the projector's features, of a full checkpoint"
     parser.add_argument("--projected", action="store_true", help=text)
-    _add_number(parser, "--seed", natural, 0, "of all random numbers")
+    add_number(parser, "--seed", natural, 0, "of all random numbers")
 
 
 def _add_matching(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--matching", nargs="+", choices=MATCHINGS, default=MATCHINGS, help="default: both"
-    )
+    choice = dict(nargs="+", choices=MATCHINGS, default=MATCHINGS)
+    parser.add_argument("--matching", **choice, help="default: both")
 
 
 def _add_neighbors(parser: argparse.ArgumentParser, count: int, temperature: float) -> None:
-    _add_number(parser, "--neighbors", positive, count, "how many neighbors vote")
-    _add_number(parser, "--temperature", positive_real, temperature, "of the neighbors' weights")
+    add_number(parser, "--neighbors", positive, count, "how many neighbors vote")
+    add_number(parser, "--temperature", positive_real, temperature, "of the neighbors' weights")
 
 
 def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) -> None:
     path = dict(required=True, metavar="PATH")
     parser.add_argument("--images", **path, help="a folder, a glob or a list file")
     parser.add_argument("--labels", **path, help="a folder of PNG maps, or a panoptic JSON file")
-    formats = ("coco-stuff", "panoptic", "voc", "ade20k")
-    parser.add_argument(
-        "--labels-format", choices=formats, default=labels_format, help="default: %(default)s"
-    )
+    formats = dict(choices=("coco-stuff", "panoptic", "voc", "ade20k"), default=labels_format)
+    parser.add_argument("--labels-format", **formats, help="default: %(default)s")
     parser.add_argument("--list", metavar="FILE", help="names of the images to score, one per line")
-    _add_number(parser, "--size", positive, size, "side of the square, pixels")
+    add_number(parser, "--size", positive, size, "side of the square, pixels")
     _add_common(parser)
 
 
@@ -162,25 +152,14 @@ def _add_train(parser: argparse.ArgumentParser, purpose: str, default: str) -> N
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    _add_number(parser, "--batch-size", positive, 16, "images per batch")
-    _add_number(parser, "--workers", natural, 0, "loader processes")
+    add_number(parser, "--batch-size", positive, 16, "images per batch")
+    add_number(parser, "--workers", natural, 0, "loader processes")
     parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--out", metavar="FILE", help="write all results as JSON")
-    parser.add_argument(
-        "--quiet", action="store_true", help="no progress bars, no table of classes"
-    )
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Evaluate. Returns the exit status."""
-    args = parse_args(argv)
-    from slotcon_plugin.apis.evaluate import evaluate
-    from slotcon_plugin.runtime.run_command import run_command
-
-    launcher = "pytorch" if "WORLD_SIZE" in os.environ else "none"
-    return run_command(lambda: evaluate(**vars(args)), launcher)
+    text = "no progress bars, no table of classes"
+    parser.add_argument("--quiet", action="store_true", help=text)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
-    sys.exit(main())
+    launcher = "pytorch" if "WORLD_SIZE" in os.environ else "none"
+    sys.exit(run_api("evaluate", parse_args(), launcher))

@@ -9,6 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from command_line import new_parser, run_api
+
 EXAMPLES = """
 examples:
   the teacher's encoder for mmdet and mmseg:
@@ -33,36 +35,18 @@ containers: .pth and .safetensors for openmmlab, torchvision and timm; .pkl, .pt
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the file to read")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
-    parser.add_argument(
-        "--to",
-        required=True,
-        choices=("openmmlab", "torchvision", "timm", "detectron2", "slotcon", "published"),
-        help="the format of OUT: a library's for an encoder, or that of a full checkpoint",
-    )
-    parser.add_argument(
-        "--part",
-        choices=("teacher", "student"),
-        help="which encoder to export (default: the teacher's, which the paper transfers)",
-    )
+    text = "the format of OUT: a library's for an encoder, or that of a full checkpoint"
+    formats = ("openmmlab", "torchvision", "timm", "detectron2", "slotcon", "published")
+    parser.add_argument("--to", required=True, choices=formats, help=text)
+    text = "which encoder to export (default: the teacher's, which the paper transfers)"
+    parser.add_argument("--part", choices=("teacher", "student"), help=text)
     parser.add_argument("--keys", action="store_true", help="list every tensor in the report")
     parser.add_argument("--dry-run", action="store_true", help="print the report, write nothing")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    options = vars(parse_args(argv))
-    from slotcon_plugin.apis.export import export
-    from slotcon_plugin.runtime.run_command import run_command
-
-    return run_command(lambda: export(**options))
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
-    sys.exit(main())
+    sys.exit(run_api("export", parse_args()))

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from argument_types import add_cfg_options, add_launcher
+from command_line import add_cfg_options, add_launcher, new_parser, run_api
 
 EXAMPLES = """
 examples:
@@ -22,9 +22,7 @@ CUDA_VISIBLE_DEVICES (empty: evaluate on the CPU).
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="config file, e.g. configs/seg/fcn_r50_voc12aug.py")
     parser.add_argument("checkpoint", help="a checkpoint of that config's model")
     parser.add_argument("--work-dir", help="folder of the log (default: the config's)")
@@ -34,15 +32,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    """Evaluate. Returns the exit status."""
-    args = parse_args()
-    from slotcon_plugin.apis.test import test
-    from slotcon_plugin.runtime.run_command import run_command
-
-    return run_command(lambda: test(**vars(args)), args.launcher)
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
-    sys.exit(main())
+    args = parse_args()
+    sys.exit(run_api("test", args, args.launcher))

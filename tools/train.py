@@ -6,9 +6,8 @@ to this machine, and each change is printed at the start.
 
 import argparse
 import sys
-from pathlib import Path
 
-from argument_types import add_cfg_options, add_launcher, natural
+from command_line import add_cfg_options, add_launcher, natural, new_parser, run_api
 
 EXAMPLES = """
 examples:
@@ -37,65 +36,35 @@ of the transfers), SLOTCON_BACKBONE (their backbone, as --backbone).
 
 def parse_args() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="config file, e.g. configs/pretrain/slotcon_r18_demo.py")
     parser.add_argument("--work-dir", help="folder of checkpoints and logs (default: the config's)")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="auto",
-        metavar="PATH",
-        help="resume from this checkpoint; without PATH from the last good one in the work dir, "
-        "or start a new training if there is none",
-    )
-    parser.add_argument(
-        "--backbone",
-        metavar="FILE",
-        help="weights of the backbone: a file of tools/export.py or a checkpoint; 'supervised': "
-        "torchvision's ImageNet weights; 'none': random",
-    )
-    parser.add_argument(
-        "--amp",
-        choices=("fp16", "bf16", "off"),
-        help="mixed precision (default: the config's on a GPU, float32 on a CPU; "
-        "bf16 works on both)",
-    )
-    parser.add_argument(
-        "--auto-scale-lr",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="scale the learning rate with the global batch (default: as in the config; "
-        "the pretraining configs do)",
-    )
-    parser.add_argument(
-        "--seed", type=natural, help="seed of weights, order and views (default: the config's)"
-    )
-    parser.add_argument(
-        "--deterministic", action="store_true", help="bitwise repeatable kernels on a GPU; slower"
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile encoder and projector"
-    )
+    text = "resume from this checkpoint; without PATH from the last good one in the work dir, or "
+    text += "start a new training if there is none"
+    parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=text)
+    text = "weights of the backbone: a file of tools/export.py or a checkpoint; 'supervised': "
+    text += "torchvision's ImageNet weights; 'none': random"
+    parser.add_argument("--backbone", metavar="FILE", help=text)
+    text = "mixed precision (default: the config's on a GPU, float32 on a CPU; bf16 works on both)"
+    parser.add_argument("--amp", choices=("fp16", "bf16", "off"), help=text)
+    text = "scale the learning rate with the global batch (default: as in the config; the "
+    text += "pretraining configs do)"
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--auto-scale-lr", action=switch, default=None, help=text)
+    text = "seed of weights, order and views (default: the config's)"
+    parser.add_argument("--seed", type=natural, help=text)
+    text = "bitwise repeatable kernels on a GPU; slower"
+    parser.add_argument("--deterministic", action="store_true", help=text)
+    text = "torch.compile encoder and projector"
+    parser.add_argument("--compile", action="store_true", help=text)
     add_cfg_options(parser)
     add_launcher(parser)
-    parser.add_argument(
-        "--dry-run", action="store_true", help="build model and data, print the plan, stop"
-    )
+    text = "build model and data, print the plan, stop"
+    parser.add_argument("--dry-run", action="store_true", help=text)
     return parser.parse_args()
 
 
-def main() -> int:
-    """Train. Returns the exit status."""
-    args = parse_args()
-    from slotcon_plugin.apis.train import train
-    from slotcon_plugin.runtime.run_command import run_command
-
-    stopped = "stopped; --resume continues after the last complete epoch"
-    return run_command(lambda: train(**vars(args)), args.launcher, stopped)
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
-    sys.exit(main())
+    args = parse_args()
+    stopped = "stopped; --resume continues after the last complete epoch"
+    sys.exit(run_api("train", args, args.launcher, stopped))

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from argument_types import natural
+from command_line import add_number, natural, new_parser, run_api
 
 EXAMPLES = """
 examples:
@@ -25,17 +25,14 @@ environment: COCO_ROOT, SLOTCON_DATA (folders of the data), SLOTCON_WORK_DIR (fo
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="a detectron2 config, .yaml")
-    parser.add_argument(
-        "--backbone",
-        metavar="FILE",
-        help="a file written by tools/export.py or a checkpoint of tools/train.py; 'supervised': "
-        "torchvision's ImageNet weights; 'none': random weights",
+    text = (
+        "a file of tools/export.py or a checkpoint of tools/train.py; 'supervised': torchvision's "
     )
-    parser.add_argument("--num-gpus", type=natural, default=1, help="number of GPUs (default: 1)")
+    text += "ImageNet weights; 'none': random weights"
+    parser.add_argument("--backbone", metavar="FILE", help=text)
+    add_number(parser, "--num-gpus", natural, 1, "number of GPUs")
     parser.add_argument("--resume", action="store_true", help="continue the work dir's training")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument("--work-dir", help="folder for checkpoints and logs")
@@ -44,15 +41,5 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)  # options may come after flags
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    options = vars(parse_args(argv))
-    from slotcon_plugin.apis.train_detectron2 import train_detectron2
-    from slotcon_plugin.runtime.run_command import run_command
-
-    return run_command(lambda: train_detectron2(**options))
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
-    sys.exit(main())
+    sys.exit(run_api("train_detectron2", parse_args()))

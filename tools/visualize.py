@@ -16,9 +16,8 @@ A prototype has the same color in all of them, and in those of every other check
 
 import argparse
 import sys
-from pathlib import Path
 
-from argument_types import natural, positive, positive_real, share
+from command_line import add_number, natural, new_parser, positive, positive_real, run_api, share
 
 EXAMPLES = """
 examples:
@@ -35,49 +34,32 @@ examples:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, EXAMPLES)
     path = dict(required=True, metavar="PATH")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a full one, ours or published")
     parser.add_argument("--images", nargs="+", **path, help="folders, globs or list files")
     parser.add_argument("--out", **path, help="folder of the results; it is made")
-    parser.add_argument(
-        "--part", choices=("teacher", "student"), default="teacher", help="default: teacher"
-    )
+    parts = ("teacher", "student")
+    parser.add_argument("--part", choices=parts, default="teacher", help="default: teacher")
     parser.add_argument("--limit", type=positive, metavar="N", help="use at most N random images")
     text = "those of the gallery, from 0 (default: the most used)"
     parser.add_argument("--prototypes", type=natural, nargs="+", default=(), metavar="K", help=text)
-    for name, kind, default, text in (
-        ("most-used", positive, 12, "without --prototypes: their number"),
-        ("nearest", positive, 8, "images of each prototype"),
-        ("least-share", share, 0.01, "images with a smaller share of the group come last, 0-1"),
-        ("overlays", natural, 24, "number of files in groups/"),
-        ("size", positive, 320, "short side of the network's input, pixels"),
-        ("max-long-side", positive, 4096, "images with a longer side are left out, pixels"),
-        ("thumbnail", positive, 192, "short side of the page's images, pixels"),
-        ("temperature", positive_real, 0.07, "of the attention"),
-        ("seed", natural, 0, "of --limit and the map"),
-        ("workers", natural, 0, "loader processes"),
-    ):
-        text += " (%(default)s)"
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=text)
+    add_number(parser, "--most-used", positive, 12, "without --prototypes: their number")
+    add_number(parser, "--nearest", positive, 8, "images of each prototype")
+    text = "images with a smaller share of the group come last, 0-1"
+    add_number(parser, "--least-share", share, 0.01, text)
+    add_number(parser, "--overlays", natural, 24, "number of files in groups/")
+    add_number(parser, "--size", positive, 320, "short side of the network's input, pixels")
+    text = "images with a longer side are left out, pixels"
+    add_number(parser, "--max-long-side", positive, 4096, text)
+    add_number(parser, "--thumbnail", positive, 192, "short side of the page's images, pixels")
+    add_number(parser, "--temperature", positive_real, 0.07, "of the attention")
+    add_number(parser, "--seed", natural, 0, "of --limit and the map")
+    add_number(parser, "--workers", natural, 0, "loader processes")
     parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Visualize. Returns the exit status."""
-    args = parse_args(argv)
-    from slotcon_plugin.apis.visualize import visualize
-    from slotcon_plugin.runtime.run_command import run_command
-
-    return run_command(
-        lambda: visualize(**vars(args)), stopped="stopped; no unfinished file is left"
-    )
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
-    sys.exit(main())
+    sys.exit(run_api("visualize", parse_args(), stopped="stopped; no unfinished file is left"))
