@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from slotcon_plugin.datasets import sources
-from slotcon_plugin.datasets.sources import PresetLayout, list_images
+from slotcon_plugin.datasets.sources import list_images
 from slotcon_plugin.errors import DataError
 
 
@@ -68,8 +68,8 @@ def test_presets_find_the_usual_folders(layout, tmp_path, monkeypatch):
     coco = touch(tmp_path, f"{layout}train2017/1.jpg", f"{layout}train2017/2.jpg")
     more = touch(tmp_path, f"{layout}unlabeled2017/3.jpg")
     touch(tmp_path, f"{layout}val2017/4.jpg")
-    folders = sources.PRESETS["coco"].folders
-    monkeypatch.setitem(sources.PRESETS, "coco", PresetLayout(folders, 2))
+    folders, _ = sources.PRESETS["coco"]
+    monkeypatch.setitem(sources.PRESETS, "coco", (folders, 2))
     assert list_images(tmp_path, preset="coco") == coco  # complete: no warning
     with pytest.warns(UserWarning, match=r"3 images of 'coco\+'.*241690"):
         assert list_images(tmp_path, preset="coco+") == coco + more

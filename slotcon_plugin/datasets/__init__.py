@@ -9,12 +9,8 @@ from .seeding import Draw, SeededIndex, SeedFromDraw
 from .transforms import TwoViews
 from .unlabeled_images import UnlabeledImages
 
+# fmt: off
 __all__ = [
-    "Draw",
-    "EndlessSampler",
-    "ImageSampler",
-    "SeedFromDraw",
-    "SeededIndex",
-    "TwoViews",
+    "Draw", "EndlessSampler", "ImageSampler", "SeedFromDraw", "SeededIndex", "TwoViews",
     "UnlabeledImages",
 ]

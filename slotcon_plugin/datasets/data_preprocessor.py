@@ -28,24 +28,24 @@ class TwoViewPreprocessor(BaseDataPreprocessor):
 
     @torch.no_grad()
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Prepare one batch.
+        """Make `inputs` and `data_samples` of a collated batch; colors change only in training.
 
-        Args:
-            data: a collated batch of `TwoViews`: `views` uint8 (b, 2, 3, s, s), `boxes` (b, 2, 4),
-                `flips` (b, 2), and `photometric` (b, 2, p) on the CPU. Or only `inputs`: images,
-                uint8 (b, 3, h, w) or a list of (3, h, w) of one size.
-            training: apply the color operations; otherwise views are only normalized.
-
-        Returns:
-            A dict with `inputs` and `data_samples`. For two views: [view 1, view 2], each float32
-            (b, 3, s, s), and their `ViewGeometry`. For `inputs`: float32 (b, 3, h, w), and None.
-
-        Raises:
-            TypeError: views that are not one tensor. ValueError: images of several sizes.
+        From a batch of `TwoViews` (`views` uint8 (b, 2, 3, s, s), `boxes` (b, 2, 4), `flips`
+        (b, 2), and `photometric` (b, 2, p) on the CPU): [view 1, view 2], each float32
+        (b, 3, s, s), and their `ViewGeometry`. From a dict with only `inputs`, uint8 (b, 3, h, w)
+        or a list of (3, h, w) of one size: float32 (b, 3, h, w), and None.
         """
         if "views" not in data:
-            pixels = to_unit_range(self._send(_stacked(data["inputs"])))
-            return {"inputs": normalize(pixels, self.mean_c, self.std_c), "data_samples": None}
+            images = data["inputs"]
+            sizes = {tuple(image.shape) for image in images}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"the images have the sizes {sorted(sizes)}, expected one size for all: resize "
+                    "them, or pass them one at a time"
+                )
+            pixels = images if isinstance(images, Tensor) else torch.stack(list(images))
+            pixels = normalize(to_unit_range(self._send(pixels)), self.mean_c, self.std_c)
+            return {"inputs": pixels, "data_samples": None}
         views = data["views"]
         if not isinstance(views, Tensor):
             raise TypeError(
@@ -58,22 +58,8 @@ class TwoViewPreprocessor(BaseDataPreprocessor):
         else:
             pixels = to_unit_range(pixels)
         boxes, flips = (self._send(data[name]).transpose(0, 1) for name in ("boxes", "flips"))
-        return {
-            "inputs": list(normalize(pixels, self.mean_c, self.std_c).chunk(2)),
-            "data_samples": ViewGeometry(boxes, flips),
-        }
+        views = list(normalize(pixels, self.mean_c, self.std_c).chunk(2))
+        return {"inputs": views, "data_samples": ViewGeometry(boxes, flips)}
 
     def _send(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.mean_c.device, non_blocking=self._non_blocking)
-
-
-def _stacked(inputs: Tensor | list[Tensor]) -> Tensor:
-    if isinstance(inputs, Tensor):
-        return inputs
-    sizes = sorted({tuple(image.shape) for image in inputs})
-    if len(sizes) != 1:
-        raise ValueError(
-            f"the images have the sizes {sizes}, expected one size for all: resize them, or pass "
-            "them one at a time"
-        )
-    return torch.stack(list(inputs))

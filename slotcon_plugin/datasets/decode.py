@@ -13,7 +13,6 @@ try:
 except ImportError:  # optional: PIL gives the same pixels in more time
     decode_jpeg = None
 
-BACKGROUND = (255, 255, 255)
 FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of a JPEG: size and channels
 
 
@@ -22,34 +21,19 @@ class UnreadableImage(Exception):
 
     def __init__(self, path: str | Path, reason: str):
         super().__init__(path, reason)  # both, so that pickling between processes works
-        self.path = str(path)
-        self.reason = reason
+        self.path, self.reason = str(path), reason
 
     def __str__(self) -> str:
         return f"cannot read the image {self.path}: {self.reason}"
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Read an image file: decoded, upright, RGB with 8 bits a channel.
+def read_pixels(path: str | Path) -> np.ndarray:
+    """Read an image file as upright RGB pixels, uint8 (h, w, 3).
 
     The orientation is taken from EXIF or XMP. Grayscale and palette images become RGB; CMYK is
     converted without a color profile; 16-bit values are scaled to 8 bits (65535 becomes 255);
-    transparent parts become white. Only the first frame of an animation is read.
-
-    Raises:
-        UnreadableImage: the file cannot be read, for any reason.
-    """
-    try:
-        return _read(path)
-    except Exception as error:  # decoders raise almost any exception on a broken file
-        raise UnreadableImage(path, f"{type(error).__name__}: {error}") from error
-
-
-def read_pixels(path: str | Path) -> np.ndarray:
-    """Read an image file as uint8 (h, w, 3): the pixels of `read_image`, in less time.
-
-    An upright RGB JPEG is decoded by simplejpeg if that is installed. PIL reads every other file,
-    and those for which simplejpeg reports an error.
+    transparent parts become white. Only the first frame of an animation is read. simplejpeg, if it
+    is installed, decodes upright RGB JPEGs; PIL gives the same pixels in more time.
 
     Raises:
         UnreadableImage: the file cannot be read, for any reason.
@@ -61,8 +45,13 @@ def read_pixels(path: str | Path) -> np.ndarray:
                 if _is_upright_rgb_jpeg(data):
                     return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
         return np.asarray(_read(path))
-    except Exception as error:
+    except Exception as error:  # decoders raise almost any exception on a broken file
         raise UnreadableImage(path, f"{type(error).__name__}: {error}") from error
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Read an image file as a PIL image with the pixels of `read_pixels`."""
+    return Image.fromarray(read_pixels(path))
 
 
 def _read(path: str | Path) -> Image.Image:
@@ -103,7 +92,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        image = Image.alpha_composite(background, image)
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB")

@@ -11,16 +11,15 @@ class PathTable(Sequence[str]):
     """An immutable sequence of paths in shared memory.
 
     A list of strings would be copied into every worker: forked memory is copied as soon as a
-    string's reference count changes, and spawned workers receive a copy. Here one tensor holds the
-    bytes of all paths, another where each ends; a common prefix is stored once.
+    string's reference count changes. Here one tensor holds the bytes of all paths, another where
+    each ends; a common prefix is stored once.
     """
 
     def __init__(self, paths: Sequence[str]):
         encoded = [os.fsencode(path) for path in paths]  # file names need not be UTF-8
         self._prefix = os.path.commonprefix(encoded) if encoded else b""  # noqa: RUF071
         rests = [path[len(self._prefix) :] for path in encoded]
-        ends = np.cumsum([0, *map(len, rests)])
-        self._ends = torch.from_numpy(ends).share_memory_()
+        self._ends = torch.from_numpy(np.cumsum([0, *map(len, rests)])).share_memory_()
         text = bytearray(b"".join(rests) or b"\0")
         self._text = torch.frombuffer(text, dtype=torch.uint8).share_memory_()
 

@@ -20,7 +20,6 @@ from ..functional.precision import full_precision
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL's mode "L"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-BLUR_REACH = 4.0  # in sigmas, where the Gaussian is cut
 
 
 class Column(IntEnum):
@@ -89,11 +88,8 @@ def grayscale(views_bchw: Tensor) -> Tensor:
 def gaussian_blur(views_bchw: Tensor, sigma_b: Tensor, reach: int | None = None) -> Tensor:
     """Blur each image with a Gaussian of its own sigma; the outermost pixels are repeated.
 
-    Args:
-        views_bchw: any size, any values.
-        sigma_b: standard deviations in pixels, above 0.
-        reach: pixels on either side that the kernels cover. By default four times the largest
-            sigma, for which the host waits for the device.
+    `sigma_b` are standard deviations in pixels, above 0. The kernels cover `reach` pixels on either
+    side; by default `blur_reach` of the largest sigma, for which the host waits for the device.
     """
     if reach is None:
         reach = blur_reach(float(sigma_b.max()))
@@ -106,8 +102,8 @@ def gaussian_blur(views_bchw: Tensor, sigma_b: Tensor, reach: int | None = None)
 
 
 def blur_reach(sigma: float) -> int:
-    """Pixels on either side that a blur of this sigma covers, at least 1."""
-    return max(int(BLUR_REACH * sigma + 0.5), 1)
+    """Pixels on either side that a blur covers: four sigmas, at least 1."""
+    return max(int(4 * sigma + 0.5), 1)
 
 
 def solarize(views_bchw: Tensor, threshold_b: Tensor) -> Tensor:
@@ -131,17 +127,9 @@ def to_unit_range(views_bchw: Tensor) -> Tensor:
 def augment(views_bchw: Tensor, parameters_bp: Tensor) -> Tensor:
     """Apply to each image its own operations: jitter in its own order, gray, blur, solarize.
 
-    Args:
-        views_bchw: uint8 (b, 3, h, w), RGB.
-        parameters_bp: float32 (b, p), columns as in `Column`. They have to be on the CPU: an
-            operation is computed only for the images that it changes, and these are found without
-            waiting for the device.
-
-    Returns:
-        float32 (b, 3, h, w) in 0-1.
-
-    Raises:
-        ValueError: wrong shapes, pixels that are not uint8, or parameters on another device.
+    From uint8 RGB (b, 3, h, w) to float32 in 0-1. The float32 parameters have the columns of
+    `Column` and are on the CPU: an operation is computed only for the images that it changes, and
+    these are found without waiting for the device.
     """
     check_shapes(views_b3hw=views_bchw, parameters_bp=parameters_bp)
     if views_bchw.dtype != torch.uint8:
@@ -171,9 +159,7 @@ OPERATIONS = {  # column: function, value that changes nothing
 }
 
 
-def _augment(
-    views_bchw: Tensor, parameters_bp: Tensor, rows: list[list[float]], reach: int
-) -> Tensor:
+def _augment(views_bchw: Tensor, parameters_bp: Tensor, rows: list, reach: int) -> Tensor:
     """Augment part of a batch. `rows` holds the parameters as numbers, `reach` is the batch's."""
     views, steps = to_unit_range(views_bchw), _steps(rows)
     if not steps:
@@ -199,8 +185,7 @@ def _steps(rows: list[list[float]]) -> list[tuple[int, list[int]]]:
         jitter = map(int, row[Column.FIRST : Column.FOURTH + 1])
         columns = (*jitter, Column.GRAY, Column.BLUR_SIGMA, Column.SOLARIZE)
         for position, column in enumerate(columns):
-            _, neutral = OPERATIONS[column]
-            if row[column] != neutral:
+            if row[column] != OPERATIONS[column][1]:
                 steps[position, column].append(image)
     return [(column, chosen) for (_, column), chosen in sorted(steps.items())]
 

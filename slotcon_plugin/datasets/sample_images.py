@@ -5,34 +5,27 @@ from pathlib import Path
 
 from ..errors import DataError
 
+# fmt: off
 PHOTOGRAPHS = {
     "skimage/data": (
-        "astronaut.png",
-        "chelsea.png",
-        "coffee.png",
-        "rocket.jpg",
-        "motorcycle_left.png",
+        "astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png",
         "motorcycle_right.png",
     ),
     "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
 }
+# fmt: on
 
 
 def sample_photographs() -> list[str]:
-    """Paths of eight color photographs of scenes.
-
-    Raises:
-        DataError: a library is not installed, or one of its photographs is missing.
-    """
-    paths, missing = [], []
+    """Paths of eight color photographs of scenes; a DataError if one is missing."""
+    paths = []
     for folder, names in PHOTOGRAPHS.items():
         spec = find_spec(folder.split("/")[0])
-        for name in names:
-            path = Path(spec.origin).parents[1] / folder / name if spec else Path(folder, name)
-            (paths if path.is_file() else missing).append(str(path))
-    if missing:
+        root = Path(spec.origin).parents[1] if spec else Path()
+        paths += [root / folder / name for name in names]
+    if missing := [str(path) for path in paths if not path.is_file()]:
         raise DataError(
             f"Sample photographs of scikit-image and scikit-learn are missing: {', '.join(missing)}"
             ". Run pip install 'slotcon_plugin[demo]', or name a folder of your own with --data."
         )
-    return paths
+    return [str(path) for path in paths]

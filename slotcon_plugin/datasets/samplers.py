@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import sync_random_seed
 from torch.utils.data import Sampler
 
+from ..functional.checks import check_integers
 from ..functional.collectives import rank, world_size
 from .seeding import Draw, SeededIndex, draw_seeds
 
@@ -24,8 +25,7 @@ class SeededSampler(Sampler):
         if len(dataset) == 0:
             raise ValueError("the dataset is empty: there is nothing to sample")
         self.dataset = dataset  # mmdet's batch sampler by aspect ratio reads it
-        self.size = len(dataset)
-        self.shuffle = shuffle
+        self.size, self.shuffle = len(dataset), shuffle
         self.seed = sync_random_seed() if seed is None else int(seed)
         self.rank, self.world_size = rank(), world_size()
 
@@ -61,11 +61,8 @@ class ImageSampler(SeededSampler):
         rounds: int = 1,
     ):
         super().__init__(dataset, shuffle, seed)
-        if rounds < 1:
-            raise ValueError(f"rounds is {rounds}, expected at least one pass over the dataset")
-        self.round_up = round_up
-        self.rounds = rounds
-        self.epoch = 0
+        check_integers(1, rounds=rounds)
+        self.round_up, self.rounds, self.epoch = round_up, rounds, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0, whose order and views the next iteration gives."""
@@ -95,14 +92,9 @@ class EndlessSampler(SeededSampler):
     For trainings that count iterations, like MMEngine's `InfiniteSampler`, but with a seed for each
     image. A pipeline that begins with `SeedFromDraw` takes its random numbers from this seed: the
     augmentation depends neither on the number of workers nor on interruptions.
-
-    Args:
-        dataset, shuffle, seed: see `SeededSampler`.
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
-        super().__init__(dataset, shuffle, seed)
-        self.skipped = 0
+    skipped = 0
 
     def skip(self, num_samples: int) -> None:
         """Start after this process's first `num_samples` draws; MMEngine calls it on resume."""
@@ -115,10 +107,10 @@ class EndlessSampler(SeededSampler):
     def __iter__(self) -> Iterator[SeededIndex]:
         position, current = self.skipped * self.world_size + self.rank, None
         while True:
-            number, place = divmod(position, self.size)
+            number, offset = divmod(position, self.size)
             if number != current:
                 current = number
                 # Not a sum: trainings with neighboring seeds would share orders.
                 indices, seeds = self.draws(number, int(draw_seeds(self.seed, number, self.size)))
-            yield SeededIndex(int(indices[place]), int(seeds[place]))
+            yield SeededIndex(int(indices[offset]), int(seeds[offset]))
             position += self.world_size

@@ -45,13 +45,12 @@ class SeededIndex(int):
 
 
 class SeedFromDraw:
-    """The first transform of a pipeline: later ones take their random numbers from the draw's seed.
+    """The first transform of a pipeline: seeds the random numbers of the later ones from the draw.
 
     Samples that another sampler than `EndlessSampler` drew do not change anything.
     """
 
     def __call__(self, results: dict) -> dict:
-        """Seed the random numbers of Python, NumPy and torch in this process."""
         index = results.get("sample_idx")
         if isinstance(index, SeededIndex):
             seed_everything(index.seed)
@@ -68,24 +67,17 @@ def seed_everything(seed: int) -> None:
 def fresh_seed(index: int) -> int:
     """A new seed at every call, 0 to 2**63 - 1, from torch's random numbers in this process.
 
-    The same seed of torch and the same number of workers give the same seeds again. MMEngine starts
-    the workers of every epoch with the same random numbers, and processes often have the same seed:
-    the DataLoader's seed of this worker, the process's rank and the image's index are mixed in.
+    MMEngine starts the workers of every epoch with the same random numbers, and processes often
+    have the same seed: the DataLoader's seed of this worker, the process's rank and the image's
+    index are mixed in.
     """
     worker = get_worker_info()
-    loader_seed = 0 if worker is None else worker.seed
     number = int(torch.randint(2**63 - 1, (), device="cpu"))
-    return int(draw_seeds(number ^ loader_seed, rank(), index))
+    return int(draw_seeds(number ^ (worker.seed if worker else 0), rank(), index))
 
 
 def draw_seeds(run_seed: int, epoch: int, indices: np.ndarray | list[int] | int) -> np.ndarray:
-    """Seeds of draws, int64, 0 to 2**63 - 1, of the shape of `indices`.
-
-    Args:
-        run_seed: the training's seed, any integer.
-        epoch: from 0.
-        indices: of the images, from 0.
-    """
+    """Seeds of draws, int64, 0 to 2**63 - 1, of the shape of `indices`; any integer is a seed."""
     state = _mix(np.array(run_seed % 2**64, np.uint64))
     state = _mix(state ^ np.uint64(epoch))
     return (_mix(state ^ np.asarray(indices).astype(np.uint64)) >> np.uint64(1)).astype(np.int64)

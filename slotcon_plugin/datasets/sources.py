@@ -1,7 +1,4 @@
-"""Finding images: a folder, a glob, a list file, or the usual folders of a known dataset.
-
-Paths are listed once, in the main process, before training.
-"""
+"""Finding images: a folder, a glob, a list file, or the usual folders of a known dataset."""
 
 import glob
 import os
@@ -9,7 +6,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ..errors import DataError
 
@@ -18,20 +14,13 @@ LIST_SUFFIXES = (".txt", ".lst", ".list")
 
 Source = str | os.PathLike
 
-
-class PresetLayout(NamedTuple):
-    """The folders of a known dataset's training images under its root, and how many they are."""
-
-    folders: tuple[tuple[str, ...], ...]  # of each folder, its usual names
-    images: int
-
-
+# Preset -> usual names of each folder of training images under the root, number of images.
 COCO_TRAIN = ("train2017", "images/train2017")
 COCO_UNLABELED = ("unlabeled2017", "images/unlabeled2017")
 PRESETS = {
-    "coco": PresetLayout((COCO_TRAIN,), 118_287),
-    "coco+": PresetLayout((COCO_TRAIN, COCO_UNLABELED), 241_690),
-    "imagenet": PresetLayout((("train", "ILSVRC/Data/CLS-LOC/train"),), 1_281_167),
+    "coco": ([COCO_TRAIN], 118_287),
+    "coco+": ([COCO_TRAIN, COCO_UNLABELED], 241_690),
+    "imagenet": ([("train", "ILSVRC/Data/CLS-LOC/train")], 1_281_167),
 }
 
 
@@ -41,30 +30,27 @@ def list_images(
     list_root: Source | None = None,
     skipped: Counter | None = None,
 ) -> list[str]:
-    """List the images of one source or of several together.
+    """List the paths of the images of one source or of several, sorted and without duplicates.
+
+    Hidden files and folders are skipped. Files of folders and globs are images if their suffix says
+    so; list files may name any file. No image is opened.
 
     Args:
         source: a folder (searched to any depth), a glob ("**" matches folders to any depth), a list
-            file (.txt, .lst, .list: one path a line; blank lines and lines that start with "#" are
-            ignored), an image, or a sequence of these. With `preset`, the dataset's root folder.
+            file (.txt, .lst, .list: see `read_list`), an image, or a sequence of these. With
+            `preset`, the dataset's root folder.
         preset: "coco", "coco+" or "imagenet": list the training images of that dataset under
             `source`, and warn if their number is not the dataset's.
         list_root: folder to which relative paths in list files refer; by default the list's own.
         skipped: counts, by suffix, the files of folders and globs that are not images.
 
-    Returns:
-        Paths, sorted and without duplicates. Hidden files and folders are skipped. Files of folders
-        and globs are images if their suffix says so; list files may name any file. No image is
-        opened.
-
     Raises:
         DataError: a source that does not exist or contains no image.
-        ValueError: an unknown preset.
     """
     skipped = Counter() if skipped is None else skipped
     if preset is not None:
         return _list_preset(preset, source, skipped)
-    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    sources = [source] if isinstance(source, Source) else list(source)
     if not sources:
         raise DataError("No source of images is given: name a folder, a glob or a list file.")
     return sorted({path for one in sources for path in _list_one(one, list_root, skipped)})
@@ -75,12 +61,30 @@ def suffix_counts(skipped: Counter) -> str:
     return ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5)) or "none"
 
 
+def read_list(source: Source) -> list[str]:
+    """The lines of a list file, without blank lines and lines that start with "#".
+
+    Raises:
+        DataError: the file cannot be read, or has no such line.
+    """
+    try:
+        # Bytes that are not UTF-8 are read as Python reads them in file names.
+        text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f"The list {source} cannot be read: {error.strerror}.") from error
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise DataError(f"The list {source} is empty. Expected one image on each line.")
+    return lines
+
+
 def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> list[str]:
     source = os.path.expanduser(os.fspath(source))
     if os.path.isdir(source):
         files, kind = _walk(source), "folder"
     elif source.lower().endswith(LIST_SUFFIXES) and not glob.has_magic(source):
-        return _read_list(source, list_root)
+        return _listed(source, list_root)
     elif glob.has_magic(source) and not os.path.exists(source):
         files, kind = filter(os.path.isfile, glob.iglob(source, recursive=True)), "glob"
     elif os.path.isfile(source):
@@ -109,36 +113,24 @@ def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> lis
 
 def _walk(top: str) -> Iterator[str]:
     """Every file below a folder that is not hidden. Links are followed, no folder twice."""
-    pending, visited = [top], set()
-    while pending:
-        folder = pending.pop()
+    visited = set()
+    for folder, subfolders, files in os.walk(top, onerror=_raise, followlinks=True):
         stat = os.stat(folder)
         if (stat.st_dev, stat.st_ino) in visited:  # a link to a parent would never end
+            subfolders.clear()
             continue
         visited.add((stat.st_dev, stat.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    pending.append(entry.path)
-                else:
-                    yield entry.path
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        yield from (os.path.join(folder, name) for name in files if not name.startswith("."))
 
 
-def _read_list(source: str, list_root: Source | None) -> list[str]:
-    try:
-        text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(
-            f"The list of images {source} cannot be read ({error.strerror}). Expected a text "
-            "file with one path a line."
-        ) from error
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _listed(source: str, list_root: Source | None) -> list[str]:
     root = os.path.expanduser(os.fspath(list_root or os.path.dirname(source)))
-    lines = (line.strip() for line in text.splitlines())
-    found = [os.path.join(root, line) for line in lines if line and not line.startswith("#")]
-    if not found:
-        raise DataError(f"The list {source} is empty. Expected one path of an image a line.")
+    found = [os.path.join(root, line) for line in read_list(source)]
     if not os.path.isfile(found[0]):  # with a wrong root no path exists: report it before training
         raise DataError(
             f"The first image of the list {source}, {found[0]}, does not exist. Relative paths "
@@ -149,25 +141,25 @@ def _read_list(source: str, list_root: Source | None) -> list[str]:
 
 def _list_preset(preset: str, source: Source | Iterable[Source], skipped: Counter) -> list[str]:
     if preset not in PRESETS:
-        raise ValueError(f"preset is one of {', '.join(PRESETS)}, not {preset!r}")
-    if not isinstance(source, str | os.PathLike):
-        raise ValueError(f"with a preset, source is the dataset's root folder, not {source!r}")
-    root, layout = os.path.expanduser(os.fspath(source)), PRESETS[preset]
+        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    if not isinstance(source, Source):
+        raise ValueError(f"source is {source!r}, expected the root folder of the preset's dataset")
+    root, (folders, images) = os.path.expanduser(os.fspath(source)), PRESETS[preset]
     found: list[str] = []
-    for names in layout.folders:
-        folders = [os.path.join(root, name) for name in names]
-        folder = next(filter(os.path.isdir, folders), None)
+    for names in folders:
+        candidates = [os.path.join(root, name) for name in names]
+        folder = next(filter(os.path.isdir, candidates), None)
         if folder is None:
             raise DataError(
-                f"The preset {preset!r} needs the folder {' or '.join(folders)}, which does not "
+                f"The preset {preset!r} needs the folder {' or '.join(candidates)}, which does not "
                 "exist. Set the data root to the folder that contains it, or give the images as a "
                 "folder, glob or list file without a preset."
             )
         found += _list_one(folder, None, skipped)
-    if len(found) != layout.images:
+    if len(found) != images:
         warnings.warn(
-            f"{root} contains {len(found)} images of {preset!r}; the whole dataset has "
-            f"{layout.images}. Is it unpacked completely?",
+            f"{root} contains {len(found)} images of {preset!r}; the whole dataset has {images}. "
+            "Is it unpacked completely?",
             stacklevel=3,
         )
     return sorted(found)

@@ -1,18 +1,22 @@
 """Two random views of an image: cropped, resized and flipped. Colors are changed on the device."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ..functional.checks import check_integers
 from ..functional.crops import Crop, common_region, overlapping_crop, random_resized_crop
 from .photometric import Column
 
 Pair = tuple[float, float]
+STRENGTHS = ("brightness", "contrast", "saturation", "hue")  # in the order of `Column`
 
 
+@dataclass(eq=False)
 class TwoViews:
     """Draw two views of an image and the parameters of their color operations.
 
@@ -21,85 +25,57 @@ class TwoViews:
 
     Args:
         size: side of the square views, pixels.
-        scale: range of a crop's area as a fraction of the image's, uniform.
-        ratio: range of a crop's width / height, log-uniform.
-        min_overlap: fraction of the second crop's area that the first should cover, 0-1; see
-            `functional.crops.overlapping_crop`.
+        scale, ratio, min_overlap: see `functional.crops.overlapping_crop`.
         flip_prob: probability of a left-right flip, independent for each view.
         jitter_prob: probability of the color jitter: the next four operations in random order.
         brightness, contrast, saturation: strength s; the factor is uniform in [max(0, 1-s), 1+s].
         hue: strength s <= 0.5; the shift is uniform in [-s, s], in fractions of the color circle.
-        gray_prob: probability of grayscale.
-        blur_prob: probability of the Gaussian blur.
-        blur_sigma: range of its standard deviation in pixels of the view, uniform.
-        solarize_prob: probability of solarization.
+        gray_prob, blur_prob, solarize_prob: probability of grayscale, Gaussian blur, solarization.
+        blur_sigma: range of the blur's standard deviation in pixels of the view, uniform.
         solarize_threshold: gray level, 0-255, from which values are inverted.
-
-    Raises:
-        ValueError: a value out of range, at construction.
     """
 
-    def __init__(
-        self,
-        size: int = 224,
-        scale: Pair = (0.08, 1.0),
-        ratio: Pair = (3 / 4, 4 / 3),
-        min_overlap: float = 0.01,
-        flip_prob: float | Pair = 0.5,
-        jitter_prob: float | Pair = 0.8,
-        brightness: float | Pair = 0.4,
-        contrast: float | Pair = 0.4,
-        saturation: float | Pair = 0.2,
-        hue: float | Pair = 0.1,
-        gray_prob: float | Pair = 0.2,
-        blur_prob: float | Pair = (1.0, 0.1),
-        blur_sigma: Pair = (0.1, 2.0),
-        solarize_prob: float | Pair = (0.0, 0.2),
-        solarize_threshold: int = 128,
-    ):
-        if size < 1:
-            raise ValueError(f"size is a number of pixels, at least 1, not {size!r}")
-        if not 0 < blur_sigma[0] <= blur_sigma[1]:
-            raise ValueError(f"blur_sigma is (low, high) in pixels above 0, not {blur_sigma!r}")
-        self.size = int(size)
-        self.scale, self.ratio, self.min_overlap = tuple(scale), tuple(ratio), min_overlap
-        self.flip_prob = _pair("flip_prob", flip_prob, 1)
-        self.jitter_prob = _pair("jitter_prob", jitter_prob, 1)
-        self.strength = (
-            _pair("brightness", brightness),
-            _pair("contrast", contrast),
-            _pair("saturation", saturation),
-            _pair("hue", hue, 0.5),
-        )
-        self.gray_prob = _pair("gray_prob", gray_prob, 1)
-        self.blur_prob = _pair("blur_prob", blur_prob, 1)
-        self.blur_sigma = tuple(blur_sigma)
-        self.solarize_prob = _pair("solarize_prob", solarize_prob, 1)
-        self.solarize_threshold = solarize_threshold
-        # Wrong ranges raise an error here, not in a worker.
-        self.draw_geometry(np.random.default_rng(0), 64, 64)
+    size: int = 224
+    scale: Pair = (0.08, 1.0)
+    ratio: Pair = (3 / 4, 4 / 3)
+    min_overlap: float = 0.01
+    flip_prob: float | Pair = 0.5
+    jitter_prob: float | Pair = 0.8
+    brightness: float | Pair = 0.4
+    contrast: float | Pair = 0.4
+    saturation: float | Pair = 0.2
+    hue: float | Pair = 0.1
+    gray_prob: float | Pair = 0.2
+    blur_prob: float | Pair = (1.0, 0.1)
+    blur_sigma: Pair = (0.1, 2.0)
+    solarize_prob: float | Pair = (0.0, 0.2)
+    solarize_threshold: int = 128
+
+    def __post_init__(self):
+        check_integers(1, size=self.size)
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise ValueError(f"blur_sigma is {self.blur_sigma!r}, expected 0 < low <= high, pixels")
+        for name in ("flip_prob", "jitter_prob", "gray_prob", "blur_prob", "solarize_prob"):
+            setattr(self, name, _pair(name, getattr(self, name), 1))
+        for name, most in zip(STRENGTHS, (math.inf, math.inf, math.inf, 0.5)):
+            setattr(self, name, _pair(name, getattr(self, name), most))
+        self.draw_geometry(np.random.default_rng(0), 64, 64)  # wrong ranges raise an error here
 
     def __call__(
         self, image: np.ndarray | Image.Image, rng: np.random.Generator
     ) -> dict[str, torch.Tensor]:
         """Make the two views of one RGB image, uint8 (h, w, 3) or a PIL image.
 
-        Returns a dict of tensors:
-            views: uint8 (2, 3, size, size), RGB.
-            boxes: float32 (2, 4), the views' common region: xyxy, fraction of this view after its
-                flip, 0-1; zeros if there is none.
-            flips: bool (2,), whether each view is flipped.
-            photometric: float32 (2, p), parameters of `photometric.augment`.
+        Returns `views`, uint8 (2, 3, size, size) RGB; `boxes`, float32 (2, 4), the views' common
+        region: xyxy, fraction of this view after its flip, 0-1, zeros if there is none; `flips`,
+        bool (2,); and `photometric`, float32 (2, p), the parameters of `photometric.augment`.
         """
-        if isinstance(image, Image.Image) and image.mode != "RGB":
-            raise ValueError(f"the image has mode {image.mode!r}, expected 'RGB'")
-        pixels = np.asarray(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        pixels, mode = np.asarray(image), getattr(image, "mode", "RGB")
+        if mode != "RGB" or pixels.dtype != np.uint8 or pixels.shape[2:] != (3,):
             raise ValueError(
-                f"the image is {pixels.dtype} {pixels.shape}, expected uint8 (h, w, 3)"
+                f"the image is {mode} {pixels.dtype} {pixels.shape}, expected RGB uint8 (h, w, 3)"
             )
-        height, width = pixels.shape[:2]
-        crops, flips = self.draw_geometry(rng, width, height)
+        crops, flips = self.draw_geometry(rng, pixels.shape[1], pixels.shape[0])
         photometric = np.stack([self.draw_photometric(rng, view) for view in range(2)])
         views = torch.empty((2, 3, self.size, self.size), dtype=torch.uint8)
         for view, crop, flip in zip(views, crops, flips, strict=True):
@@ -115,10 +91,9 @@ class TwoViews:
         self, rng: np.random.Generator, width: int, height: int
     ) -> tuple[tuple[Crop, Crop], tuple[bool, bool]]:
         """Draw two crops of an image of this size in pixels, and whether each is flipped."""
-        first = random_resized_crop(rng, width, height, self.scale, self.ratio)
-        second = overlapping_crop(
-            rng, first, width, height, self.scale, self.ratio, self.min_overlap
-        )
+        ranges = self.scale, self.ratio
+        first = random_resized_crop(rng, width, height, *ranges)
+        second = overlapping_crop(rng, first, width, height, *ranges, self.min_overlap)
         flips = rng.random(2) < self.flip_prob
         return (first, second), (bool(flips[0]), bool(flips[1]))
 
@@ -132,11 +107,11 @@ class TwoViews:
         sigma = rng.uniform(*self.blur_sigma)
         factors = [1, 1, 1, 0]
         if jitter < self.jitter_prob[view]:
-            for column in (Column.BRIGHTNESS, Column.CONTRAST, Column.SATURATION):
-                strength = self.strength[column][view]
+            *strengths, hue = (getattr(self, name)[view] for name in STRENGTHS)
+            for column, strength in enumerate(strengths):
                 low, high = max(0, 1 - strength), 1 + strength
                 factors[column] = low + (high - low) * (amounts[column] + 1) / 2
-            factors[Column.HUE] = self.strength[Column.HUE][view] * amounts[Column.HUE]
+            factors[Column.HUE] = hue * amounts[Column.HUE]
         use_gray = gray < self.gray_prob[view]
         sigma = sigma if blur < self.blur_prob[view] else 0
         threshold = self.solarize_threshold if solarize < self.solarize_prob[view] else 256
@@ -156,8 +131,8 @@ def resized_crop(pixels: np.ndarray, crop: Crop, size: int, flip: bool) -> torch
     return resized.flip(2) if flip else resized
 
 
-def _pair(name: str, value: float | Pair, most: float = math.inf) -> Pair:
+def _pair(name: str, value: float | Pair, most: float) -> Pair:
     pair = (value, value) if isinstance(value, int | float) else tuple(value)
     if len(pair) != 2 or not all(0 <= v <= most for v in pair):
-        raise ValueError(f"{name} is a number in 0-{most} or a pair of them, not {value!r}")
+        raise ValueError(f"{name} is {value!r}, expected a number in 0-{most} or a pair of them")
     return pair

@@ -32,10 +32,7 @@ class UnlabeledImages(Dataset):
     """Images without labels; an item is what the transform `views` returns for one image.
 
     Args:
-        source: a folder, a glob, a list file, or a sequence of these; with `preset` the dataset's
-            root folder. See `sources.list_images`.
-        preset: None, "coco", "coco+" or "imagenet".
-        list_root: folder to which relative paths in list files refer; by default the list's own.
+        source, preset, list_root: see `sources.list_images`.
         views: a transform that is called with an image, uint8 RGB (h, w, 3), and a NumPy generator
             of random numbers, and returns a dict of tensors; or the config of one in MMEngine's
             registry TRANSFORMS, whose `type` is "TwoViews" by default.
@@ -99,8 +96,7 @@ class UnlabeledImages(Dataset):
         raise DataError(
             f"{MAX_READ_ATTEMPTS} images in a row could not be read, the last one is "
             f"{self.paths[index]}; {int(self.unreadable_mask.sum())} of {len(self)} have failed so "
-            "far. Check that the data is complete and that you may read it: the warnings above "
-            "name each file and the cause."
+            "far. Check that the data is complete and readable: the warnings above name the causes."
         )
 
     def _candidates(self, first: int, seed: int) -> Iterator[int]:
