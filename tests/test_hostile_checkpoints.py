@@ -28,7 +28,8 @@ from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[1]
 IGNORED = "ignored_"  # damage in a part that may be ignored
-EIGHT = b"C\x08AAAAAAAA"  # a pickle's opcodes for 8 bytes
+# A pickle's opcodes for 8 bytes, as protocol 2 writes them.
+EIGHT = b"c_codecs\nencode\n(X\x08\x00\x00\x00AAAAAAAAX\x06\x00\x00\x00latin1tR"
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
 FLOAT = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f8K\x00K\x01tR"
 OBJECT = b"cnumpy\ndtype\n(X\x02\x00\x00\x00O8K\x00K\x01tR"
@@ -36,7 +37,7 @@ FIELDS = b"(K\x03X\x01\x00\x00\x00<NX\x01\x00\x00\x00a}K\x08K\x01K\x10tb"  # a d
 HISTORY = b"cmmengine.logging.history_buffer\nHistoryBuffer\n"
 TENSOR = (
     b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
-    b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ%sNtR"  # 4 numbers
+    b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ%s\x89NtR"  # 4 numbers
 )
 
 
@@ -94,6 +95,8 @@ def zipped(path: Path, pickled: bytes, method: int = zipfile.ZIP_STORED, size: i
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("archive/data.pkl", pickled)
         archive.writestr("archive/data/0", bytes(size))
+        archive.writestr("archive/version", b"3\n")
+        archive.writestr("archive/byteorder", sys.byteorder)
 
 
 def hostile_pickles(folder: Path) -> None:
@@ -232,6 +235,16 @@ def test_every_hostile_file_gives_a_checkpoint_error(tmp_path):
     assert done.returncode == 0, f"{lines[-1:]} {done.stderr[-500:]}"
     assert not wrong, "\n".join(wrong)
     assert len(lines) == len(list(folder.iterdir())) > 150
+
+
+def test_the_same_file_with_a_plain_value_is_read(tmp_path):
+    """So the hostile values are refused for what they are."""
+    for name, value in (
+        ("tensor", TENSOR % b"K\x00K\x04\x85K\x01\x85"),
+        ("array", filled(b"K\x01", FLOAT)),
+    ):
+        zipped(tmp_path / f"{name}.pth", b"\x80\x02}X\x01\x00\x00\x00a" + value + b"s.")
+        assert len(load_checkpoint_safely(tmp_path / f"{name}.pth")["a"]) in (1, 4)
 
 
 def test_a_pickle_of_too_many_values_is_refused(tmp_path, monkeypatch):

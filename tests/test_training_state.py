@@ -12,9 +12,9 @@ from mmengine.runner import CheckpointLoader
 from test_checkpoint import safe_mmengine, training_state  # noqa: F401  (a fixture)
 
 from slotcon_plugin.errors import CheckpointError
-from slotcon_plugin.runtime.plain_pickle import build_plain, load_plain
 from slotcon_plugin.runtime.resume_state import load_training_state
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, use_safe_loader
+from slotcon_plugin.runtime.stand_ins import ArrayUnpickler, plain_values
 from slotcon_plugin.runtime.training_state import check_training_state
 
 
@@ -128,7 +128,7 @@ def test_logs_of_numpy_1_and_2_are_read(tmp_path, core):
     content = re.sub(rb"numpy\._?core", core.encode(), content)
     (tmp_path / "log.pkl").write_bytes(content)
     with open(tmp_path / "log.pkl", "rb") as file:
-        found = build_plain(load_plain(file))
+        found = plain_values(ArrayUnpickler(file, encoding="latin1").load())
     assert found["share"] == 0.5
     assert [values.tolist() for values in found["log"].data] == [[1.0, 2.5], [1, 1]]
 

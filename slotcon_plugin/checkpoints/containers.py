@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..runtime.pickle_limits import require
-from ..runtime.plain_pickle import NAMESPACE, PLAIN_DTYPES, build_plain, load_plain
+from ..runtime.pickle_limits import check_opcodes, require
 from ..runtime.safe_loading import (
     check_content,
     check_file,
     load_checkpoint_safely,
     why_not_loaded,
 )
+from ..runtime.stand_ins import NAMESPACE, PLAIN_DTYPES, ArrayUnpickler, plain_values
 
 METADATA_KEY = "slotcon"  # of our metadata in `.safetensors` and in plain state dicts
 
@@ -61,7 +61,7 @@ def _read_safetensors(path: Path) -> dict:
             text = (file.metadata() or {}).get(METADATA_KEY)
         meta = json.loads(text) if text else {}
         for name, value in tensors.items():
-            require(value.dtype in PLAIN_DTYPES.values(), f"plain numbers in `{name}`")
+            require(value.dtype in PLAIN_DTYPES, f"plain numbers in `{name}`")
     except Exception as error:  # the library and JSON raise many types
         raise CheckpointError(why_not_loaded(path, error, "a .safetensors file")) from None
     return check_content({"state_dict": tensors, "meta": meta}, path)
@@ -69,7 +69,10 @@ def _read_safetensors(path: Path) -> dict:
 
 def _read_pickle(path: Path) -> dict:
     try:
-        content = _with_tensors(build_plain(load_plain(io.BytesIO(path.read_bytes()))))
+        file = io.BytesIO(path.read_bytes())
+        check_opcodes(file)
+        file.seek(0)
+        content = _with_tensors(plain_values(ArrayUnpickler(file, encoding="latin1").load()))
     except Exception as error:  # a damaged pickle can raise anything
         kind = "a pickle of arrays as detectron2 reads it"
         raise CheckpointError(why_not_loaded(path, error, kind)) from None

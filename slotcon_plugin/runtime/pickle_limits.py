@@ -1,7 +1,8 @@
-"""Limits of the memory and the depth that a pickle may need."""
+"""Limits of the names, the memory and the depth of a pickle."""
 
 import pickle
 import pickletools
+from collections.abc import Container
 from typing import BinaryIO
 
 MAX_VALUES = 5_000_000  # opcodes of a pickle, and values in its result
@@ -18,14 +19,15 @@ def require(condition: bool, expected: str) -> None:
         raise pickle.UnpicklingError(f"a damaged or hostile entry: expected {expected}")
 
 
-def check_opcodes(file: BinaryIO) -> None:
-    """Refuse a pickle that needs much more memory than its bytes, or overflows the stack.
+def check_opcodes(file: BinaryIO, names: Container[str] | None = None) -> None:
+    """Refuse a pickle that names something else, needs much memory, or overflows the stack.
 
     Args:
         file: is read from its current position to the end of the pickle.
+        names: what a pickle of protocol 2, torch's, may name; None: the unpickler checks it.
 
     Raises:
-        pickle.UnpicklingError: a limit is exceeded.
+        pickle.UnpicklingError: an unknown name, or a limit is exceeded.
         ValueError: the pickle is damaged.
     """
     mark = -1
@@ -33,6 +35,10 @@ def check_opcodes(file: BinaryIO) -> None:
     memo: dict[int, int] = {}
     for count, (op, arg, _) in enumerate(pickletools.genops(file)):
         require(count < MAX_VALUES, f"at most {MAX_VALUES:,} values")
+        if op.name == "GLOBAL" and names is not None:
+            name = arg.replace("__builtin__ ", "builtins ").replace(" ", ".", 1)
+            if name not in names:
+                raise pickle.UnpicklingError(f"GLOBAL {name}")
         if op.name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
             key = len(memo) if arg is None else arg
             require(key <= 2 * count, "consecutive numbers of its values")

@@ -1,15 +1,14 @@
 """Reads checkpoints without running code that is in them.
 
-`torch.load` unpickles, and a pickle can run any code. MMEngine's own loader does that;
-`use_safe_loader` replaces it. Here `plain_pickle` reads the pickle. The data of a zip file, which
-`torch.save` has written since torch 1.6, are compared with their checksums; older files have none.
+A pickle can run any code, and MMEngine's own loader lets it; `use_safe_loader` replaces that one.
+Here `torch.load(weights_only=True)` reads a file whose names and sizes were checked before. The
+data of a zip file, which `torch.save` has written since torch 1.6, are compared with their
+checksums; older files have none.
 """
 
 import os
 import pickle
 import re
-import struct
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable
@@ -19,11 +18,10 @@ from typing import Any, BinaryIO
 
 import torch
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
 
 from ..errors import CheckpointError
-from .pickle_limits import require
-from .plain_pickle import build_plain, load_plain
+from .pickle_limits import check_opcodes, require
+from .stand_ins import TORCH_NAMES, allowed, plain_values
 from .training_state import check_training_state
 
 TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
@@ -63,7 +61,7 @@ def load_checkpoint_safely(
     Args:
         path: a file that `torch.save` wrote.
         map_location: the device of the tensors; None: the CPU.
-        also: names of types that are allowed in addition, see `plain_pickle.load_plain`.
+        also: names of types that are allowed in addition, see `stand_ins.allowed`.
 
     Returns:
         The dictionary in the file; its `meta`, if there is one, is a dictionary, too.
@@ -73,12 +71,19 @@ def load_checkpoint_safely(
             kind, or contains a type that is not allowed.
     """
     path = check_file(path)
+    known = allowed(also)
+    names = {*known, *TORCH_NAMES}
+    pairs = [(kind, name) for name, kind in known.items()]
     try:
         with open(path, "rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
+            if zipfile.is_zipfile(file):
+                _check_zip(file, path.stat().st_size, names)
+            else:
+                _check_old(file, names)
             file.seek(0)
-            content = (_read_zip if is_zip else _read_old)(file, path.stat().st_size, also)
-            checkpoint = build_plain(content, map_location or "cpu")
+            with torch.serialization.safe_globals(pairs):
+                content = torch.load(file, map_location or "cpu", weights_only=True)
+        checkpoint = plain_values(content)
     except Exception as error:
         # zipfile, pickle and torch raise many types of errors for files of other kinds.
         raise CheckpointError(why_not_loaded(path, error)) from None
@@ -103,59 +108,27 @@ def check_content(content: Any, path: Path) -> dict:
     return content
 
 
-def _read_zip(file: BinaryIO, size: int, also: Iterable[str]) -> Any:
-    """The content of a file of torch 1.6 and later; `zipfile` verifies the checksums."""
+def _check_zip(file: BinaryIO, size: int, names: set[str]) -> None:
+    """Check a file of torch 1.6 and later before it is read: sizes, names, checksums."""
     with zipfile.ZipFile(file) as archive:
-        entries = {entry.filename: entry for entry in archive.infolist()}
-        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries.values())
-        total = sum(entry.file_size for entry in archive.infolist())
-        require(stored and total <= size, "data that are not compressed, as torch.save writes them")
-        pickles = [name for name in entries if re.fullmatch(r"([^/]+/)?data\.pkl", name)]
+        entries = archive.infolist()
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+        fits = sum(entry.file_size for entry in entries) <= size
+        require(stored and fits, "data that are not compressed, as torch.save writes them")
+        pickles = [e for e in entries if e.filename.rpartition("/")[2] == "data.pkl"]
         require(len(pickles) == 1, "a zip file of torch.save with one data.pkl")
-        prefix = pickles[0].removesuffix("data.pkl")
-        if f"{prefix}byteorder" in entries:
-            order = archive.read(f"{prefix}byteorder").decode("ascii")
-            require(order == sys.byteorder, f"{sys.byteorder}-endian numbers")
-        buffers: dict[str, Tensor] = {}
-
-        def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
-            if key not in buffers:
-                entry = entries[f"{prefix}data/{key}"]
-                buffers[key] = torch.empty(entry.file_size, dtype=torch.uint8)
-                with archive.open(entry) as data:
-                    data.readinto(buffers[key].numpy())
-            require(len(buffers[key]) == numel * dtype.itemsize, f"{numel} numbers of {dtype}")
-            return buffers[key].view(dtype)
-
-        return load_plain(BytesIO(archive.read(pickles[0])), also, storage)
+        check_opcodes(BytesIO(archive.read(pickles[0])), names)
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {damaged!r}")
 
 
-def _read_old(file: BinaryIO, size: int, also: Iterable[str]) -> Any:
-    """The content of a file of torch 0.1.10 to 1.5: five pickles, then the data."""
+def _check_old(file: BinaryIO, names: set[str]) -> None:
+    """Check a file of torch 0.1.10 to 1.5 before it is read; it has no checksums."""
+    file.seek(0)
     require(not tarfile.is_tarfile(file), "a file of torch 0.1.10 or later, not a .tar")
     file.seek(0)
-    buffers: dict[str, tuple[Tensor, torch.dtype]] = {}
-
-    def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
-        if key not in buffers:
-            total = sum(len(buffer) for buffer, _ in buffers.values()) + numel * dtype.itemsize
-            require(total <= size, f"{numel} numbers of {dtype}")
-            buffers[key] = torch.empty(numel * dtype.itemsize, dtype=torch.uint8), dtype
-        require(len(buffers[key][0]) == numel * dtype.itemsize, f"{numel} numbers of {dtype}")
-        return buffers[key][0].view(dtype)
-
-    header = [load_plain(file, also) for _ in range(3)]
-    require(header[:2] == [0x1950A86A20F9469CFC6C, 1001], "the header that torch.save writes")
-    require(header[2].get("little_endian") == (sys.byteorder == "little"), "native byte order")
-    content = load_plain(file, also, storage)
-    keys = load_plain(file, also)
-    require(isinstance(keys, list) and set(keys) == set(buffers), "data for each tensor")
-    for key in keys:
-        buffer, dtype = buffers[key]
-        numel = struct.unpack("=q", file.read(8))[0]
-        complete = numel * dtype.itemsize == file.readinto(buffer.numpy())
-        require(complete, f"{len(buffer):,} bytes of data")
-    return content
+    for _ in range(5):  # magic number, protocol, machine, content, names of the storages
+        check_opcodes(file, names)
 
 
 def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.save wrote") -> str:
@@ -175,7 +148,8 @@ def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.
             "it to weights alone with its own software first."
         )
     own = isinstance(error, pickle.UnpicklingError | zipfile.BadZipFile)
-    reason = f": {str(error)[:200]}" if own else ""
+    text = str(error).rpartition("WeightsUnpickler error: ")[2]  # torch's, behind its own advice
+    reason = f": {text.splitlines()[0][:200]}" if own and text else ""
     return (
         f"The checkpoint {path} cannot be read: it is truncated, damaged, or not {kind} "
         f"({type(error).__name__}{reason}). Nothing in it was run. Copy it again or use an earlier "
