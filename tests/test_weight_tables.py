@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision
 
-from slotcon_plugin.checkpoints.architecture import DEPTHS, recognize
+from slotcon_plugin.checkpoints.architecture import recognize
 from slotcon_plugin.checkpoints.encoder import digest
 from slotcon_plugin.checkpoints.metadata import lookup, read_literals
 from slotcon_plugin.checkpoints.names import (
@@ -20,6 +20,7 @@ from slotcon_plugin.checkpoints.names import (
     reverse,
 )
 from slotcon_plugin.errors import CheckpointError
+from slotcon_plugin.models.backbones import DEPTHS
 
 HERE = Path(__file__).parent
 PAIRS = (("layer1.{block}.bn{n}.{stat}", "res2.{block}.conv{n}.norm.{stat}"), ("a", "b"))

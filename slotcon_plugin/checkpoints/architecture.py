@@ -1,27 +1,20 @@
 """Recognizes the ResNet that a state dict belongs to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..models.backbones import TorchvisionResNet
+from ..models.backbones import DEPTHS, TorchvisionResNet
 from .names import DEEP_STEM, differences
 
-DEPTHS = (18, 34, 50, 101, 152)
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """A ResNet of torchvision's kind: 7x7 stem, stride in the 3x3 convolutions.
-
-    Attributes:
-        depth: 18, 34, 50, 101 or 152.
-        num_stages: 1-4; with fewer than four the last ones are absent.
-    """
+class Architecture(NamedTuple):
+    """A ResNet of torchvision's kind, with one 7x7 convolution in its stem and the stride in the
+    3x3 convolutions of its blocks. With fewer than four stages the last ones are absent."""
 
     depth: int
     num_stages: int
@@ -43,20 +36,16 @@ class Architecture:
 def _state_dict(architecture: Architecture) -> dict[str, Tensor]:
     """Every tensor, without data (device "meta")."""
     with torch.device("meta"):
-        return TorchvisionResNet(architecture.depth, architecture.num_stages).state_dict()
+        return TorchvisionResNet(*architecture).state_dict()
 
 
 def refuse_deep_stem(names: Mapping[str, object], owner: str) -> None:
-    """Refuse ResNetV1c and ResNetV1d, whose stem SlotCon's encoder cannot fill.
-
-    Raises:
-        CheckpointError: `names` has a stem of three 3x3 convolutions.
-    """
+    """Raise CheckpointError for ResNetV1c and ResNetV1d, whose stem SlotCon's encoder lacks."""
     if DEEP_STEM in names:
         raise CheckpointError(
-            f"{owner} has a deep stem of three 3x3 convolutions (ResNetV1c or ResNetV1d, "
-            "deep_stem=True); SlotCon's encoder has one 7x7 convolution there, so the first layers "
-            "would stay random. Use type='ResNet', in mmseg as in mmdet."
+            f"{owner} has a deep stem of three 3x3 convolutions (ResNetV1c or ResNetV1d), but "
+            "SlotCon's encoder has one 7x7 convolution, so the first layers would stay random. Use "
+            "type='ResNet', in mmseg as in mmdet."
         )
 
 
@@ -68,7 +57,7 @@ def recognize(state: Mapping[str, Tensor], source: str) -> Architecture:
 
     Args:
         state: torchvision's names (without the classifier) -> tensors.
-        source: where they come from, for messages.
+        source: the file, for messages.
 
     Raises:
         CheckpointError: another architecture, missing tensors, or other shapes.
@@ -91,11 +80,7 @@ def _shapes(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights with infinite or NaN values.
-
-    Raises:
-        CheckpointError: a tensor has one.
-    """
+    """Raise CheckpointError if a weight is infinite or NaN."""
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(f"{source}: `{name}` is not finite. Take an earlier checkpoint.")

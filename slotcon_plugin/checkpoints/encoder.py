@@ -28,7 +28,7 @@ from .names import (
     PUBLISHED,
     TORCHVISION,
     WRAPPER,
-    Renamed,
+    Pairs,
     listed,
     rename,
     reverse,
@@ -84,16 +84,7 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
     path = Path(path)
     content = read_file(path)
     tensors, kind = find_tensors(content, str(path))
-    old_names, dropped = {name: name for name in tensors}, ()
-    if kind in ("slotcon", "published"):
-        taken = _take_part(tensors, kind, part or "teacher", str(path))
-        tensors, old_names, dropped = taken.values, taken.old_names, taken.dropped
-    if kind == "detectron2":
-        named = rename(tensors, reverse(DETECTRON2), CLASSIFIER_DETECTRON2, str(path))
-    else:
-        named = rename(tensors, TORCHVISION, CLASSIFIER, str(path))
-    dropped = (*dropped, *(old_names[name] for name in named.dropped))
-    old_names = {new: old_names[old] for new, old in named.old_names.items()}
+    named = rename(tensors, *_table(kind, part or "teacher"), str(path))
     architecture = recognize(named.values, str(path))
     check_finite(named.values, str(path))
     meta = _metadata(content, kind, part, path, architecture)
@@ -103,7 +94,7 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
             f"The weights in {path} are not those that were exported: their digest is {found}, the "
             f"metadata say {meta['digest']}. The file is damaged or was changed; export it again."
         )
-    return Encoder(named.values, architecture, meta, path, kind, old_names, dropped)
+    return Encoder(named.values, architecture, meta, path, kind, named.old_names, named.dropped)
 
 
 def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
@@ -116,12 +107,11 @@ def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
     tensors = tensors if isinstance(tensors, dict) else {}
     if all(isinstance(name, str) for name in tensors):
         if tensors and all(name.startswith(WRAPPER) for name in tensors):
-            tensors = rename(tensors, ((f"{WRAPPER}{{rest}}", "{rest}"),), (), source).values
+            tensors = {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
         refuse_deep_stem(tensors, source)
         kind = next((kind for name, kind in KINDS.items() if name in tensors), None)
         if kind is not None:
-            others = [name for name, v in tensors.items() if not isinstance(v, Tensor)]
-            if others:
+            if others := [name for name, v in tensors.items() if not isinstance(v, Tensor)]:
                 raise CheckpointError(
                     f"{source} contains something else than tensors: {listed(others)}."
                 )
@@ -134,12 +124,18 @@ def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
     )
 
 
-def _take_part(tensors: dict[str, Tensor], kind: str, part: str, source: str) -> Renamed:
-    """The student's or the teacher's encoder of a full checkpoint; every other name is dropped."""
+def _table(kind: str, part: str) -> tuple[Pairs, tuple[str, ...]]:
+    """The table from the names in a kind of file to torchvision's, and the names to drop."""
+    if kind == "detectron2":
+        return reverse(DETECTRON2), CLASSIFIER_DETECTRON2
+    if kind == "torchvision":
+        return TORCHVISION, CLASSIFIER
     column = ("slotcon", "published").index(kind)
-    wanted = PARTS[part][column]
-    drop = [pair[column] for pair in PUBLISHED if pair[column] != wanted]
-    return rename(tensors, ((wanted, "{rest}"),), (*drop, *NOT_PUBLISHED), source)
+    encoder = PARTS[part][column]
+    others = (pair[column] for pair in PUBLISHED if pair[column] != encoder)
+    prefix = encoder.removesuffix("{rest}")
+    pairs = [(prefix + name, name) for name, _ in TORCHVISION]
+    return pairs, (*others, *NOT_PUBLISHED, *(prefix + name for name in CLASSIFIER))
 
 
 def _metadata(
@@ -159,7 +155,7 @@ def _metadata(
         return describe(architecture, describe_pixels({}), origin, training)
     check_metadata(stored, str(path))
     contained = stored["origin"]["part"]
-    if part is not None and contained != part:
+    if part not in (None, contained):
         raise CheckpointError(
             f"{path} contains the {contained}'s encoder, but --part {part} was given. Export the "
             f"{part}'s encoder from the full checkpoint."
@@ -168,12 +164,10 @@ def _metadata(
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values, in the order of the names.
+    """SHA-256 of names, types, shapes and values: "sha256:" and 64 hexadecimal digits.
 
-    It does not depend on the container. Digests in metadata are those of torchvision's names.
-
-    Returns:
-        "sha256:" and 64 hexadecimal digits.
+    It depends neither on the container nor on the order. The digests in metadata are those of
+    torchvision's names.
     """
     found = hashlib.sha256()
     for name in sorted(state):

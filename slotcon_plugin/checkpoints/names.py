@@ -6,9 +6,8 @@ fields, e.g. `layer1.{block}.bn{n}.{stat}`; both patterns of a pair have the sam
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -62,36 +61,21 @@ PUBLISHED = (
 )
 # Buffers that only our model has: a counter for the log. (The preprocessor's are not stored.)
 NOT_PUBLISHED = ("idle_steps",)
-
-# The encoder in our checkpoints and in the published ones.
-PARTS = {
-    "teacher": ("teacher.backbone.{rest}", "encoder_k.{rest}"),
-    "student": ("backbone.{rest}", "encoder_q.{rest}"),
-}
+PARTS = {"student": PUBLISHED[1], "teacher": PUBLISHED[2]}  # the encoders
 
 
-@dataclass(frozen=True)
-class Renamed:
-    """The result of `rename`.
+class Renamed(NamedTuple):
+    """The result of `rename`, in the order of the table, then of the source."""
 
-    Attributes:
-        values: new name -> value, in the order of the table, then of the source.
-        old_names: new name -> old name.
-        dropped: old names that the drop list left out.
-    """
-
-    values: dict[str, Any]
-    old_names: dict[str, str]
-    dropped: tuple[str, ...]
+    values: dict[str, Any]  # by new name
+    old_names: dict[str, str]  # by new name
+    dropped: tuple[str, ...]  # old names on the drop list
 
 
 @cache
 def _compiled(pattern: str) -> re.Pattern:
-    parts = re.split(r"\{(\w+)\}", pattern)  # text, field, text, field, ..., text
-    found = [
-        f"(?P<{part}>{FIELDS[part]})" if i % 2 else re.escape(part) for i, part in enumerate(parts)
-    ]
-    return re.compile("".join(found))
+    escaped = re.escape(pattern)
+    return re.compile(re.sub(r"\\{(\w+)\\}", lambda m: f"(?P<{m[1]}>{FIELDS[m[1]]})", escaped))
 
 
 def match(name: str, pattern: str) -> dict[str, str] | None:
@@ -118,38 +102,34 @@ def rename(values: Mapping[str, Any], pairs: Pairs, drop: Sequence[str], source:
         CheckpointError: a name matches no pattern, or two names become the same one.
         ValueError: a name matches two patterns, which is a mistake in the table.
     """
-    lines = [*pairs, *((pattern, None) for pattern in drop)]
-    found, dropped, unknown = [], [], []
-    for old in values:
-        fits = [
-            (i, new and new.format(**fields))
-            for i, (pattern, new) in enumerate(lines)
-            if (fields := match(old, pattern)) is not None
-        ]
+    patterns = [*(old for old, _ in pairs), *drop]
+    lines: dict[str, int] = {}  # old name -> position of its pattern
+    unknown = []
+    for name in values:
+        fits = [i for i, pattern in enumerate(patterns) if match(name, pattern) is not None]
         if len(fits) > 1:
-            raise ValueError(f"{old} matches {len(fits)} lines of the table, expected one.")
-        if not fits:
-            unknown.append(old)
-        elif fits[0][1] is None:
-            dropped.append(old)
+            raise ValueError(f"{name} matches {len(fits)} lines of the table, expected one.")
+        if fits:
+            lines[name] = fits[0]
         else:
-            found.append((*fits[0], old))
+            unknown.append(name)
     if unknown:
         raise CheckpointError(
-            f"{source} contains unknown names: {listed(unknown)}. Every tensor must be converted "
-            "or be in the list of tensors to drop, since a tensor that is silently ignored spoils "
-            "a transfer. Nothing was converted."
+            f"{source} contains unknown names: {listed(unknown)}. Nothing was converted, since a "
+            "tensor that is silently ignored would spoil a transfer."
         )
     old_names: dict[str, str] = {}
-    for _, new, old in sorted(found, key=lambda line: line[0]):  # stable: then the source's order
-        if new in old_names:
-            raise CheckpointError(
-                f"{source} contains two entries for `{new}`: {old_names[new]} and {old}. Remove "
-                "one of them. Nothing was converted."
-            )
-        old_names[new] = old
+    for old, i in sorted(lines.items(), key=lambda line: line[1]):  # stable: the source's order
+        if i < len(pairs):
+            new = pairs[i][1].format(**match(old, patterns[i]))
+            if new in old_names:
+                raise CheckpointError(
+                    f"{source} contains two entries for `{new}`: {old_names[new]} and {old}. "
+                    "Remove one of them. Nothing was converted."
+                )
+            old_names[new] = old
     renamed = {new: values[old] for new, old in old_names.items()}
-    return Renamed(renamed, old_names, tuple(dropped))
+    return Renamed(renamed, old_names, tuple(old for old, i in lines.items() if i >= len(pairs)))
 
 
 def published_name(name: str) -> str | None:
@@ -169,22 +149,21 @@ def listed(names: Iterable[str]) -> str:
 
 def differences(given: Mapping[str, Any], expected: Mapping[str, Tensor]) -> str:
     """How names, shapes and types of a state dict differ from the expected one; "" if nothing."""
-    both = [name for name in expected if name in given]
-    others = [name for name in both if not isinstance(given[name], Tensor)]
-    tensors = [(name, given[name], expected[name]) for name in both if name not in others]
     problems = {
         "missing": [name for name in expected if name not in given],
         "unexpected": [name for name in given if name not in expected],
-        "that are no tensors": others,
-        "of another shape": [
-            f"{name} {tuple(found.shape)} instead of {tuple(wanted.shape)}"
-            for name, found, wanted in tensors
-            if found.shape != wanted.shape
-        ],
-        "of another type": [
-            f"{name} {found.dtype} instead of {wanted.dtype}"
-            for name, found, wanted in tensors
-            if found.dtype != wanted.dtype
-        ],
+        "that are no tensors": [],
+        "of another shape": [],
+        "of another type": [],
     }
+    for name in (name for name in expected if name in given):
+        found, wanted = given[name], expected[name]
+        if not isinstance(found, Tensor):
+            problems["that are no tensors"].append(name)
+            continue
+        if found.shape != wanted.shape:
+            change = f"{name} {tuple(found.shape)} instead of {tuple(wanted.shape)}"
+            problems["of another shape"].append(change)
+        if found.dtype != wanted.dtype:
+            problems["of another type"].append(f"{name} {found.dtype} instead of {wanted.dtype}")
     return "; ".join(f"{len(v)} {name}: {listed(v)}" for name, v in problems.items() if v)

@@ -3,27 +3,21 @@
 import torchvision
 from torch import Tensor, nn
 
-_DEPTHS = (18, 34, 50, 101, 152)
+DEPTHS = (18, 34, 50, 101, 152)
 
 
 class TorchvisionResNet(nn.Module):
-    """A ResNet without its classifier; `state_dict()` keys are torchvision's.
+    """A ResNet without its classifier, of depth 18, 34, 50, 101 or 152.
 
     Initialized as in the published code: convolutions He-normal (fan out), the last batch-norm
-    scale of every residual block zero.
-
-    Args:
-        depth: 18, 34, 50, 101 or 152.
-        num_stages: stages to keep, 1-4. Four give stride 32, three stride 16.
-
-    Raises:
-        ValueError: another depth or number of stages.
+    scale of every residual block zero. Of the stages the first `num_stages`, 1-4, are kept: four
+    give stride 32, three stride 16.
     """
 
     def __init__(self, depth: int = 50, num_stages: int = 4) -> None:
         super().__init__()
-        if depth not in _DEPTHS:
-            raise ValueError(f"depth is {depth!r}, expected one of {_DEPTHS}.")
+        if depth not in DEPTHS:
+            raise ValueError(f"depth is {depth!r}, expected one of {DEPTHS}.")
         if num_stages not in (1, 2, 3, 4):
             raise ValueError(f"num_stages is {num_stages!r}, expected 1, 2, 3 or 4.")
         net = getattr(torchvision.models, f"resnet{depth}")(weights=None, zero_init_residual=True)
