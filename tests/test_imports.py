@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,13 @@ def test_importing_the_package_registers_its_names(name):
     (where,) = [key for key, parts in ours.NAMES.items() if name in {c.__name__ for c in parts}]
     assert where.get(name).__module__.startswith("slotcon_plugin.")
     assert where in vars(registry).values()  # MMEngine's own, where every library looks
+
+
+def test_names_of_modules_are_unique_and_files_short():
+    sources = list((ROOT / "slotcon_plugin").rglob("*.py"))
+    names = Counter(path.stem for path in sources if path.stem != "__init__")
+    assert [name for name, count in names.items() if count > 1] == []
+    assert not names.keys() & {"utils", "util", "helpers", "misc", "common"}
+    sources += [*(ROOT / "tools").glob("*.py"), *(ROOT / "configs").rglob("*.py")]
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in sources}
+    assert {name: lines for name, lines in lengths.items() if lines > 300} == {}

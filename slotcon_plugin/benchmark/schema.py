@@ -1,15 +1,14 @@
 """The YAML file that describes a benchmark: its sections, and errors that name the entry."""
 
-import difflib
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError
+from ..runtime.config_options import did_you_mean
 from .measures import COLUMNS, SOURCES
 from .yaml_files import read_yaml
 
@@ -169,12 +168,6 @@ class Benchmark(Section):
                         f"{did_you_mean(name, self.transfers)}"
                     )
         return self
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the most similar known name, or all."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]}?" if close else f" There are: {', '.join(known)}."
 
 
 def read_benchmark(path: str | Path) -> Benchmark:

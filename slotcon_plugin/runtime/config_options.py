@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -118,7 +118,7 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
     path = Path(path)
     if not path.is_file():
         beside = [other.name for other in path.parent.glob("*.py")]
-        raise ConfigError(f"There is no config {path}.{_did_you_mean(path.name, beside)}")
+        raise ConfigError(f"There is no config {path}.{did_you_mean(path.name, beside)}")
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it can raise anything
@@ -168,7 +168,7 @@ def _check_key(cfg: Config, key: str, new: bool) -> None:
             known = list(node) if isinstance(node, dict) else []
             if not new:
                 raise ConfigError(
-                    f"--cfg-options {key}: {where} has no `{part}`.{_did_you_mean(part, known)} "
+                    f"--cfg-options {key}: {where} has no `{part}`.{did_you_mean(part, known)} "
                     f"To add a new key, write +{key}=…"
                 )
             close = difflib.get_close_matches(part, known, n=1, cutoff=CLOSE)
@@ -181,7 +181,8 @@ def _check_key(cfg: Config, key: str, new: bool) -> None:
         passed.append(part)
 
 
-def _did_you_mean(name: str, known: list[str]) -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown name: a similar name, or all if they are few."""
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f" Did you mean {close[0]}?"
@@ -264,7 +265,7 @@ def _unregistered(kind: str, name: str) -> ConfigError:
         for known in one.module_dict
     ]
     library = name.rpartition(".")[0]
-    advice = f" Is {library} installed?" if library else _did_you_mean(name, known)
+    advice = f" Is {library} installed?" if library else did_you_mean(name, known)
     return ConfigError(
         f"The config names {kind} type='{name}', which is not registered.{advice} A config of "
         "your own needs custom_imports = dict(imports=['slotcon_plugin'])."
