@@ -37,23 +37,13 @@ def progress_bar(total: int, title: str, unit: str = "image", start: int = 0):
     """tqdm's bar, in the first process only. In a file it writes a line every half minute."""
     from tqdm import tqdm  # scoring during pretraining does not need it
 
-    return tqdm(
-        total=total,
-        initial=start,
-        desc=title,
-        unit=unit,
-        mininterval=0.5 if sys.stderr.isatty() else 30,
-        smoothing=0.1,
-        disable=rank() != 0,
-    )
+    interval, disable = 0.5 if sys.stderr.isatty() else 30, rank() != 0
+    options = dict(initial=start, desc=title, unit=unit, smoothing=0.1)
+    return tqdm(total=total, mininterval=interval, disable=disable, **options)
 
 
 def choose_device(name: str | None = None) -> str:
-    """The named device; by default a GPU if there is one, another one for each local process.
-
-    Raises:
-        ConfigError: torch cannot use the device.
-    """
+    """The named device; by default a GPU if there is one, another one for each local process."""
     if name is None and torch.cuda.is_available():
         return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
     try:
@@ -65,12 +55,9 @@ def choose_device(name: str | None = None) -> str:
 
 
 def check_disjoint(train: Dataset, test: Dataset, advice: str) -> None:
-    """Check that no image is used both to learn from and to score.
+    """Check that no image is used both to learn from and to score; an error ends with `advice`.
 
     Links to folders are resolved, links to single images are not: ImageNet has a million.
-
-    Raises:
-        ConfigError: they share images; the message ends with `advice`.
     """
     resolve = cache(os.path.realpath)
     learned, scored = (
@@ -87,13 +74,8 @@ def check_disjoint(train: Dataset, test: Dataset, advice: str) -> None:
 def batches(dataset: Dataset, loader: LoaderOptions, title: str) -> Iterator[dict[str, Tensor]]:
     """Load this process's share of a dataset once: the images `rank() + i * world_size()`.
 
-    Args:
-        dataset: its items are dicts of tensors of one size, with the image as `inputs`.
-        loader: batch size, workers and device.
-        title: text in front of the progress bar.
-
-    Raises:
-        ConfigError: there are fewer images than processes.
+    Items are dicts of tensors of one size, with the image as `inputs`. `title` is the text in front
+    of the progress bar.
     """
     if len(dataset) < world_size():
         raise ConfigError(
@@ -112,10 +94,7 @@ def batches(dataset: Dataset, loader: LoaderOptions, title: str) -> Iterator[dic
 def encode(
     features: Network, dataset: Dataset, loader: LoaderOptions, title: str
 ) -> tuple[Tensor, Tensor]:
-    """Features and labels of this process's share, (n, ...) each, see `batches`.
-
-    They are in main memory, which is allocated once.
-    """
+    """Features and labels of this process's share, (n, ...) each, in main memory allocated once."""
     whole, done = None, 0
     for batch in batches(dataset, loader, title):
         parts = features(batch["inputs"]), batch["labels"]
@@ -138,19 +117,16 @@ def sample_rows(
     loader: LoaderOptions,
     title: str,
 ) -> Tensor:
-    """Choose rows, such as the cells of a feature map, equally many of each image.
+    """Choose at most `limit` rows, such as cells of a feature map, equally many of each image.
 
     Args:
         rows_of: from a batch to the rows of each image, (b, p, d).
         choose: from the rows of one image (p, d) and a random generator to the numbers of the rows
             to keep, the preferred ones first.
-        limit: the largest number of rows.
         seed: each image has its own generator, seeded with it and the image's number.
-        dataset, loader, title: see `batches`.
 
     Returns:
-        (n, d) of all processes, n <= `limit`, in the order of the images: the same in every
-        process, and for any number of them.
+        (n, d) of all processes in the order of the images: the same for any number of processes.
     """
     each = max(limit // len(dataset), 1)
     kept, order, image = [], [], rank()

@@ -26,15 +26,9 @@ FINE_TO_COARSE = (
 )
 # fmt: on
 
-
-def _supercategories() -> dict[str, int]:
-    """COCO's names of the classes: without the ending, except for stuff that is also a thing."""
-    found: dict[str, int] = {}
-    for number, name in enumerate(CLASSES):
-        short = name.rpartition("-")[0]
-        found[name if short in found else short] = number
-    return found
-
-
-# Super-category of a category in COCO's panoptic format -> coarse class.
-SUPERCATEGORIES = _supercategories()
+# COCO's name of a super-category -> coarse class. The name has no ending, except for stuff that is
+# also a thing.
+SUPERCATEGORIES: dict[str, int] = {}
+for _number, _name in enumerate(CLASSES):
+    _short = _name.rpartition("-")[0]
+    SUPERCATEGORIES[_name if _short in SUPERCATEGORIES else _short] = _number

@@ -53,8 +53,7 @@ def score_parts(results: dict) -> dict[str, dict]:
 def score_table(runs: list[Run]) -> str:
     """A row for each network, or for each clustering and matching of a single network.
 
-    With several networks and several matchings, a cell has the accuracy and the mean IoU of one
-    matching.
+    With several networks and matchings, a cell has the accuracy and mean IoU of one matching.
     """
     parts = [score_parts(run.results) for run in runs]
     names = list(parts[0])
@@ -76,19 +75,12 @@ def _two_scores(scores: dict) -> str:
     return " / ".join("–" if value is None else f"{value:.2f}" for value in values)
 
 
-def class_table(scores: dict) -> str:
-    """The scores of each class in one part of the results."""
-    rows = [[c, v["iou"], v["accuracy"], v["pixels"]] for c, v in scores["classes"].items()]
-    return table(["class", "IoU", "accuracy", "pixels"], rows)
-
-
 def print_report(
     runs: list[Run], train: Dataset | None, test: Dataset, size: int, classes: bool
 ) -> None:
     """Print the networks, the images at `size` x `size` pixels, the scores and the notes.
 
-    Args:
-        classes: with a single network, also print the scores of each class.
+    With `classes` and a single network, the scores of each class are printed too.
     """
     lines = [f"network: {run.origin}" for run in runs]
     lines.append(f"images: {test.selection}; at {size} x {size} pixels")
@@ -101,16 +93,15 @@ def print_report(
     if classes and len(runs) == 1 and "clusterings" not in runs[0].results:
         for name, scores in score_parts(runs[0].results).items():
             if isinstance(scores.get("classes"), dict):
-                lines += ["", name, class_table(scores)] if name else ["", class_table(scores)]
+                found = scores["classes"].items()
+                rows = [[key, one["iou"], one["accuracy"], one["pixels"]] for key, one in found]
+                lines += ["", *filter(None, [name])]
+                lines.append(table(["class", "IoU", "accuracy", "pixels"], rows))
     print(printable("\n".join(lines)))
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write results with the versions they were made with, completely or not at all.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write results with the versions they were made with, completely or not at all."""
     text = json.dumps({**content, "versions": collect_versions()}, indent=1, allow_nan=False)
     try:
         write_atomically(text.encode(), path)

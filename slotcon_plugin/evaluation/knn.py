@@ -20,10 +20,8 @@ QUERIES = 1024  # images that are compared at a time; the votes take this times 
 class ClassFolders(Dataset):
     """A folder with one folder of images for each class.
 
-    Args:
-        root: the folder.
-        classes: names of the classes in order; by default the folders' names, sorted.
-        size: side of the center square in pixels; the short side is scaled to size · 256 / 224.
+    `classes` are the names in order; by default the folders' names, sorted. Images are cut to a
+    center square of `size` pixels, after the short side is scaled to size · 256 / 224.
     """
 
     def __init__(self, root: str | Path, classes: list[str] | None = None, size: int = 224):
@@ -48,10 +46,9 @@ class ClassFolders(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         path, label = self.items[index]
-        short = round(self.size * 256 / 224)
-        return dict(
-            inputs=center_square(read_required(path), self.size, short_side=short), labels=label
-        )
+        short_side = round(self.size * 256 / 224)
+        square = center_square(read_required(path), self.size, short_side=short_side)
+        return dict(inputs=square, labels=label)
 
 
 def classify(
@@ -64,13 +61,8 @@ def classify(
 ) -> dict:
     """Classify each test image by the most similar training images.
 
-    Features are averaged over the map. Neighbors vote with the weight `exp(cosine / τ)` (Wu et al.,
-    CVPR 2018; 20 neighbors and τ = 0.07 as in DINO).
-
-    Args:
-        train, test: the images; `test` has `train`'s classes.
-        neighbors: how many neighbors vote.
-        temperature: τ.
+    Features are averaged over the map. Neighbors vote with the weight `exp(cosine / temperature)`
+    (Wu et al., CVPR 2018; 20 neighbors and 0.07 as in DINO). `test` has `train`'s classes.
     """
     if world_size() > 1:
         raise ConfigError("knn runs in one process; start it without torchrun.")
@@ -82,23 +74,15 @@ def classify(
     memory_nd, labels_n = encode(directions, train, loader, "encoding --train")
     queries_md, labels_m = encode(directions, test, loader, "encoding --images")
     count, note = usable_neighbors(neighbors, len(memory_nd))
-    most = min(5, len(train.classes))
-    top1 = top5 = 0
-    parts = zip(queries_md.split(QUERIES), labels_m.split(QUERIES), strict=True)
-    for queries_qd, labels_q in parts:
+    num_classes, top1, top5 = len(train.classes), 0, 0
+    for queries_qd, labels_q in zip(queries_md.split(QUERIES), labels_m.split(QUERIES)):
         found = nearest(queries_qd.to(loader.device), memory_nd, count)
         similarity_qn, rows_qn = (part_qn.cpu() for part_qn in found)
-        answers_qnl = F.one_hot(labels_n[rows_qn], len(train.classes)).float()
+        answers_qnl = F.one_hot(labels_n[rows_qn], num_classes).float()
         votes_ql = weighted_vote(similarity_qn, answers_qnl, temperature)
-        hits = votes_ql.topk(most, dim=1).indices == labels_q[:, None]
+        hits = votes_ql.topk(min(5, num_classes), dim=1).indices == labels_q[:, None]
         top1 += int(hits[:, 0].sum())
         top5 += int(hits.sum())
-    return dict(
-        neighbors=count,
-        temperature=temperature,
-        memory=len(memory_nd),
-        classes=len(train.classes),
-        top1=round(100 * top1 / len(test), 4),
-        top5=round(100 * top5 / len(test), 4),
-        **note,
-    )
+    shares = {name: round(100 * n / len(test), 4) for name, n in (("top1", top1), ("top5", top5))}
+    used = dict(neighbors=count, temperature=temperature, memory=len(memory_nd))
+    return dict(**used, classes=num_classes, **shares, **note)

@@ -34,7 +34,7 @@ FORMATS = {
     "panoptic": (coco_stuff.CLASSES, None),
     "voc": (VOC_CLASSES, _table({i: i for i in range(21)})),
     "ade20k": (
-        tuple(f"class {i}" for i in range(1, 151)),
+        [f"class {i}" for i in range(1, 151)],
         _table({0: IGNORED, **{i: i - 1 for i in range(1, 151)}}),
     ),
 }
@@ -48,11 +48,7 @@ class LabelMap(NamedTuple):
     segments: dict[int, int] | None = None  # panoptic: number of a segment -> class
 
     def read(self) -> Image.Image:
-        """The classes as an 8-bit image, `IGNORED` where there is none.
-
-        Raises:
-            UnreadableFileError: the file cannot be read, or does not have its format.
-        """
+        """The classes as an 8-bit image, `IGNORED` where there is none."""
         try:
             with Image.open(self.path) as image:
                 image.load()
@@ -61,13 +57,13 @@ class LabelMap(NamedTuple):
         values, classes = self._decode(image)
         if (classes == _UNKNOWN).any():
             found = np.unique(values[classes == _UNKNOWN])[:10].tolist()
-            raise UnreadableFileError(
-                f"The labels {self.path} contain the segments {found}, which the JSON file does "
-                "not list. Do the PNG files and the JSON file belong together?"
-                if self.kind == "panoptic"
-                else f"The labels {self.path} contain the values {found}, which the format "
-                f"{self.kind} does not have. Select another format with --labels-format."
+            problem = (
+                f"values {found}, which the format {self.kind} does not have. Select another "
+                "format with --labels-format."
             )
+            if self.kind == "panoptic":
+                problem = f"segments {found}, which the JSON file does not list. Use its folder."
+            raise UnreadableFileError(f"The labels {self.path} contain the {problem}")
         return Image.fromarray(classes)
 
     def _decode(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
@@ -90,19 +86,12 @@ class LabelMap(NamedTuple):
 
 
 def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
-    """Find the labels of a dataset.
+    """Find the labels of a dataset: stem of the image's file name -> labels.
 
     Args:
         source: a folder of index maps, searched to any depth; for "panoptic" COCO's JSON file,
             whose PNG files are in the folder of the same name beside it.
         kind: a name of `FORMATS`.
-
-    Returns:
-        Stem of the image's file name -> labels.
-
-    Raises:
-        DataError: nothing is found, two maps have one stem, or the JSON file has another format.
-        ValueError: an unknown format.
     """
     if kind not in FORMATS:
         raise ValueError(f"the format of labels is {kind!r}, expected one of {', '.join(FORMATS)}")
@@ -116,8 +105,7 @@ def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
         other = found.setdefault(path.stem, LabelMap(str(path), kind))
         if other.path != str(path):
             raise DataError(
-                f"Two label maps have the same name: {other.path} and {path}. Give the folder of "
-                "one split."
+                f"Two label maps have the same name: {other.path}, {path}. Give one split's folder."
             )
     if not found:
         raise DataError(f"The folder of labels {source} contains no PNG file.")
@@ -125,13 +113,17 @@ def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
 
 
 def _find_panoptic(source: Path) -> dict[str, LabelMap]:
-    folder = source.with_suffix("")
-    found = {}
+    folder, classes, found = source.with_suffix(""), {}, {}
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
-        classes = {
-            category["id"]: _coarse_class(category, source) for category in content["categories"]
-        }
+        for category in content["categories"]:
+            name = category["supercategory"]
+            if name not in coco_stuff.SUPERCATEGORIES:
+                raise DataError(
+                    f"{source}: the category {category.get('name')!r} has the super-category "
+                    f"{name!r}, which is none of COCO's 27."
+                )
+            classes[category["id"]] = coco_stuff.SUPERCATEGORIES[name]
         for annotation in content["annotations"]:
             segments = {s["id"]: classes[s["category_id"]] for s in annotation["segments_info"]}
             name = annotation["file_name"]
@@ -144,13 +136,3 @@ def _find_panoptic(source: Path) -> dict[str, LabelMap]:
     if not folder.is_dir():
         raise DataError(f"The PNG files of {source} are missing: expected the folder {folder}.")
     return found
-
-
-def _coarse_class(category: dict, source: Path) -> int:
-    name = category["supercategory"]
-    if name not in coco_stuff.SUPERCATEGORIES:
-        raise DataError(
-            f"{source}: the category {category.get('name')!r} has the super-category {name!r}, "
-            "which is none of COCO's 27."
-        )
-    return coco_stuff.SUPERCATEGORIES[name]

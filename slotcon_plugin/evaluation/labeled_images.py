@@ -1,6 +1,5 @@
 """Images with pixel labels, cut to one size, for evaluation."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tv
 
 from ..datasets.decode import UnreadableImage, read_image
-from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images
+from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images, read_list
 from ..errors import DataError, UnreadableFileError
 from .label_formats import FORMATS, LabelMap, find_labels
 
@@ -25,16 +24,9 @@ class LabeledImages(Dataset):
         names: a text file with the names of the images to use, one on a line, with or without
             folder and suffix; by default all images that have labels.
 
-    Attributes:
-        selection: a text that says which images they are.
-        source: the paths, for a report.
-
     An item is a dict of `inputs`, uint8 (3, size, size) RGB, and `labels`, uint8 (size, size), 255
-    where there is none.
-
-    Raises:
-        DataError: at construction, if nothing is found or a listed image or its labels are
-            missing; on indexing, if a file is broken or the two differ in size.
+    where there is none. `selection` is a text that says which images they are, `source` the paths.
+    Missing files are errors at construction, broken ones on indexing.
     """
 
     def __init__(
@@ -46,10 +38,9 @@ class LabeledImages(Dataset):
         names: Source | None = None,
     ):
         self.size = size
-        sources = [images] if isinstance(images, str | os.PathLike) else list(images)
-        self.items, selection = _pair(
-            list_images(sources), find_labels(labels, kind), labels, names
-        )
+        sources = [images] if isinstance(images, Source) else list(images)
+        found = list_images(sources), find_labels(labels, kind)
+        self.items, selection = _pair(*found, labels, names)
         self.classes = FORMATS[kind][0]
         folders = ", ".join(map(str, sources))
         self.source = dict(folder=folders, labels=str(labels), labels_format=kind)
@@ -78,30 +69,18 @@ def printable(text: str) -> str:
 
 
 def read_required(path: str) -> Image.Image:
-    """Read an image that cannot be left out, unlike in training.
-
-    Raises:
-        UnreadableFileError: it cannot be read.
-    """
+    """Read an image that cannot be left out, unlike in training."""
     try:
         return read_image(path)
     except UnreadableImage as error:
-        raise UnreadableFileError(
-            f"{error}. Scores are of all images: repair or remove it."
-        ) from error
+        message = f"{error}. Scores are of all images: repair or remove it."
+        raise UnreadableFileError(message) from error
 
 
 def center_square(
-    image: Image.Image,
-    size: int,
-    mode: tv.InterpolationMode = tv.InterpolationMode.BILINEAR,
-    short_side: int | None = None,
+    image: Image.Image, size: int, mode=tv.InterpolationMode.BILINEAR, short_side: int | None = None
 ) -> Tensor:
-    """Scale the short side to `short_side` (default: `size`) and cut the square in the center.
-
-    Returns:
-        uint8 (channels, size, size).
-    """
+    """Scale the short side (to `size` by default) and cut the center: uint8 (c, size, size)."""
     scaled = tv.resize(image, [short_side or size], mode)
     return tv.pil_to_tensor(tv.center_crop(scaled, [size, size]))
 
@@ -120,13 +99,17 @@ def _pair(
         chosen = [stem for stem in by_stem if stem in labels]
         selection = f"the {len(chosen)} of {len(images)} images that have labels"
         if not chosen:
+            label = next(iter(labels.values())).path
             raise DataError(
-                f"None of the {len(images)} images (first: {images[0]}) has labels in {source}: "
-                "their file names must have the same stems. First label: "
-                f"{next(iter(labels.values())).path}."
+                f"None of the {len(images)} images has labels in {source}: the stems of their file "
+                f"names differ. First image: {images[0]}; first labels: {label}."
             )
     else:
-        chosen = _read_names(Path(names).expanduser())
+        chosen = [_stem(line) for line in read_list(Path(names).expanduser())]
+        if len(set(chosen)) != len(chosen):
+            raise DataError(
+                f"The list {names} names {len(chosen) - len(set(chosen))} images twice."
+            )
         selection = f"the {len(chosen)} images of {names}"
         for where, found in (("images", by_stem), (f"labels in {source}", labels)):
             if missing := [stem for stem in chosen if stem not in found]:
@@ -138,22 +121,6 @@ def _pair(
     return [(by_stem[stem], labels[stem]) for stem in chosen], selection
 
 
-def _read_names(path: Path) -> list[str]:
-    try:
-        # Bytes that are not UTF-8 are read as Python reads them in file names.
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"The list {path} cannot be read: {error.strerror}.") from error
-    lines = [line.strip() for line in text.splitlines()]
-    chosen = [_stem(line) for line in lines if line and not line.startswith("#")]
-    if not chosen:
-        raise DataError(f"The list {path} is empty. Expected the name of an image on each line.")
-    if len(set(chosen)) != len(chosen):
-        raise DataError(f"The list {path} names {len(chosen) - len(set(chosen))} images twice.")
-    return chosen
-
-
 def _stem(path: str) -> str:
-    name = path.replace("\\", "/").rsplit("/", 1)[-1]
-    suffix = Path(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name
+    name = Path(path.replace("\\", "/"))
+    return name.stem if name.suffix.lower() in IMAGE_SUFFIXES else name.name

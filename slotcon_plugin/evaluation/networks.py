@@ -28,10 +28,8 @@ GROUPING = {
 class DenseFeatures(nn.Module):
     """An encoder, and a projector if there is one, in evaluation mode.
 
-    Args:
-        encoder: gives a tuple of feature maps, of which the last one is used.
-        pixels: `mean_0_1` and `std_0_1` of each RGB channel, for pixels in [0, 1].
-        origin: what the network is, for the report.
+    The last of the encoder's maps is used. `pixels` has `mean_0_1` and `std_0_1` of each RGB
+    channel, for pixels in [0, 1]; `origin` says what the network is, for the report.
     """
 
     def __init__(self, encoder: nn.Module, pixels: dict, origin: str):
@@ -77,10 +75,6 @@ def open_encoder(
         part: "teacher" or "student" of a full checkpoint; by default the teacher.
         stage: 1-4, the stage whose map is used; by default the last one.
         seed: of random weights.
-
-    Raises:
-        CheckpointError: the file cannot be used, or the download failed.
-        ConfigError: no such architecture or stage.
     """
     depth = _named_depth(source)
     if depth is not None and part is not None:
@@ -126,10 +120,6 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
     """Read encoder, projector and prototypes of a full checkpoint, ours or a published one.
 
     Sizes are those of the weights; no config is executed.
-
-    Raises:
-        CheckpointError: the file cannot be used, or has only an encoder.
-        ConfigError: `path` is the name of random or supervised weights.
     """
     if _named_depth(str(path)) is not None:
         raise ConfigError(
@@ -141,9 +131,7 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
     if kind == "published":
         tensors = rename(tensors, reverse(PUBLISHED), (), str(path)).values
     neck, prototypes = GROUPING[part]
-    state = {
-        name.removeprefix(neck): value for name, value in tensors.items() if name.startswith(neck)
-    }
+    state = {k.removeprefix(neck): v for k, v in tensors.items() if k.startswith(neck)}
     needed = (tensors.get(prototypes), state.get("mlp.0.weight"), state.get("mlp.6.weight"))
     if any(tensor is None or tensor.ndim < 2 for tensor in needed):
         raise CheckpointError(

@@ -36,7 +36,7 @@ def probe(
 
     Args:
         train, test: `LabeledImages` of the same classes.
-        epochs, lr: length of the training, initial learning rate.
+        lr: initial learning rate.
         seed: of the order of images and of the layer's initialization.
         cache: bytes; the features of a dataset that fits are computed once.
     """
@@ -90,9 +90,8 @@ def _epochs(
                     yield maps_nchw[rows].to(loader.device), labels_nyx[rows].to(loader.device)
                 bar.update(1)
         return
-    load = DataLoader(
-        dataset, loader.batch_size, True, num_workers=loader.workers, generator=generator
-    )
+    options = dict(num_workers=loader.workers, generator=generator)
+    load = DataLoader(dataset, loader.batch_size, shuffle=True, **options)
     with loader.progress_bar(epochs * len(load), "training", "step") as bar:
         for _ in range(epochs):
             for batch in load:

@@ -23,13 +23,10 @@ def build_memory(
 ) -> tuple[Tensor, Tensor]:
     """Directions of training images' cells, and the shares of the classes below them.
 
-    Each image contributes equally many cells, see `batches.sample_rows`. As in the paper's
-    appendix, cells of classes that are rare in their image are preferred: those with the smallest
-    product of a uniform random number and the summed frequencies of their classes. Cells without
-    labeled pixels are left out.
-
-    Returns:
-        (n, d) of unit length and (n, l), float32, n <= `limit`, of all processes.
+    Returns (n, d) of unit length and (n, l), n <= `limit`, of all processes; each image contributes
+    equally many cells. As in the paper's appendix, cells of classes that are rare in their image
+    are preferred: those with the smallest product of a uniform random number and the summed
+    frequencies of their classes. Cells without labeled pixels are left out.
     """
     num_classes = len(dataset.classes)
 
@@ -55,9 +52,8 @@ def usable_neighbors(wanted: int, rows: int) -> tuple[int, dict[str, str]]:
     """The number of neighbors in a memory of so many rows, and a note if it is not the wanted."""
     if wanted <= rows:
         return wanted, {}
-    return rows, dict(
-        note=f"--neighbors {wanted}: the memory has {rows} rows, and all of them vote."
-    )
+    note = f"--neighbors {wanted}: the memory has {rows} rows, and all of them vote."
+    return rows, dict(note=note)
 
 
 def retrieve(
@@ -70,14 +66,10 @@ def retrieve(
     memory: int = 100_000,
     seed: int = 0,
 ) -> dict:
-    """Segment one dataset by the labels of another one.
+    """Segment one `LabeledImages` by the labels of another one of the same classes.
 
-    Args:
-        train, test: `LabeledImages` of the same classes.
-        neighbors: how many neighbors of a cell vote.
-        temperature: τ of the neighbors' weights.
-        memory: the largest number of cells that are stored; each takes d + l floats.
-        seed: of the choice of cells.
+    `neighbors` of each cell vote, with weights of this `temperature`. At most `memory` cells, which
+    `seed` chooses, are stored; each takes d + l floats.
     """
     directions_nd, shares_nl = build_memory(features, train, loader, memory, seed)
     count, note = usable_neighbors(neighbors, len(directions_nd))
@@ -92,6 +84,5 @@ def retrieve(
         return torch.cat(votes).view(b, h, w, -1).permute(0, 3, 1, 2)
 
     scores = score_predictions(vote, test, loader)
-    return dict(
-        memory=len(directions_nd), neighbors=count, temperature=temperature, **scores, **note
-    )
+    used = dict(memory=len(directions_nd), neighbors=count, temperature=temperature)
+    return used | scores | note

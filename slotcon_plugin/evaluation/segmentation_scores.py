@@ -28,9 +28,8 @@ class SegmentationScores(NamedTuple):
 def segmentation_scores(matched_nl: Tensor) -> SegmentationScores:
     """Scores from pixel counts of (predicted class, label).
 
-    Args:
-        matched_nl: (l, l), or (l + 1, l) with a last row for predictions of no class. Those are
-            errors: they count as labels of their class, but as predictions of none.
+    `matched_nl` is (l, l), or (l + 1, l) with a last row for predictions of no class. Those are
+    errors: they count as labels of their class, but as predictions of none.
     """
     check_shapes(matched_nl=matched_nl)
     num_classes = matched_nl.shape[1]
@@ -42,13 +41,8 @@ def segmentation_scores(matched_nl: Tensor) -> SegmentationScores:
     labeled_l = matched_nl.sum(dim=0)
     predicted_l = matched_nl[:num_classes].sum(dim=1)
     iou_l = correct_l / (labeled_l + predicted_l - correct_l)  # 0 / 0 = NaN: it does not occur
-    return SegmentationScores(
-        accuracy=(correct_l.sum() / labeled_l.sum()).item(),
-        mean_iou=iou_l.nanmean().item(),
-        iou_l=iou_l,
-        recall_l=correct_l / labeled_l,
-        pixels_l=labeled_l,
-    )
+    accuracy, mean_iou = (correct_l.sum() / labeled_l.sum()).item(), iou_l.nanmean().item()
+    return SegmentationScores(accuracy, mean_iou, iou_l, correct_l / labeled_l, labeled_l)
 
 
 def scores_of(scores: SegmentationScores, classes: slice) -> tuple[float, float]:
@@ -84,23 +78,19 @@ def _percent(value: float) -> float | None:
 def count_confusions(
     score_maps: Callable[[Tensor], Sequence[Tensor]], dataset: Dataset, loader: LoaderOptions
 ) -> list[Tensor]:
-    """Confusion counts of one or several segmentations, in one pass over a `LabeledImages`.
+    """Confusion counts (k, l), int64 on the CPU, of each segmentation of a `LabeledImages`.
+
+    They are added up over batches and processes, so memory does not grow with the dataset.
 
     Args:
         score_maps: from uint8 images (b, 3, y, x) to the scores (b, k, h, w) of each segmentation;
             they are upsampled, and each pixel is assigned to its best score.
-
-    Returns:
-        (k, l) int64 for each segmentation, of all processes, on the CPU.
     """
-    counts = None
+    counts = []
     for batch in batches(dataset, loader, "segmenting"):
         labels_byx, maps = batch["labels"], score_maps(batch["inputs"])
-        if counts is None:
-            counts = [
-                labels_byx.new_zeros(m.shape[1], len(dataset.classes), dtype=torch.int64)
-                for m in maps
-            ]
+        shapes = [(maps_bkhw.shape[1], len(dataset.classes)) for maps_bkhw in maps]
+        counts = counts or [labels_byx.new_zeros(shape, dtype=torch.int64) for shape in shapes]
         for total_kl, maps_bkhw in zip(counts, maps, strict=True):
             clusters_byx = upsampled_argmax(maps_bkhw, *labels_byx.shape[1:])
             total_kl += confusion_counts(clusters_byx, labels_byx, *total_kl.shape)

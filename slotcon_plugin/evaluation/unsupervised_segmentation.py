@@ -37,11 +37,8 @@ def unsupervised(
 ) -> dict:
     """Assign each pixel to the prototype with the largest score, and match prototypes to classes.
 
-    Args:
-        groups: from images to scores (b, k, h, w), such as a `PixelGroups`.
-        train: not used.
-        test: a `LabeledImages`.
-        matching: names of `MATCHINGS`.
+    `groups` gives scores (b, k, h, w), such as a `PixelGroups`; `train` is not used; `test` is a
+    `LabeledImages`; `matching` has names of `MATCHINGS`.
     """
     (counts_kl,) = count_confusions(lambda images: [groups(images)], test, loader)
     num_prototypes, num_classes = counts_kl.shape
@@ -63,15 +60,14 @@ def sample_directions(
     features: Network, dataset: Dataset, limit: int, seed: int, loader: LoaderOptions
 ) -> Tensor:
     """Directions of random cells, (n, d) float32 of unit length; see `batches.sample_rows`."""
-    return sample_rows(
-        lambda batch: unit_directions(features(batch["inputs"])).flatten(2).transpose(1, 2),
-        lambda rows_pd, generator: torch.randperm(len(rows_pd), generator=generator),
-        dataset,
-        limit,
-        seed,
-        loader,
-        "sampling",
-    )
+
+    def rows(batch: dict[str, Tensor]) -> Tensor:
+        return unit_directions(features(batch["inputs"])).flatten(2).transpose(1, 2)
+
+    def choose(rows_pd: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.randperm(len(rows_pd), generator=generator)
+
+    return sample_rows(rows, choose, dataset, limit, seed, loader, "sampling")
 
 
 def overcluster(
@@ -89,8 +85,7 @@ def overcluster(
     Args:
         train: the images to cluster; None: those of `test`.
         test: a `LabeledImages`, on which the clusters are scored.
-        clusters: the numbers of clusters.
-        directions: the largest number of directions to cluster, which bounds the memory.
+        clusters, directions: the numbers of clusters; the largest number of features to cluster.
         matching: names of `MATCHINGS`.
         seed: of the sample and of k-means.
     """
