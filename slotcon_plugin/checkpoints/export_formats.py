@@ -2,7 +2,6 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -11,92 +10,56 @@ from ..errors import CheckpointError
 from .architecture import Architecture
 from .containers import METADATA_KEY, pkl_bytes, pth_bytes, safetensors_bytes
 from .encoder import Encoder
-from .names import DETECTRON2, TORCHVISION, Pairs, rename
+from .names import DETECTRON2, TORCHVISION, rename
 from .published import Converted
 
-
-@dataclass(frozen=True)
-class Format:
-    """A library's format.
-
-    Attributes:
-        usage: how its users load the file.
-        table: torchvision's names -> its names.
-        suffixes: the containers it can be written to; the first is the library's own.
-        truncated: whether the library can build a ResNet with fewer than four stages.
-        loads_safetensors: whether the library itself loads `.safetensors`.
-    """
-
-    usage: str
-    table: Pairs = TORCHVISION
-    suffixes: tuple[str, ...] = (".pth", ".safetensors")
-    truncated: bool = False
-    loads_safetensors: bool = True
-
-
-FORMATS = {
-    "openmmlab": Format(
-        "backbone=dict(type='ResNet', depth={depth}, {stages}"
-        "init_cfg=dict(type='Pretrained', checkpoint='{file}')), in mmdet and mmseg",
-        truncated=True,
-        loads_safetensors=False,
-    ),
-    "torchvision": Format(
-        "net = torchvision.models.resnet{depth}(); net.fc = torch.nn.Identity(); "
-        "net.load_state_dict({load})",
-    ),
-    "timm": Format(
-        "timm.create_model('resnet{depth}', num_classes=0, checkpoint_path='{file}')",
-    ),
-    "detectron2": Format(
-        "MODEL: {{WEIGHTS: {file}, PIXEL_MEAN: {mean}, PIXEL_STD: {std}, "
-        "RESNETS: {{DEPTH: {depth}, STRIDE_IN_1X1: False}}}}, INPUT: {{FORMAT: RGB}}",
-        table=DETECTRON2,
-        suffixes=(".pkl", ".pth", ".safetensors"),
-        truncated=True,
-        loads_safetensors=False,
-    ),
+# How the users of each library load the file.
+USAGES = {
+    "openmmlab": "backbone=dict(type='ResNet', depth={depth}, {stages}"
+    "init_cfg=dict(type='Pretrained', checkpoint='{file}')), in mmdet and mmseg",
+    "torchvision": "net = torchvision.models.resnet{depth}(); net.fc = torch.nn.Identity(); "
+    "net.load_state_dict({load})",
+    "timm": "timm.create_model('resnet{depth}', num_classes=0, checkpoint_path='{file}')",
+    "detectron2": "MODEL: {{WEIGHTS: {file}, PIXEL_MEAN: {mean}, PIXEL_STD: {std}, "
+    "RESNETS: {{DEPTH: {depth}, STRIDE_IN_1X1: False}}}}, INPUT: {{FORMAT: RGB}}",
 }
+ALWAYS_FOUR_STAGES = ("torchvision", "timm")
+LOAD_SAFETENSORS = ("torchvision", "timm")
 
 
 def check_format(name: str, suffix: str, architecture: Architecture | None = None) -> None:
-    """Check that a format has this container and, if it is given, this architecture.
-
-    Raises:
-        CheckpointError: it does not.
-    """
-    target = FORMATS[name]
-    if suffix not in target.suffixes:
+    """Raise CheckpointError if a library does not have this container or this architecture."""
+    suffixes = (".pkl",) * (name == "detectron2") + (".pth", ".safetensors")
+    if suffix not in suffixes:
         raise CheckpointError(
-            f"--to {name} is written as {' or '.join(target.suffixes)}, not as "
+            f"--to {name} is written as {' or '.join(suffixes)}, not as "
             f"{suffix or 'a file without a suffix'}. The suffix of OUT selects the container; only "
             "detectron2 has .pkl."
         )
-    if architecture is not None and not architecture.complete and not target.truncated:
+    if architecture and not architecture.complete and name in ALWAYS_FOUR_STAGES:
+        count = architecture.num_stages
         raise CheckpointError(
             f"This encoder is a {architecture}; {name}'s {architecture.name} always has four "
             "stages, so the last ones would stay random. Export it --to openmmlab (num_stages="
-            f"{architecture.num_stages}) or --to detectron2 (OUT_FEATURES up to res"
-            f"{architecture.num_stages + 1}), or pretrain with four stages."
+            f"{count}) or --to detectron2 (OUT_FEATURES up to res{count + 1}), or pretrain with "
+            "four stages."
         )
 
 
 def encoder_file(encoder: Encoder, target: str, suffix: str) -> tuple[bytes, dict[str, str]]:
-    """The file that users of a library load.
+    """The file that users of a library load: its bytes; name in it -> name in the source.
 
     Args:
         encoder: from `read_encoder`.
-        target: a key of FORMATS.
+        target: "openmmlab", "torchvision", "timm" or "detectron2".
         suffix: ".pth", ".safetensors" or ".pkl".
-
-    Returns:
-        The file's bytes; name in it -> name in the source.
 
     Raises:
         CheckpointError: see `check_format`.
     """
     check_format(target, suffix, encoder.architecture)
-    named = rename(encoder.state_dict, FORMATS[target].table, (), str(encoder.source))
+    table = DETECTRON2 if target == "detectron2" else TORCHVISION
+    named = rename(encoder.state_dict, table, (), str(encoder.source))
     state = {name: value.detach().contiguous().clone() for name, value in named.values.items()}
     old_names = {new: encoder.old_names[old] for new, old in named.old_names.items()}
     if suffix == ".safetensors":
@@ -112,31 +75,27 @@ def _content(target: str, state: dict[str, Tensor], meta: dict) -> dict:
         plain._metadata = OrderedDict({METADATA_KEY: meta})
         return plain
     if target == "detectron2":
-        return {
-            "model": state,
-            "__author__": "slotcon_plugin",
-            "matching_heuristics": True,  # detectron2 then finds `backbone.bottom_up.` itself
-            "meta": meta,
-        }
+        # With matching_heuristics, detectron2 finds `backbone.bottom_up.` itself.
+        marks = {"__author__": "slotcon_plugin", "matching_heuristics": True}
+        return {"model": state, **marks, "meta": meta}
     return {"meta": meta, "state_dict": state}
 
 
 def usage(encoder: Encoder, target: str, out: Path) -> str:
     """One line of code or config that loads the file in its library."""
-    if out.suffix == ".safetensors" and not FORMATS[target].loads_safetensors:
-        return f"{target} does not read .safetensors; this package does (--backbone {out.name})"
     load = f"torch.load('{out.name}', weights_only=True)"
     if out.suffix == ".safetensors":
+        if target not in LOAD_SAFETENSORS:
+            return f"{target} does not read .safetensors; this package does (--backbone {out.name})"
         load = f"safetensors.torch.load_file('{out.name}')"
-    pixels, architecture = encoder.meta["pixels"], encoder.architecture
-    count = architecture.num_stages
+    pixels, (depth, count) = encoder.meta["pixels"], encoder.architecture
     fewer = (
         f"num_stages={count}, strides={(1, 2, 2, 2)[:count]}, dilations={(1,) * count}, "
         f"out_indices={tuple(range(count))}, "
     )
-    return FORMATS[target].usage.format(
-        depth=architecture.depth,
-        stages=fewer * (not architecture.complete),
+    return USAGES[target].format(
+        depth=depth,
+        stages=fewer * (count < 4),
         file=out.name,
         load=load,
         mean=pixels["mean_0_255"],
@@ -154,24 +113,29 @@ def report_encoder(encoder: Encoder, old_names: Mapping[str, str], keys: bool = 
     """
     origin, tensors = encoder.meta["origin"], encoder.state_dict.values()
     other = f" of {origin['file']}" * (origin["file"] != encoder.source.name)
-    head = {
+    rows = {
         "source": f"{encoder.source} ({encoder.kind}), {origin['part']}{other}",
         "encoder": f"{encoder.architecture}, {sum(v.numel() for v in tensors):,} numbers",
+        **_counts(old_names, encoder.dropped),
+        "digest": encoder.meta["digest"],
     }
-    tail = {"digest": encoder.meta["digest"]}
     for name in ("architecture", "pixels", "training", "versions"):
-        tail[name] = ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
+        rows[name] = ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
     shapes = _shapes(old_names, dict(zip(old_names, tensors)), keys)
-    return "\n".join([*_table(head | _counts(old_names, encoder.dropped) | tail), *shapes])
+    return "\n".join([*_table(rows), *shapes])
 
 
 def report_checkpoint(source: Path, converted: Converted, keys: bool = False) -> str:
     """The report about a converted full checkpoint; `keys` lists every tensor."""
-    counts = _counts(converted.old_names, converted.dropped)
-    rows = {"source": str(source), "entries": ", ".join(converted.content), **counts}
+    rows = {
+        "source": str(source),
+        "entries": ", ".join(converted.content),
+        **_counts(converted.old_names, converted.dropped),
+        "digest": converted.digest,
+    }
     remarks = [f"{'':15}{line}" for line in converted.remarks]
     shapes = _shapes(converted.old_names, converted.weights, keys)
-    return "\n".join([*_table(rows | {"digest": converted.digest}), *remarks, *shapes])
+    return "\n".join([*_table(rows), *remarks, *shapes])
 
 
 def _counts(old_names: Mapping[str, str], dropped: Iterable[str]) -> dict[str, str]:

@@ -7,12 +7,11 @@ import torchvision
 from torch import nn
 
 from ..errors import CheckpointError, ConfigError
+from ..models.backbones import DEPTHS
 from ..runtime.wrapping import unwrapped
-from .architecture import DEPTHS, refuse_deep_stem
+from .architecture import refuse_deep_stem
 from .encoder import KINDS, Encoder
 from .names import DETECTRON2, TORCHVISION, WRAPPER, differences, rename
-
-_COUNTER = "num_batches_tracked"
 
 
 def fill(module: nn.Module, encoder: Encoder) -> None:
@@ -34,9 +33,9 @@ def fill(module: nn.Module, encoder: Encoder) -> None:
     refuse_deep_stem(own, target)
     table = DETECTRON2 if "stem.conv1.weight" in own else TORCHVISION
     named = rename(encoder.state_dict, table, (), str(encoder.source)).values
-    if not any(name.endswith(_COUNTER) for name in own):
-        # Frozen norms (detectron2's FrozenBatchNorm2d) do not count batches.
-        named = {name: v for name, v in named.items() if not name.endswith(_COUNTER)}
+    counter = "num_batches_tracked"
+    if not any(name.endswith(counter) for name in own):  # as in detectron2's FrozenBatchNorm2d
+        named = {name: value for name, value in named.items() if not name.endswith(counter)}
     if problems := differences(named, own):
         raise CheckpointError(
             f"{encoder.source} ({encoder.architecture}) does not fit {target}. Tensors: "
@@ -60,16 +59,14 @@ def _check_strides(module: nn.Module, target: str) -> None:
 
 
 def check_state_dict(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
-    """Check that a checkpoint has exactly the model's weights; MMEngine would only warn.
+    """Raise CheckpointError unless a checkpoint has exactly the model's weights.
+
+    MMEngine would only warn. As in MMEngine, `module.` before a name is ignored.
 
     Args:
         model: may be wrapped for distributed training.
-        checkpoint: the content of the file: `state_dict`, or names and weights alone; `module.` is
-            removed as MMEngine removes it.
+        checkpoint: has a `state_dict`, or is one.
         path: of the file, for the message.
-
-    Raises:
-        CheckpointError: names, shapes or types differ.
     """
     model = unwrapped(model)
     weights = checkpoint.get("state_dict", checkpoint)
@@ -93,7 +90,7 @@ def supervised_file(depth: int) -> Path:
     torch downloads it once, into TORCH_HOME.
 
     Raises:
-        ConfigError: torchvision has no such ResNet.
+        ConfigError: torchvision has no ResNet of this depth.
         CheckpointError: the download failed.
     """
     if depth not in DEPTHS:

@@ -3,12 +3,16 @@
 import argparse
 import ast
 import json
+from contextlib import suppress
 from typing import Any
 
 from ..datasets.photometric import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import CheckpointError
 from ..runtime.environment import collect_versions
 from .architecture import Architecture
+
+PARTS = ("architecture", "pixels", "origin", "training", "versions")
+NORMALIZATION = [f"pixels.{name}_{scale}" for name in ("mean", "std") for scale in ("0_1", "0_255")]
 
 # Key of the training metadata -> path in a config of this package.
 CONFIG_PATHS = {
@@ -23,6 +27,7 @@ CONFIG_PATHS = {
     "view_size": "train_dataloader.dataset.views.size",
     "prototypes": "model.head.prototypes.num_prototypes",
 }
+
 # Key of the training metadata -> option in the command line that published checkpoints contain.
 PUBLISHED_OPTIONS = {
     "optimizer": "optimizer",
@@ -54,13 +59,8 @@ def read_literals(program: str) -> dict[str, Any]:
     """Read a config without running it: the assignments whose values are literals or `dict(...)`.
 
     MMEngine stores a config as the text of a Python program, and a checkpoint from elsewhere can
-    contain any program there.
-
-    Args:
-        program: the text that `Config.pretty_text` gives.
-
-    Returns:
-        Name -> value; empty for a text that is not Python or longer than a million characters.
+    contain any program there. The result is empty for a text that is not Python or longer than a
+    million characters.
     """
     if len(program) > 1_000_000:
         return {}
@@ -71,11 +71,9 @@ def read_literals(program: str) -> dict[str, Any]:
     found = {}
     for statement in statements:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            try:
+            with suppress(ValueError, TypeError, RecursionError):  # not a literal
                 value = ast.literal_eval(_DictCalls().visit(statement.value))
-            except (ValueError, TypeError, RecursionError):
-                continue  # not a literal
-            found[statement.targets[0].id] = value
+                found[statement.targets[0].id] = value
     return found
 
 
@@ -95,11 +93,7 @@ def read_config(content: dict) -> dict:
 
 
 def read_options(content: dict) -> dict:
-    """The command line in a published checkpoint; empty if there is none.
-
-    Raises:
-        CheckpointError: it is of another type.
-    """
+    """The command line in a published checkpoint; empty if there is none."""
     args = content.get("args")
     options = vars(args) if isinstance(args, argparse.Namespace) else args or {}
     if not isinstance(options, dict):
@@ -124,11 +118,7 @@ def describe_training(content: dict) -> dict[str, Any]:
 
 
 def describe_pixels(config: dict) -> dict[str, Any]:
-    """Channel order, mean and std of the encoder's input, for pixels of 0-1 and of 0-255.
-
-    Raises:
-        CheckpointError: mean or std in the config are not three numbers.
-    """
+    """Channel order, mean and std of the encoder's input, for pixels of 0-1 and of 0-255."""
     mean = lookup(config, "model.data_preprocessor.mean") or IMAGENET_MEAN
     std = lookup(config, "model.data_preprocessor.std") or IMAGENET_STD
     if not _are_three_numbers(mean) or not _are_three_numbers(std):
@@ -147,40 +137,25 @@ def describe_pixels(config: dict) -> dict[str, Any]:
 
 def describe(architecture: Architecture, pixels: dict, origin: dict, training: dict) -> dict:
     """The metadata that are stored with exported weights, as plain values for JSON."""
-    metadata = {
-        "architecture": {
-            "name": architecture.name,
-            "depth": architecture.depth,
-            "num_stages": architecture.num_stages,
-            "stem": "7x7 convolution, stride 2, 3x3 max pooling (not a deep stem)",
-            "stride_in_1x1": False,
-        },
-        "pixels": pixels,
-        "origin": origin,
-        "training": training,
-        "versions": collect_versions(),
+    network = {
+        "name": architecture.name,
+        "depth": architecture.depth,
+        "num_stages": architecture.num_stages,
+        "stem": "7x7 convolution, stride 2, 3x3 max pooling (not a deep stem)",
+        "stride_in_1x1": False,
     }
+    values = (network, pixels, origin, training, collect_versions())
+    metadata = dict(zip(PARTS, values, strict=True))
     return json.loads(json.dumps(metadata))  # a copy, with lists for tuples
 
 
 def check_metadata(metadata: dict, source: str) -> None:
-    """Check the metadata in an exported file, which can be damaged.
-
-    Args:
-        metadata: as `describe` writes them.
-        source: the file, for the message.
-
-    Raises:
-        CheckpointError: an entry is missing or of another type.
-    """
-    parts = ("architecture", "pixels", "origin", "training", "versions")
-    wrong = [name for name in parts if not isinstance(metadata.get(name), dict)]
-    if not wrong:
-        pixels, origin = metadata["pixels"], metadata["origin"]
-        names = [f"{value}_{scale}" for value in ("mean", "std") for scale in ("0_1", "0_255")]
-        wrong = [f"pixels.{name}" for name in names if not _are_three_numbers(pixels.get(name))]
-        names = ["file", "part"]
-        wrong += [f"origin.{name}" for name in names if not isinstance(origin.get(name), str)]
+    """Raise CheckpointError for metadata that are not as `describe` writes them."""
+    wrong = [name for name in PARTS if not isinstance(metadata.get(name), dict)]
+    wrong = wrong or [
+        *(name for name in NORMALIZATION if not _are_three_numbers(lookup(metadata, name))),
+        *(n for n in ("origin.file", "origin.part") if not isinstance(lookup(metadata, n), str)),
+    ]
     if wrong:
         raise CheckpointError(
             f"The metadata in {source} are damaged: {', '.join(wrong)}. Export the encoder again."
@@ -188,23 +163,15 @@ def check_metadata(metadata: dict, source: str) -> None:
 
 
 def _are_three_numbers(values: Any) -> bool:
-    """Whether it can be the mean or the standard deviation of RGB."""
-    return (
-        isinstance(values, list | tuple)
-        and len(values) == 3
-        and all(isinstance(value, int | float) for value in values)
-    )
+    is_triple = isinstance(values, list | tuple) and len(values) == 3
+    return is_triple and all(isinstance(value, int | float) for value in values)
 
 
 def check_stride(config: dict, source: str) -> None:
-    """Refuse mmdet's `style='caffe'`: equal names, but the stride is in the 1x1 convolutions.
-
-    Raises:
-        CheckpointError: the checkpoint's config has this style.
-    """
+    """Raise CheckpointError for mmdet's `style='caffe'`, which has the same names and shapes."""
     if lookup(config, "model.backbone.style") == "caffe":
         raise CheckpointError(
             f"{source} was trained with a backbone of style='caffe', which has its stride in the "
-            "1x1 convolutions. The formats here expect it in the 3x3 ones (STRIDE_IN_1X1: False): "
+            "1x1 convolutions. Every format expects it in the 3x3 ones (STRIDE_IN_1X1: False), so "
             "the weights would load but compute something else."
         )
