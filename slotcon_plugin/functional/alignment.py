@@ -1,10 +1,8 @@
 """Inverse augmentation: resample the common region of two views to one grid of pixels.
 
-The published code resamples K score maps with RoIAlign. With one bilinear sample per bin, as here,
-a resampled pixel is a mix of four pixels of the view, the same for all maps, and a flip reverses
-the grid's columns. See docs/method.md, "Alignment commutes with scoring" and "Separable
-resampling": the D channels of the directions could be resampled instead of the K score maps. The
-score maps need four multiplications per score, scoring resampled directions again needs D.
+Equal to RoIAlign with one bilinear sample per bin and a flip: a resampled pixel is a mix of four
+pixels of the view, the same for all score maps. See docs/method.md, "Alignment commutes with
+scoring" and "Separable resampling".
 """
 
 from typing import NamedTuple
@@ -31,17 +29,12 @@ class Alignment(NamedTuple):
 
 
 def interpolate_axis(start_b: Tensor, stop_b: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Resample an axis on an interval, bilinearly at the centers of its bins.
+    """The two pixels of each bin of an interval, (b, size, 2) int64, and their weights.
 
-    Args:
-        start_b, stop_b: (b,) fractions of the axis, 0-1. An interval with stop <= start is empty:
-            its weights are 0.
-        size: pixels on the axis, and bins.
-
-    Returns:
-        For each bin its two pixels, (b, size, 2) int64, and their weights, (b, size, 2). Equal to
-        `torchvision.ops.roi_align` with `aligned=True`: the center of pixel i is at i + 1/2, and a
-        bin center beyond the outermost pixel centers takes their value.
+    As `torchvision.ops.roi_align` with `aligned=True`: bilinear at the bin's center, the center of
+    pixel i is at i + 1/2, and a bin center beyond the outermost pixel centers gets their value.
+    There are as many bins as pixels on the axis. An interval is given in fractions of the axis,
+    0-1; weights are 0 where stop <= start.
     """
     grid = torch.arange(size, device=start_b.device, dtype=start_b.dtype)
     step_b1 = (stop_b - start_b)[:, None]  # a bin's width, in pixels: as many bins as pixels
@@ -57,15 +50,8 @@ def interpolate_axis(start_b: Tensor, stop_b: Tensor, size: int) -> tuple[Tensor
 def align(boxes_b4: Tensor, flips_b: Tensor, height: int, width: int) -> Alignment:
     """The alignment that resamples each image's common region and undoes its flip.
 
-    Args:
-        boxes_b4: (b, 4) x1, y1, x2, y2 of the common region, fractions of a view after its flip,
-            0-1.
-        flips_b: (b,) bool, whether this view was flipped.
-        height, width: pixels of the view's maps, and of the grid; p is their product.
-
-    Returns:
-        The alignment. An empty box has weights of 0, as RoIAlign gives zeros: scores that favor no
-        prototype.
+    Boxes and flips are of one view, see `ViewGeometry`; height and width in pixels are those of its
+    maps and of the grid.
     """
     check_shapes(boxes_b4=boxes_b4, flips_b=flips_b)
     x1, y1, x2, y2 = boxes_b4.unbind(dim=1)

@@ -1,4 +1,4 @@
-"""Checks of arguments; each error names the argument, its value and what is expected."""
+"""Checks of arguments: a `ValueError` names the argument, its value and what is expected."""
 
 from numbers import Integral, Real
 
@@ -10,18 +10,14 @@ def check_shapes(**tensors: Tensor) -> None:
 
     The last part of a name lists the axes, one character each: a letter is one size, the same
     wherever it occurs; a digit is that size. The letters are explained in `slotcon_plugin`.
-
-    Raises:
-        ValueError: a tensor has another number of axes, or two tensors disagree on a letter.
     """
     known: dict[str, tuple[str, int]] = {}
     for name, tensor in tensors.items():
         axes = name.rsplit("_", 1)[-1]
         shape = tuple(tensor.shape)
         if len(shape) != len(axes):
-            raise ValueError(
-                f"{name} has shape {shape}, expected {len(axes)} axes ({', '.join(axes)})."
-            )
+            expected = f"{len(axes)} axes ({', '.join(axes)})"
+            raise ValueError(f"{name} has shape {shape}, expected {expected}.")
         for axis, size in zip(axes, shape, strict=True):
             first, expected = known.setdefault(axis, (name, int(axis) if axis.isdigit() else size))
             if size != expected:
@@ -30,13 +26,7 @@ def check_shapes(**tensors: Tensor) -> None:
 
 
 def check_numbers(interval: str, **values: float) -> None:
-    """Check that values are numbers in an interval: `check_numbers("(0, inf)", temperature=t)`.
-
-    A bracket includes the bound and a parenthesis excludes it.
-
-    Raises:
-        ValueError: a value is not a number, or not in the interval.
-    """
+    """Check that values are numbers in an interval: `check_numbers("(0, inf)", temperature=t)`."""
     low, high = map(float, interval[1:-1].split(","))
     for name, value in values.items():
         number = isinstance(value, Real) and not isinstance(value, bool)
@@ -46,11 +36,7 @@ def check_numbers(interval: str, **values: float) -> None:
 
 
 def check_integers(minimum: int, **values: int) -> None:
-    """Check that values are integers of at least `minimum`.
-
-    Raises:
-        ValueError: a value is not an integer, or smaller.
-    """
+    """Check that values are integers of at least `minimum`."""
     for name, value in values.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"{name} is {value!r}, expected an integer of at least {minimum}.")

@@ -48,13 +48,9 @@ def share_counts(counts_c: Tensor) -> list[list[int]]:
 
 
 def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:
-    """Concatenate the rows of all processes, in the order of ranks; no gradient.
+    """Concatenate the rows (n, d) of all processes, in the order of ranks; no gradient.
 
-    Rows are sent padded to the largest n, so that one collective is enough.
-
-    Args:
-        rows_nd: (n, d) this process's rows, n = `rows_per_rank[rank()]`; n may differ and may be 0.
-        rows_per_rank: the number of rows of each process.
+    n is `rows_per_rank[rank()]` and may be 0. Rows are padded to the largest n: one collective.
     """
     if world_size() == 1:
         return rows_nd
@@ -68,12 +64,10 @@ def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:
 
 
 def gather_in_order(rows_nd: Tensor, order_n: Tensor) -> Tensor:
-    """Concatenate the rows of all processes in an order that does not depend on their number.
+    """Concatenate the rows (n, d) of all processes, n may differ, sorted by their keys (n,) int64.
 
-    Args:
-        rows_nd: (n, d) this process's rows; n may differ and may be 0.
-        order_n: (n,) int64, on the same device: a sorting key of each row, such as its image's
-            number. Rows with equal keys must be on one process; they keep their order.
+    The keys are on the rows' device. Rows with equal keys must be on one process; they keep their
+    order, so that the result does not depend on the number of processes.
     """
     counts = share_counts(torch.tensor([len(rows_nd)], device=rows_nd.device))
     rows_per_rank = [count for (count,) in counts]

@@ -8,7 +8,7 @@ from .checks import check_shapes
 
 
 def upsampled_argmax(maps_bkhw: Tensor, height: int, width: int, chunk: int = 64) -> Tensor:
-    """The arg-max of each pixel, see `upsampled_best`: (b, height, width) int64 in [0, k)."""
+    """The best map of each pixel, see `upsampled_best`: (b, height, width) int64 in [0, k)."""
     return upsampled_best(maps_bkhw, height, width, chunk)[1]
 
 
@@ -17,13 +17,8 @@ def upsampled_best(
 ) -> tuple[Tensor, Tensor]:
     """Resample score maps bilinearly (align_corners False) and take the best of each pixel.
 
-    Args:
-        maps_bkhw: (b, k, h, w) scores.
-        height, width: pixels of the result.
-        chunk: score maps that are upsampled at a time; the result does not depend on it.
-
-    Returns:
-        The best score of each pixel, (b, height, width) float32, and its map, int64 in [0, k).
+    `chunk` maps are upsampled at a time. Returns the best score of each pixel, (b, height, width)
+    float32, and its map, int64 in [0, k).
     """
     check_shapes(maps_bkhw=maps_bkhw)
     best = maps_bkhw.new_full((len(maps_bkhw), height, width), -torch.inf, dtype=torch.float32)
@@ -38,16 +33,14 @@ def upsampled_best(
 
 
 def label_shares(labels_byx: Tensor, height: int, width: int, num_classes: int) -> Tensor:
-    """Share of each class among the labeled pixels of each cell of a coarse grid.
+    """Share of each class among the labeled pixels of each cell of a grid of `height` x `width`.
 
     Args:
-        labels_byx: (b, y, x) integers in [0, num_classes); everything else is ignored. Sides are
-            multiples of `height` and `width`, or are split into cells as evenly as possible.
-        height, width: cells.
-        num_classes: l.
+        labels_byx: (b, y, x) integers; those outside [0, num_classes) are ignored. Sides that are
+            not multiples of the grid's are split as evenly as possible.
 
     Returns:
-        (b, height, width, l) float32; sums to 1, or is all 0 in a cell without labeled pixels.
+        (b, height, width, num_classes) float32; all 0 in a cell without labeled pixels.
     """
     check_shapes(labels_byx=labels_byx)
     b, y, x = labels_byx.shape

@@ -28,7 +28,7 @@ def feature_std(*directions_bdhw: Tensor) -> Tensor:
     """Standard deviation of unit-length pixels over the batch, mean over channels, times √d.
 
     1 for directions spread evenly over the sphere, 0 when all pixels are equal (Chen & He, CVPR
-    2021, fig. 2). The pixels may come in several tensors, (b, d, h, w) each, such as the two views.
+    2021, fig. 2). The pixels are those of all arguments, such as two views.
     """
     for part in directions_bdhw:
         check_shapes(directions_bdhw=part)

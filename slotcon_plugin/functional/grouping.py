@@ -1,7 +1,4 @@
-"""Semantic grouping: each pixel's prototype, and the slots that prototypes pool from an image.
-
-Wen et al., NeurIPS 2022 (arXiv 2205.15288), section 3.1.
-"""
+"""Semantic grouping into slots (Wen et al., NeurIPS 2022, arXiv 2205.15288, section 3.1)."""
 
 from typing import NamedTuple
 
@@ -40,8 +37,7 @@ class Grouping(NamedTuple):
 def unit_directions(features_bdhw: Tensor) -> Tensor:
     """Scale every pixel's feature to length 1; a zero feature stays zero.
 
-    Returns:
-        (b, d, h, w), channels innermost in memory, as the product with the prototypes needs them.
+    The result (b, d, h, w) has channels innermost in memory, for the product with the prototypes.
     """
     check_shapes(features_bdhw=features_bdhw)
     return UnitLength.apply(features_bdhw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -49,15 +45,7 @@ def unit_directions(features_bdhw: Tensor) -> Tensor:
 
 @full_precision
 def prototype_scores(directions_bdhw: Tensor, prototypes_kd: Tensor) -> Tensor:
-    """Scores `<P_k / |P_k|, direction>` of every pixel and prototype.
-
-    Args:
-        directions_bdhw: (b, d, h, w) pixels of unit length.
-        prototypes_kd: (k, d) prototypes of any length.
-
-    Returns:
-        (b, k, h, w) scores: cosines in [-1, 1].
-    """
+    """Cosines (b, k, h, w) of every pixel, of unit length, and prototype, of any length."""
     check_shapes(directions_bdhw=directions_bdhw, prototypes_kd=prototypes_kd)
     rows_bhwd = directions_bdhw.permute(0, 2, 3, 1)
     return (rows_bhwd @ UnitLength.apply(prototypes_kd).T).permute(0, 3, 1, 2)
@@ -65,10 +53,7 @@ def prototype_scores(directions_bdhw: Tensor, prototypes_kd: Tensor) -> Tensor:
 
 @full_precision
 def active_slots(scores_bkhw: Tensor) -> ActiveSlots:
-    """Find the prototypes that are the arg-max of at least one pixel of each image.
-
-    The shapes of the result depend on the input's shapes only: nothing waits for the device.
-    """
+    """The prototypes that win a pixel of each image. Does not wait for the device."""
     check_shapes(scores_bkhw=scores_bkhw)
     index_bm = winners(scores_bkhw).sort(dim=1).values
     valid_bm = torch.ones_like(index_bm, dtype=torch.bool)
@@ -86,20 +71,13 @@ def slot_mask(active: ActiveSlots, num_prototypes: int) -> Tensor:
 def pool_slots(
     features_bdhw: Tensor, scores_bkhw: Tensor, index_bm: Tensor, temperature: float
 ) -> Tensor:
-    """Pool the chosen slots of each image by attention.
+    """Pool the slots of chosen prototypes by attention: weighted means of pixels, (b, m, d).
 
     Attention is a softmax over *prototypes* at each pixel plus `MIN_ATTENTION`, normalized over the
-    pixels. Only the m chosen of the k prototypes are computed. The minimum keeps a slot defined
-    whose softmax has underflowed everywhere.
+    pixels. The minimum keeps a slot defined whose softmax has underflowed everywhere.
 
-    Args:
-        features_bdhw: (b, d, h, w) projected pixels, not normalized.
-        scores_bkhw: (b, k, h, w) cosine scores of the same pixels.
-        index_bm: (b, m) int64, the prototypes to pool in each image, in [0, k).
-        temperature: τ, positive.
-
-    Returns:
-        (b, m, d) slots: weighted means of the pixels.
+    The features are not normalized; the scores are cosines. `index_bm` are the prototypes to pool
+    in each image, int64 in [0, k). The temperature is positive.
     """
     check_shapes(features_bdhw=features_bdhw, scores_bkhw=scores_bkhw, index_bm=index_bm)
     log_attention_bpm = ChosenLogAttention.apply(scores_bkhw, index_bm, temperature)

@@ -1,8 +1,7 @@
-"""Fast versions of plain functions: less memory and time, and gradients written by hand.
+"""Fast versions of plain functions, with gradients written by hand but no second gradients.
 
-Each names the plain function that it equals; `tests/test_kernels.py` compares the two, values and
-gradients, in float64. Maps (b, k, h, w) are read pixel by pixel, as (b, p, k) with p = h · w, and a
-few images at a time where k is large. Gradients of gradients are not available.
+Each names the plain function that it equals; `tests/test_kernels.py` compares the two. Maps (b, k,
+h, w) are read pixel by pixel, as (b, p, k) with p = h · w, and a few images at a time.
 """
 
 import torch
@@ -66,10 +65,9 @@ class UnitLength(Function):
 
 
 class ChosenLogAttention(Function):
-    """`(scores / temperature).log_softmax(dim=1)` of chosen prototypes only.
+    """`(scores / temperature).log_softmax(dim=1)` of chosen prototypes only: (b, p, m).
 
-    Of scores (b, k, h, w) and an index (b, m) of prototypes: (b, p, m). Only the scores, which
-    exist anyway, are kept for the backward pass.
+    Only the scores, which exist anyway, are kept for the backward pass.
     """
 
     @staticmethod
@@ -103,11 +101,10 @@ class ChosenLogAttention(Function):
 class AlignedCrossEntropy(Function):
     """Cross-entropy of resampled logits against the softmax of resampled, centered targets.
 
-    With `R(maps)` for `resample` with a view's alignment, on maps (b, k, h, w):
-    `-((R(teacher) - center).softmax(k) * R(student).log_softmax(k)).sum(k).mean()`. The teacher,
-    the alignments and the center (1, k) get no gradient. That of the student,
-    `Rᵀ(softmax(R(student)) - target) / (b · p)`, is computed in the forward pass: it is all that is
-    kept for the backward pass.
+    With `R(maps)` for `resample` with a view's alignment:
+    `-((R(teacher) - center).softmax(k) * R(student).log_softmax(k)).sum(k).mean()`. Only the
+    student gets a gradient, `Rᵀ(softmax(R(student)) - target) / (b · p)`. It is computed in the
+    forward pass, and is all that is kept.
     """
 
     @staticmethod
@@ -148,9 +145,8 @@ def resample(maps_bpk: Tensor, index_bp4: Tensor, weight_bp4: Tensor) -> Tensor:
     check_shapes(maps_bpk=maps_bpk, index_bp4=index_bp4, weight_bp4=weight_bp4)
     source_n4 = _index_in_batch(index_bp4).flatten(0, 1)
     weight_n4 = weight_bp4.flatten(0, 1)
-    mixed_nk = F.embedding_bag(
-        source_n4, maps_bpk.flatten(0, 1), per_sample_weights=weight_n4, mode="sum"
-    )
+    maps_nk = maps_bpk.flatten(0, 1)
+    mixed_nk = F.embedding_bag(source_n4, maps_nk, per_sample_weights=weight_n4, mode="sum")
     return mixed_nk.view(maps_bpk.shape)
 
 

@@ -11,21 +11,11 @@ EQUAL = 1 - 2e-7  # cosine above which two float32 directions count as equal
 
 
 def fit_centers(directions_nd: Tensor, num_clusters: int, steps: int = 30, seed: int = 0) -> Tensor:
-    """Cluster directions.
+    """The centers (k, d), of unit length, of `num_clusters` clusters of directions (n, d).
 
     Centers are initialized as in k-means++ (Arthur & Vassilvitskii, 2007), with 1 - cosine in place
-    of the squared distance. No cluster of the result is empty, unless there are fewer different
-    directions than clusters. Every process that is given the same directions finds the same.
-
-    Args:
-        directions_nd: (n, d) of unit length.
-        num_clusters: k, at most n.
-        steps: at most so many steps of Lloyd's algorithm; it ends when no direction changes its
-            cluster.
-        seed: of the initialization.
-
-    Returns:
-        (k, d) centers of unit length.
+    of the squared distance, from the `seed`. At most `steps` steps of Lloyd's algorithm follow.
+    No cluster is empty, unless there are fewer different directions than clusters.
     """
     check_shapes(directions_nd=directions_nd)
     if not 1 <= num_clusters <= len(directions_nd):
@@ -54,13 +44,10 @@ def assign(directions_nd: Tensor, centers_kd: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fill_empty(directions_nd: Tensor, centers_kd: Tensor) -> tuple[Tensor, Tensor]:
-    """Move each center of an empty cluster to the direction that is farthest from all centers.
+    """Move centers of empty clusters, in turn, to the direction farthest from all centers.
 
-    This is done for one center after another. A moved center is the nearest one of at least that
-    direction, so none is moved twice. Ends early when every direction equals a center.
-
-    Returns:
-        The centers, and the cluster of each direction, (n,) int64.
+    A moved center is the nearest one of at least that direction, so none is moved twice. Returns
+    the centers and the cluster of each direction, (n,) int64.
     """
     cosine_n, cluster_n = assign(directions_nd, centers_kd)
     centers_kd = centers_kd.clone()

@@ -24,24 +24,14 @@ def grouping_loss(
 ) -> Tensor:
     """Cross-entropy of the student's assignment against the teacher's, on the common region.
 
-    `−Σ_k softmax_k((s_t − c) / τ_t) · log softmax_k(s_s / τ_s)` of aligned scores.
-
-    Args:
-        student_scores_bkhw: (b, k, h, w) scores of the student's view.
-        teacher_scores_bkhw: (b, k, h, w) scores of the teacher's other view, without gradient.
-        student_alignment, teacher_alignment: of the two views, with p = h · w.
-        center_1k: (1, k) c, the running mean of the teacher's scores.
-        student_temperature, teacher_temperature: positive; the teacher's is the lower one.
-
-    Returns:
-        Scalar: mean over images and pixels, in nats, at least 0.
+    The mean over images and pixels of `−Σ_k softmax_k((s_t − c) / τ_t) · log softmax_k(s_s / τ_s)`,
+    in nats, for aligned scores of the student's view and of the teacher's other one. c is the
+    running mean of the teacher's scores; the temperatures τ are positive; p = h · w.
     """
     check_shapes(
         student_scores_bkhw=student_scores_bkhw,
         teacher_scores_bkhw=teacher_scores_bkhw,
         center_1k=center_1k,
-    )
-    check_shapes(
         student_scores_bkp=student_scores_bkhw.flatten(2),
         student_index_bp4=student_alignment.index,
         student_weight_bp4=student_alignment.weight,
@@ -66,14 +56,8 @@ def slot_loss(
 ) -> Tensor:
     """Contrast predicted slots with the teacher's: `2 τ · cross_entropy(cosines / τ)`.
 
-    Args:
-        predictions_qd: (q, d) predicted slots of the student, of any length.
-        keys_nd: (n, d) teacher slots of all images, of any length.
-        target_q: (q,) int64, the row of `keys_nd` that holds the same slot of the same image.
-        temperature: τ, positive.
-
-    Returns:
-        Scalar: mean over the queries, at least 0; 0 without queries.
+    The mean over the queries, or 0 without queries. `target_q`, int64, is the row of `keys_nd` with
+    the same slot of the same image. Slots may have any length; τ is positive.
     """
     check_shapes(predictions_qd=predictions_qd, keys_nd=keys_nd, target_q=target_q)
     cosines_qn = F.normalize(predictions_qd, dim=1) @ F.normalize(keys_nd, dim=1).T

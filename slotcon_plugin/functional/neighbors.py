@@ -9,15 +9,9 @@ from .checks import check_numbers, check_shapes
 def nearest(
     queries_qd: Tensor, memory_nd: Tensor, count: int, chunk: int = 32768
 ) -> tuple[Tensor, Tensor]:
-    """Find the `count` largest inner products of each query with the rows of a memory.
+    """The `count` largest inner products of each query with the rows of a memory, and the rows.
 
-    Args:
-        queries_qd, memory_nd: of unit length if the products are to be cosines.
-        count: neighbors, at most n.
-        chunk: rows that are compared at a time, which needs memory for q x chunk products.
-
-    Returns:
-        Similarities (q, count), descending, and rows (q, count) int64.
+    Both are (q, count), the products descending. Needs memory for q x chunk products.
     """
     check_shapes(queries_qd=queries_qd, memory_nd=memory_nd)
     if not 1 <= count <= len(memory_nd):
@@ -37,17 +31,9 @@ def nearest(
 def weighted_vote(similarity_qn: Tensor, answers_qnl: Tensor, temperature: float) -> Tensor:
     """Mean of the neighbors' classes, weighted by `softmax_n(similarity / τ)`.
 
-    Cross-attention from queries to memory (Balažević et al., "Towards In-Context Scene
-    Understanding", NeurIPS 2023, arXiv 2306.01667, eq. 1 and 2). Wu et al. (CVPR 2018) use the
-    weights `exp(similarity / τ)`, which give the classes the same order.
-
-    Args:
-        similarity_qn: (q, n) of the n nearest.
-        answers_qnl: (q, n, l) shares of the classes, or one-hot.
-        temperature: τ, positive.
-
-    Returns:
-        (q, l).
+    From similarities (q, n) and shares of classes (q, n, l) of the n nearest: (q, l). As Balažević
+    et al. (NeurIPS 2023, arXiv 2306.01667, eq. 1 and 2); the weights `exp(similarity / τ)` of Wu et
+    al. (CVPR 2018) give the classes the same order.
     """
     check_shapes(similarity_qn=similarity_qn, answers_qnl=answers_qnl)
     check_numbers("(0, inf)", temperature=temperature)

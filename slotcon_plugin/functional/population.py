@@ -1,34 +1,26 @@
 """Mean and variance of a population that arrives in batches, per channel."""
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from .collectives import world_size
+from .collectives import sum_over_processes
 
 
 class PopulationMoments:
     """Mean and variance per channel over all values of all batches, of all processes.
 
-    Batches may differ in size: a batch counts by the number of its values, as in the population
-    estimator of Wu and Johnson, "Rethinking Batch in BatchNorm" (arXiv 2105.07576), appendix.
-    Sums are float64.
+    A batch counts by the number of its values, as in the population estimator of Wu and Johnson,
+    "Rethinking Batch in BatchNorm" (arXiv 2105.07576), appendix. Sums are float64.
     """
 
     def __init__(self, channels: int, device: torch.device | str = "cpu") -> None:
         self.sums_3c = torch.zeros(3, channels, dtype=torch.float64, device=device)
 
     def add(self, values: Tensor) -> None:
-        """Add a batch (b, c, ...) of any floating-point type; b may be 0.
-
-        Raises:
-            ValueError: another number of channels.
-        """
-        channels = self.sums_3c.shape[1]
-        if values.dim() < 2 or values.shape[1] != channels:
-            raise ValueError(
-                f"values have shape {tuple(values.shape)}, expected (b, {channels}, ...)."
-            )
+        """Add a batch (b, c, ...) of any floating-point type; b may be 0."""
+        channels, shape = self.sums_3c.shape[1], tuple(values.shape)
+        if len(shape) < 2 or shape[1] != channels:
+            raise ValueError(f"values have shape {shape}, expected (b, {channels}, ...).")
         count = values.numel() // channels
         if count == 0:
             return
@@ -40,8 +32,7 @@ class PopulationMoments:
 
     def share(self) -> None:
         """Add what the other processes have added; every process must call this once."""
-        if world_size() > 1:
-            dist.all_reduce(self.sums_3c)
+        self.sums_3c = sum_over_processes(self.sums_3c)
 
     def result(self) -> tuple[Tensor, Tensor] | None:
         """Mean and biased variance, (c,) float64 each; None if there was no value."""

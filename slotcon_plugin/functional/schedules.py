@@ -6,13 +6,7 @@ import math
 def teacher_momentum(step: int, total_steps: int, base: float = 0.99) -> float:
     """The share of the teacher that step k keeps: `1 - (1 - base)(cos(π k / K) + 1) / 2`.
 
-    Args:
-        step: k, counted from 0.
-        total_steps: K, the steps of the whole training, at least 1.
-        base: value at step 0, in [0, 1].
-
-    Returns:
-        Momentum in [base, 1], rising to 1.
+    k is counted from 0, K = `total_steps` is at least 1. Rises from `base`, in [0, 1], to 1.
     """
     return 1 - (1 - base) * (math.cos(math.pi * step / total_steps) + 1) / 2
 
@@ -27,13 +21,8 @@ def learning_rate(
 ) -> float:
     """Linear warm-up from `peak / start_divisor`, then a cosine to `final`.
 
-    Args:
-        step: counted from 0. Step `warmup_steps` has the peak; step `total_steps` would have
-            `final`.
-        total_steps: steps of the whole training, at least `warmup_steps`.
-        warmup_steps: steps of the warm-up, at least 0.
-        peak, final: learning rates.
-        start_divisor: the first step has `peak / start_divisor`.
+    Steps are counted from 0: step `warmup_steps` has the peak, step `total_steps`, at least
+    `warmup_steps`, would have `final`.
     """
     if step < warmup_steps:
         start = peak / start_divisor
