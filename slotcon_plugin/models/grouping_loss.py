@@ -15,8 +15,7 @@ class GroupingLoss(nn.Module):
 
     Args:
         num_prototypes: k, at least 2.
-        student_temperature, teacher_temperature: softmax temperatures of the two assignments,
-            positive.
+        student_temperature, teacher_temperature: of the two softmax assignments, positive.
         center_momentum: the share of the center that a step keeps, in [0, 1].
     """
 
@@ -43,35 +42,26 @@ class GroupingLoss(nn.Module):
         teacher_scores: list[Tensor],
         alignments: list[Alignment],
     ) -> Tensor:
-        """Compare the two views on their common region.
-
-        Args:
-            student_scores, teacher_scores: unaligned scores of the two views, (b, k, h, w) each.
-            alignments: of the two views, p = h · w.
-
-        Returns:
-            (2,): a loss per direction.
-        """
-        views = [
-            (student_scores[s], teacher_scores[t], alignments[s], alignments[t])
+        """The loss of each direction, (2,), from *unaligned* scores, (b, k, h, w) of each view."""
+        settings = self.center, self.student_temperature, self.teacher_temperature
+        losses = [
+            grouping_loss(
+                student_scores[s], teacher_scores[t], alignments[s], alignments[t], *settings
+            )
             for s, t in DIRECTIONS
         ]
-        settings = self.center, self.student_temperature, self.teacher_temperature
-        return torch.stack([grouping_loss(*view, *settings) for view in views])
+        return torch.stack(losses)
 
     @torch.no_grad()
     def move_center(self, teacher_scores: list[Tensor]) -> None:
-        """Move the center towards the mean of *unaligned* scores, (b, k, h, w) of each view.
-
-        The mean is over views, images, pixels and processes.
-        """
+        """Move the center towards the mean of *unaligned* scores over all views and processes."""
         means_vk = torch.stack([scores_bkhw.mean(dim=(0, 2, 3)) for scores_bkhw in teacher_scores])
         mean_1k = mean_over_processes(means_vk.mean(dim=0, keepdim=True))
         self.center.copy_(moved_center(self.center, mean_1k, self.center_momentum))
 
     @torch.no_grad()
     def diagnose(self, teacher_scores: list[Tensor]) -> dict[str, Tensor]:
-        """Diagnostics of the teacher's *unaligned* scores, (b, k, h, w) of each view."""
+        """Diagnostics of the *unaligned* scores of both views."""
         entropies = [assignment_entropy(view, self.teacher_temperature) for view in teacher_scores]
         entropy = torch.stack(entropies).mean()
         return dict(assignment_entropy=entropy, center_norm=self.center.norm())

@@ -26,12 +26,9 @@ def _mlp(linear: Callable, norm: Callable, inputs: int, hidden: int, outputs: in
 
 
 class PixelProjector(nn.Module):
-    """g: an MLP on every pixel, as 1×1 convolutions.
+    """g: an MLP on every pixel of the backbone's last map, as 1×1 convolutions.
 
-    Args:
-        in_channels: channels of the backbone's last feature map.
-        hidden_channels: width of the two hidden layers.
-        out_channels: d, channels of the features that are grouped.
+    It has two hidden layers of `hidden_channels`; d is `out_channels`.
     """
 
     def __init__(
@@ -44,17 +41,12 @@ class PixelProjector(nn.Module):
         self.mlp = _mlp(conv, nn.BatchNorm2d, in_channels, hidden_channels, out_channels)
 
     def forward(self, maps_bchw: tuple[Tensor, ...] | Tensor) -> Tensor:
-        """Project the last of the backbone's feature maps. Returns (b, d, h, w), not normalized."""
+        """Project the map, or the last of several, to (b, d, h, w), not normalized."""
         return self.mlp(maps_bchw if isinstance(maps_bchw, Tensor) else maps_bchw[-1])
 
 
 class SlotPredictor(nn.Module):
-    """h: an MLP on slots, student only.
-
-    Args:
-        channels: d, channels of a slot and of its prediction.
-        hidden_channels: width of the two hidden layers.
-    """
+    """h: a like MLP that predicts the teacher's slots from the student's; d is `channels`."""
 
     def __init__(self, channels: int = 256, hidden_channels: int = 4096) -> None:
         super().__init__()
@@ -62,5 +54,4 @@ class SlotPredictor(nn.Module):
         self.mlp = _mlp(nn.Linear, nn.BatchNorm1d, channels, hidden_channels, channels)
 
     def forward(self, slots_qd: Tensor) -> Tensor:
-        """Predict the teacher's slots from the student's. (q, d) to (q, d)."""
         return self.mlp(slots_qd)

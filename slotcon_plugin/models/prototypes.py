@@ -12,8 +12,8 @@ class Prototypes(nn.Module):
 
     Args:
         num_prototypes: K, at least 2; 256 on COCO and COCO+, 2048 on ImageNet-1K.
-        channels: d.
-        temperature: τ of the attention that pools slots, the student's and the teacher's.
+        channels: d, at least 1.
+        temperature: τ of the attention that pools slots, positive.
     """
 
     def __init__(

@@ -23,10 +23,8 @@ class SlotLoss(nn.Module):
     """A slot is to be recognized in the other view, among the slots of all images and processes.
 
     Only active slots enter the loss (section 3.2 of the paper), so only these are pooled, predicted
-    and exchanged. The host waits for the device once, for their numbers.
-
-    Args:
-        temperature: τ_c of the contrast, positive.
+    and exchanged. The host waits for the device once, for their numbers. The contrast has the
+    temperature τ_c, positive.
     """
 
     def __init__(self, temperature: float = 0.2) -> None:
@@ -37,14 +35,9 @@ class SlotLoss(nn.Module):
     def forward(
         self, student: list[Grouping], teacher: list[Grouping], predictor: nn.Module
     ) -> Tensor:
-        """Contrast student slots with teacher slots.
+        """The loss of each direction, (2,), from the two views; 0 where no slot is active in both.
 
-        Args:
-            student, teacher: the two views, grouped; the teacher's without gradient.
-            predictor: h, from (q, d) to (q, d).
-
-        Returns:
-            (2,): a loss per direction; 0 where no slot is active in both views.
+        `predictor` is h, from (q, d) to (q, d).
         """
         pairs = [(student[s], teacher[t]) for s, t in DIRECTIONS]
         queries = [_select_queries(*pair) for pair in pairs]
@@ -126,10 +119,9 @@ def _key_rows(active: ActiveSlots, num_prototypes: int) -> Tensor:
 
 
 def _predict(predictor: nn.Module, slots_qd: Tensor) -> Tensor:
-    """Predictions (q, d), in mixed precision if training is.
+    """Predictions (q, d), in mixed precision if training is, but of an empty batch in float32.
 
-    Synchronized batch norm sends an empty process's zeros in the input's precision, but the other
-    processes' statistics in float32. They must agree: an empty batch is predicted in float32.
+    Synchronized batch norm sends statistics in float32, but an empty process's in its precision.
     """
     device = slots_qd.device.type
     mixed = len(slots_qd) > 0 and torch.is_autocast_enabled(device)
@@ -138,11 +130,7 @@ def _predict(predictor: nn.Module, slots_qd: Tensor) -> Tensor:
 
 
 def _enough_rows(predictor: nn.Module, rows_per_rank: list[int]) -> bool:
-    """Whether the predictor's batch norms get a batch: two rows here, or anywhere if synchronized.
-
-    A process without queries takes part in synchronized batch norm with zero rows; all processes
-    make the same decision.
-    """
+    """Whether the predictor's batch norms get two rows, on all processes if synchronized."""
     norms = [m for m in predictor.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     needed = 2 if any(norm.training for norm in norms) else 1
     synchronized = any(isinstance(norm, nn.SyncBatchNorm) for norm in norms)

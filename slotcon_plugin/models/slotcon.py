@@ -7,7 +7,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..functional.alignment import Alignment, ViewGeometry, align
+from ..functional.alignment import ViewGeometry, align
 from ..functional.checks import check_numbers
 from ..functional.collectives import any_process
 from ..functional.diagnostics import feature_std
@@ -24,14 +24,11 @@ class SlotCon(BaseModel):
     Args:
         backbone, neck, head: configs of encoder, projector and prototype head.
         teacher_momentum: momentum of the teacher at step 0, in [0, 1].
-        compile: run encoder and projector, student's and teacher's, through torch.compile.
-        channels_last: store the encoders' weights with channels innermost, the layout that tensor
-            cores use; their feature maps then have it too.
+        compile: run encoders and projectors through torch.compile.
+        channels_last: store the encoders' weights, and so their maps, with channels innermost, the
+            layout that tensor cores use.
         data_preprocessor: config of the device part of the data pipeline.
         init_cfg: MMEngine's initialization config.
-
-    Raises:
-        ConfigError: the backbone has parameters that are frozen, or that no output depends on.
     """
 
     def __init__(
@@ -47,9 +44,7 @@ class SlotCon(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         check_numbers("[0, 1]", teacher_momentum=teacher_momentum)
-        self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
-        self.head = MODELS.build(head)
+        self.backbone, self.neck, self.head = map(MODELS.build, (backbone, neck, head))
         _check_all_is_trained(self.backbone, backbone["type"])
         self.teacher = Teacher(*self.student)
         self.base_momentum = teacher_momentum
@@ -69,7 +64,6 @@ class SlotCon(BaseModel):
 
     @property
     def num_prototypes(self) -> int:
-        """K."""
         return len(self.head.prototypes.weight)
 
     def init_weights(self) -> None:
@@ -80,12 +74,7 @@ class SlotCon(BaseModel):
     def update_teacher(self, step: int, total_steps: int) -> float:
         """Move the teacher, once per optimizer step, before its first forward pass.
 
-        Args:
-            step: optimizer steps taken so far.
-            total_steps: optimizer steps of the whole training.
-
-        Returns:
-            The momentum that was used.
+        `step` of `total_steps` optimizer steps were taken so far. Returns the momentum used.
         """
         momentum = teacher_momentum(step, total_steps, self.base_momentum)
         self.teacher.follow(*self.student, momentum=momentum)
@@ -97,18 +86,10 @@ class SlotCon(BaseModel):
         self.teacher_moves = True
 
     def forward(self, inputs, data_samples: ViewGeometry | None = None, mode: str = "tensor"):
-        """Run the model the MMEngine way.
+        """Run the model on normalized images as MMEngine calls it, in one of three modes.
 
-        Args:
-            inputs: for 'loss', the two views, (b, 3, h, w) each; else images (b, 3, h, w).
-                Normalized.
-            data_samples: for 'loss', the geometry of the two views; not used otherwise.
-            mode: 'loss' returns a dict of the two weighted losses and of diagnostics; 'tensor' the
-                teacher's last encoder map (b, c, h, w); 'predict' one BaseDataElement per image,
-                with the teacher's `scores` (k, h, w), `assignment` (h, w) and `slots` (k, d).
-
-        Raises:
-            ValueError: another mode.
+        'loss' takes two views, (b, 3, h, w) each, and their geometry; see `loss`. 'tensor' and
+        'predict' take images (b, 3, h, w); see `encode` and `predict`.
         """
         if mode == "loss":
             return self.loss(inputs, data_samples)
@@ -123,11 +104,16 @@ class SlotCon(BaseModel):
         return self.head.prototypes(self.neck(self.backbone(images)))
 
     def loss(self, views: list[Tensor], geometry: ViewGeometry) -> dict[str, Tensor]:
-        """The losses of one step of SlotCon, after the teacher was moved.
+        """The two weighted losses of a step, after the teacher was moved, and diagnostics.
 
         `slotcon_plugin.reference` computes the same in plain torch.
         """
-        self._check_teacher_moves()
+        if self.training and not self.teacher_moves:
+            raise RuntimeError(
+                "The teacher was not moved before the first step. Train with custom_hooks="
+                "[dict(type='TeacherHook')], or call update_teacher(step, total_steps) before "
+                "each step of your own training loop."
+            )
         head, teacher = self.head, self.teacher
 
         # 1. Grouping: each view on its own, through student and teacher.
@@ -138,9 +124,10 @@ class SlotCon(BaseModel):
         # 3. Grouping loss: both views are to be grouped alike there.
         student_scores = [view.scores for view in student_views]
         teacher_scores = [view.scores for view in teacher_views]
-        loss_group = head.group_loss(
-            student_scores, teacher_scores, _alignments(geometry, like=student_scores[0])
-        )
+        size = student_scores[0].shape[2:]
+        boxes = geometry.boxes.to(student_scores[0].dtype)
+        alignments = [align(*view, *size) for view in zip(boxes, geometry.flips, strict=True)]
+        loss_group = head.group_loss(student_scores, teacher_scores, alignments)
 
         # 4. The center moves, after it was used.
         if self.training:
@@ -165,7 +152,7 @@ class SlotCon(BaseModel):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> list[BaseDataElement]:
-        """The teacher's grouping of whole images, one element per image; see `forward`."""
+        """The teacher's `scores` (k, h, w), `assignment` (h, w), `slots` (k, d) of each image."""
         view = self.teacher(images)
         every_k = torch.arange(self.num_prototypes, device=images.device).expand(len(images), -1)
         slots_bkd = view.pool(every_k)
@@ -173,14 +160,6 @@ class SlotCon(BaseModel):
             BaseDataElement(scores=scores_khw, assignment=scores_khw.argmax(dim=0), slots=slots_kd)
             for scores_khw, slots_kd in zip(view.scores, slots_bkd, strict=True)
         ]
-
-    def _check_teacher_moves(self) -> None:
-        if self.training and not self.teacher_moves:
-            raise RuntimeError(
-                "The teacher was not moved before the first step. Train with custom_hooks="
-                "[dict(type='TeacherHook')], or call update_teacher(step, total_steps) before "
-                "each step of your own training loop."
-            )
 
     @torch.no_grad()
     def _diagnose(self, teacher_views: list[Grouping]) -> dict[str, Tensor]:
@@ -198,12 +177,6 @@ class SlotCon(BaseModel):
         )
 
 
-def _alignments(geometry: ViewGeometry, like: Tensor) -> list[Alignment]:
-    """The two views' alignments, for maps like (b, k, h, w)."""
-    views = zip(geometry.boxes.to(like.dtype), geometry.flips, strict=True)
-    return [align(boxes_b4, flips_b, *like.shape[2:]) for boxes_b4, flips_b in views]
-
-
 def _check_all_is_trained(backbone: nn.Module, name: str) -> None:
     """mmdet's and mmseg's ResNets can freeze stages and norms, and have stages without output."""
     norm_eval = getattr(backbone, "norm_eval", False)
@@ -212,8 +185,7 @@ def _check_all_is_trained(backbone: nn.Module, name: str) -> None:
     if norm_eval or (frozen and frozen_stages >= 0):
         raise ConfigError(
             f"The backbone {name} has norm_eval={norm_eval} and frozen_stages={frozen_stages}, "
-            "which freeze part of it; pretraining trains all of it: set norm_eval=False, "
-            "frozen_stages=-1."
+            "which freeze part of it; pretraining trains it: set norm_eval=False, frozen_stages=-1."
         )
     num_stages, outputs = getattr(backbone, "num_stages", 0), getattr(backbone, "out_indices", ())
     if outputs and all(0 <= index < num_stages - 1 for index in outputs):

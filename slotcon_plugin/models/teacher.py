@@ -12,10 +12,8 @@ class Teacher(nn.Module):
     """Copies of encoder, projector and prototypes, with batch-norm statistics of their own.
 
     It runs in training mode while the student trains, so that its statistics are those of its own
-    features; they are never copied from the student, and they are what is exported.
-
-    Args:
-        backbone, neck, prototypes: the student's parts.
+    features; they are never copied from the student, and they are what is exported. Wherever
+    `student` is an argument, it is the student's backbone, neck and prototypes, in this order.
     """
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, prototypes: nn.Module) -> None:
@@ -34,17 +32,12 @@ class Teacher(nn.Module):
             own.load_state_dict(students.state_dict())
 
     def follow(self, *student: nn.Module, momentum: float) -> None:
-        """Move every parameter: `θ_t ← m θ_t + (1 − m) θ_s`. Buffers do not change.
-
-        Args:
-            student: backbone, neck and prototypes, in this order.
-            momentum: m in [0, 1]; 0.99 keeps 99 % of the teacher.
-        """
+        """Move every parameter: `θ_t ← m θ_t + (1 − m) θ_s`. Buffers do not change."""
         students = [p for part in student for p in part.parameters()]
         follow(list(self.parameters()), students, momentum)
 
 
 @torch.no_grad()
 def follow(teacher: list[Tensor], student: list[Tensor], momentum: float) -> None:
-    """`θ_t ← m θ_t + (1 − m) θ_s` for all tensors at once, in place."""
+    """`θ_t ← m θ_t + (1 − m) θ_s` for all tensors at once, in place; m in [0, 1]."""
     torch._foreach_lerp_(teacher, student, 1 - momentum)

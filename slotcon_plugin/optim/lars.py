@@ -14,13 +14,7 @@ class SlotConLARS(Optimizer):
     where a norm is 0). One-dimensional tensors (biases, norm layers): `d = g`. Then `μ ← momentum ·
     μ + d` and `p ← p − lr · μ`: the momentum buffer does not contain the learning rate. Prototypes
     are treated like any matrix.
-
-    Args:
-        params: parameters or parameter groups.
-        lr: learning rate, at least 0.
-        momentum: share of the buffer that a step keeps, in [0, 1].
-        weight_decay: wd, at least 0.
-        trust_coefficient: size of a step relative to the tensor's norm, at least 0.
+    `momentum` is in [0, 1]; the other numbers are at least 0; a group may have its own.
     """
 
     def __init__(
@@ -34,10 +28,10 @@ class SlotConLARS(Optimizer):
         defaults = dict(lr=lr, momentum=momentum, weight_decay=weight_decay)
         defaults["trust_coefficient"] = trust_coefficient
         super().__init__(params, defaults)
-        for group in self.param_groups:  # a group may have values of its own
+        for group in self.param_groups:
             check_numbers("[0, 1]", momentum=group["momentum"])
-            others = ("lr", "weight_decay", "trust_coefficient")
-            check_numbers("[0, inf)", **{name: group[name] for name in others})
+            for name in ("lr", "weight_decay", "trust_coefficient"):
+                check_numbers("[0, inf)", **{name: group[name]})
 
     @torch.no_grad()
     def step(self, closure=None):

@@ -14,16 +14,11 @@ class WarmupCosineLR(_ParamScheduler):
     by_epoch=False)`.
 
     Args:
-        optimizer: optimizer or optimizer wrapper.
         warmup: length of the warm-up, in iterations (in epochs where the config says so).
         final: learning rate at the end, at least 0.
         start_divisor: the first step has peak / start_divisor, positive.
-        end: last step of the schedule, exclusive; by default the training's.
-        last_step, by_epoch, verbose: as in MMEngine's schedulers. `by_epoch` has MMEngine's
-            default, because its runner sets a missing `end` according to that default.
-
-    Raises:
-        ValueError: an argument is out of its range, such as a warm-up longer than the training.
+        end: last step, exclusive; by default the training's.
+        last_step, by_epoch, verbose: as in MMEngine, whose runner knows the default of `by_epoch`.
     """
 
     def __init__(
@@ -59,6 +54,6 @@ class WarmupCosineLR(_ParamScheduler):
         return cls(*args, warmup=warmup * epoch_length, end=end, by_epoch=False, **options)
 
     def _get_value(self) -> list[float]:
-        schedule = self.end, self.warmup
-        options = self.final, self.start_divisor
-        return [learning_rate(self.last_step, *schedule, lr, *options) for lr in self.base_values]
+        settings = dict(final=self.final, start_divisor=self.start_divisor)
+        step, end, warmup = self.last_step, self.end, self.warmup
+        return [learning_rate(step, end, warmup, peak, **settings) for peak in self.base_values]
