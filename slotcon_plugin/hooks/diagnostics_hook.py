@@ -19,10 +19,9 @@ def is_logged(runner, batch_idx: int) -> bool:
 class AverageOutputsHook(Hook):
     """Averages the model's outputs over the iterations between two log lines and all processes.
 
-    MMEngine's `RuntimeInfoHook` reads every output of every iteration, which waits for the device
-    each time. This hook runs before it: it empties `outputs` and keeps the tensors on the device.
-    On logged iterations it puts back the mean of each since the last line, as a float. Only hooks
-    of a higher priority, such as `LossGuardHook`, see the outputs of every iteration.
+    MMEngine's `RuntimeInfoHook` reads every output, which waits for the device. This hook empties
+    `outputs` before it and keeps the tensors; on logged iterations it puts back their means as
+    floats. Only hooks of a higher priority, such as `LossGuardHook`, see every iteration's outputs.
     """
 
     priority = 5  # after LossGuardHook (HIGHEST, 0), before RuntimeInfoHook (VERY_HIGH, 10)
@@ -31,7 +30,6 @@ class AverageOutputsHook(Hook):
         self.since_line: list[dict[str, torch.Tensor]] = []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Keep this iteration's outputs, or replace them by the means if a line is logged."""
         if not outputs:
             return
         self.since_line.append({name: value.detach() for name, value in outputs.items()})
@@ -47,10 +45,9 @@ class AverageOutputsHook(Hook):
 class DiagnosticsHook(Hook):
     """Logs the gradient norm and the share of the time that was spent waiting for data.
 
-    `grad_norm` is the L2 norm of all gradients just before the optimizer uses them: after
-    accumulation, the mean over processes and the division by the loss scale. It is computed in
-    logged steps only. `data_wait` is data time / time, 0-1, over the iterations since the last
-    line. A value above 0.1 means too few or too slow loading workers.
+    `grad_norm` is the L2 norm of all gradients just before the optimizer uses them: accumulated,
+    averaged over processes and unscaled. `data_wait` is data time / time, 0-1, since the last line;
+    above 0.1 there are too few or too slow loading workers.
     """
 
     priority = 55  # after IterTimerHook (NORMAL, 50), before LoggerHook (BELOW_NORMAL, 60)
@@ -76,7 +73,6 @@ class DiagnosticsHook(Hook):
         self.wanted = any(is_logged(runner, batch_idx + i) for i in range(accumulation))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Write the two numbers to the message hub, from which the logger reads."""
         self.since += 1
         if not is_logged(runner, batch_idx):
             return

@@ -16,8 +16,8 @@ class LossGuardHook(Hook):
     """Stops training when the loss stays infinite or NaN; warns on collapse.
 
     The loss is copied to the host without waiting for it, so on a GPU the stop can be a few steps
-    late. No checkpoint with a weight that is infinite or NaN is written: if the last loss before a
-    checkpoint was not finite, the weights are checked.
+    late. If the last loss before a checkpoint was not finite, the weights are checked, so that no
+    checkpoint has a weight that is infinite or NaN.
 
     Args:
         patience: training stops after so many successive steps without a finite loss, at least 1.
@@ -27,9 +27,7 @@ class LossGuardHook(Hook):
         grace_epochs: no warning in so many first epochs.
     """
 
-    # AverageOutputsHook (5) removes the losses from the outputs: this priority is before it, in
-    # whatever order the config lists the two.
-    priority = "HIGHEST"
+    priority = "HIGHEST"  # before AverageOutputsHook (5), which removes the losses
 
     def __init__(
         self,
@@ -49,7 +47,6 @@ class LossGuardHook(Hook):
         self.pending: deque[tuple[int, torch.Tensor, torch.cuda.Event | None]] = deque()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Start to copy this step's loss to the host, and read those that have arrived."""
         if not outputs or "loss" not in outputs:
             return
         loss, arrived = outputs["loss"].detach(), None
@@ -66,10 +63,9 @@ class LossGuardHook(Hook):
         all_reduce(streak, op="max")
         if not 0 <= streak <= runner.iter:
             raise TrainingStopped(
-                "The processes of this training are not at the same step: what they exchanged at "
-                f"the end of the epoch, {int(streak)}, cannot be a number of steps. They must have "
-                "the same number of batches per epoch: give every process the same images, batch "
-                f"size and config. {_last_checkpoint(runner)}"
+                f"The processes are not at the same step: they exchanged {int(streak)} at the end "
+                "of the epoch, which cannot be a number of steps. Give every process the same "
+                f"images, batch size and config. {_last_checkpoint(runner)}"
             )
         if streak:
             self._stop(runner, int(streak), "at the end of the epoch")
@@ -77,7 +73,6 @@ class LossGuardHook(Hook):
             self._warn_on_collapse(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """The same for checkpoints that are written within an epoch."""
         self._read(runner, wait=True)
         if self._weights_are_lost(runner):
             self._stop(runner, self.streak, "when a checkpoint was due")
@@ -111,9 +106,8 @@ class LossGuardHook(Hook):
             last = f"the last finite loss was {loss:.4g} at step {step}"
         raise TrainingStopped(
             f"The loss was not finite for {streak} step{'s' * (streak > 1)} {when}; {last}. "
-            f"{_last_checkpoint(runner)} Try, in this order: --amp bf16 instead of fp16 (or --amp "
-            "off, to see whether precision is the cause), a lower learning rate or a longer "
-            "warm-up; then check the images (broken files) and the mean and std."
+            f"{_last_checkpoint(runner)} Try, in this order: --amp bf16 or off instead of fp16; a "
+            "lower learning rate or a longer warm-up; then check the images and their mean and std."
         )
 
     def _warn_on_collapse(self, runner) -> None:
@@ -122,9 +116,8 @@ class LossGuardHook(Hook):
         if std and std.current() < self.min_feature_std:
             runner.logger.warning(
                 f"{epoch}: the features are collapsing: their standard deviation is "
-                f"{std.current():.2g}, below {self.min_feature_std}. All pixels look alike to the "
-                "model. Is the learning rate 1.0 x global batch / 256? Is the batch per process 1, "
-                "too small for batch norm?"
+                f"{std.current():.2g}, below {self.min_feature_std}. Is the learning rate 1.0 x "
+                "global batch / 256? Is the batch per process 1, too small for batch norm?"
             )
         share = scalars.get("train/prototypes_used_running")
         total = unwrapped(runner.model).num_prototypes if share else 0
@@ -132,9 +125,8 @@ class LossGuardHook(Hook):
         if used <= self.min_prototypes + 1e-3:
             runner.logger.warning(
                 f"{epoch}: the groups are collapsing: about {used:.0f} of {total} prototypes get "
-                "all pixels. Compare the center momentum and the teacher temperature with the "
-                "recipe; with few images or a small model, use fewer prototypes and a longer "
-                "warm-up."
+                "all pixels. Compare center momentum and teacher temperature with the recipe; with "
+                "few images or a small model, use fewer prototypes and a longer warm-up."
             )
 
 

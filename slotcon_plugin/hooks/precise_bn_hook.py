@@ -3,7 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -23,49 +23,39 @@ def measure_batch_norm(
 ) -> int:
     """Replace the running statistics of batch norms by those of their inputs over some batches.
 
-    Every batch norm normalizes by its batch meanwhile, as in training. The result is the mean and
-    variance over all values that a layer saw, on all processes. Layers in evaluation mode, without
-    running statistics, or without inputs do not change, nor do the model's other buffers.
+    The result is the mean and variance over all values that a layer saw, on all processes. Layers
+    in evaluation mode, without running statistics, or without inputs do not change, nor do the
+    model's other buffers. Returns the number of layers measured.
 
     Args:
-        model: the model, in training mode.
-        batches: arguments of `forward`.
-        forward: runs the model on a batch.
-
-    Returns:
-        The number of layers measured.
+        model: in training mode: batch norms normalize by their batch meanwhile.
+        batches: arguments of `forward`, which runs the model on one.
     """
-    layers = [
-        layer
+    moments = {
+        layer: PopulationMoments(layer.num_features, layer.running_mean.device)
         for layer in model.modules()
         if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
-    ]
-    moments = [PopulationMoments(layer.num_features, layer.running_mean.device) for layer in layers]
+    }
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    handles = [
-        layer.register_forward_pre_hook(lambda _, inputs, own=own: own.add(inputs[0]))
-        for layer, own in zip(layers, moments, strict=True)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for layer in moments:
+            add = layer.register_forward_pre_hook(lambda own, inputs: moments[own].add(inputs[0]))
+            hooks.enter_context(add)
         for batch in batches:
             forward(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
-    for layer, own in zip(layers, moments, strict=True):
+    for layer, own in moments.items():
         own.share()
         mean_c, variance_c = own.result() or (layer.running_mean, layer.running_var)
         layer.running_mean.copy_(mean_c)
         layer.running_var.copy_(variance_c)
-    return len(layers)
+    return len(moments)
 
 
 @contextmanager
 def restored_random_state() -> Iterator[None]:
-    """Afterwards Python, numpy and torch (CPU and this process's GPU) draw as if nothing was drawn
-    meanwhile."""
+    """Restore the random states of Python, numpy and torch (CPU and this process's GPU)."""
     python, numpy = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
@@ -79,14 +69,10 @@ def restored_random_state() -> Iterator[None]:
 class PreciseBNHook(Hook):
     """Measures the batch-norm statistics on training batches before each evaluation.
 
-    As detectron2's TEST.PRECISE_BN: over `iterations` batches of the training set, augmented as in
-    training, with a forward pass for the losses. It runs before the checkpoint of the same
-    iteration is written, so that the checkpoint is what is evaluated. The batches are from a loader
-    of its own. Except for these statistics, training continues as without the hook: other buffers
-    and all random states are restored.
-
-    Args:
-        iterations: batches on each process, at least 1.
+    As detectron2's TEST.PRECISE_BN: over `iterations` augmented batches per process, from a loader
+    of its own, with a forward pass for the losses. It runs before the checkpoint of the same
+    iteration is written, so that the checkpoint is what is evaluated. Other buffers and all random
+    states are restored: training continues as without the hook.
     """
 
     priority = "LOW"  # after the logger, before the checkpoint (VERY_LOW)
@@ -96,35 +82,27 @@ class PreciseBNHook(Hook):
         self.iterations = iterations
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Measure if an evaluation follows this iteration of an iteration-based training."""
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             self._measure_if_due(runner, runner.iter + 1, runner.max_iters)
 
     def after_train_epoch(self, runner) -> None:
-        """The same for epochs. An iteration-based training is one epoch and was measured."""
         if not isinstance(runner.train_loop, IterBasedTrainLoop):
             self._measure_if_due(runner, runner.epoch + 1, runner.max_epochs)
 
     def _measure_if_due(self, runner, done: int, length: int) -> None:
+        """Measure if an evaluation follows the epoch or iteration `done`."""
         if runner.val_loop is None or done < runner.val_begin:
             return
-        if done % runner.val_interval == 0 or done == length:
-            self._measure(runner)
-
-    def _measure(self, runner) -> None:
-        model = unwrapped(runner.model)
-        seed = runner.seed + runner.iter
+        if done % runner.val_interval and done != length:
+            return
+        model, seed = unwrapped(runner.model), runner.seed + runner.iter
         seeds = itertools.count(seed)
         own = dict(dataset=runner.train_dataloader.dataset, persistent_workers=False)
 
         def forward(batch) -> None:
             torch.manual_seed(next(seeds))  # without workers, loading draws from this state too
             with runner.optim_wrapper.optim_context(runner.model):
-                batch = model.data_preprocessor(batch, True)
-                if isinstance(batch, dict):
-                    model(**batch, mode="loss")
-                else:
-                    model(*batch, mode="loss")
+                model._run_forward(model.data_preprocessor(batch, True), mode="loss")
 
         was_training = model.training
         with restored_random_state():

@@ -1,5 +1,7 @@
 """Checks of a resumed training, and random numbers that are the same after a resume."""
 
+from collections.abc import Iterator
+
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, find_latest_checkpoint
 
@@ -16,28 +18,18 @@ class ResumeCheckHook(Hook):
     """Refuses checkpoints of other models, and to resume under another schedule than at first.
 
     MMEngine takes epoch, iteration and the schedulers' ends from the checkpoint without comparing
-    them: with another batch size, number of processes or `max_epochs` the schedule would be that of
-    neither config. A change of the precision is possible: the empty loss scale of bfloat16 is not
-    given to float16.
+    them. The precision may change: the empty loss scale of bfloat16 is not given to float16.
     """
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare the checkpoint's weights with the model, and its schedule with the runner's.
-
-        Raises:
-            CheckpointError: the weights differ in name, shape or type.
-            ConfigError: the schedules differ.
-        """
+        """Compare the checkpoint's weights with the model, and its schedule with the runner's."""
         path = runner._load_from or find_latest_checkpoint(runner.work_dir) or "the file"
         check_state_dict(runner.model, checkpoint, path)
         if not runner._resume or "optimizer" not in checkpoint:
             return
         if not checkpoint["optimizer"].get("loss_scaler", True):
             del checkpoint["optimizer"]["loss_scaler"]
-        changes = _epoch_changes(runner, checkpoint["meta"])
-        saved, now = checkpoint.get("param_schedulers"), runner.param_schedulers
-        if isinstance(saved, list) and isinstance(now, list):
-            changes += _schedule_changes(saved, now)
+        changes = list(_schedule_changes(runner, checkpoint))
         if changes:
             raise ConfigError(
                 f"{path} was trained under another schedule: {'; '.join(changes)}. Resume with the "
@@ -50,8 +42,7 @@ class ResumeCheckHook(Hook):
 class IterSeedHook(Hook):
     """Seeds every training iteration by the run's seed, the iteration and the rank.
 
-    What a detector samples or a dropout layer drops is then the same after a resume as without the
-    interruption.
+    Sampled boxes and dropout are then the same after a resume as without the interruption.
     """
 
     priority = "VERY_HIGH"
@@ -60,24 +51,21 @@ class IterSeedHook(Hook):
         seed_everything(int(draw_seeds(runner.seed + 1, runner.iter, [rank()])[0]))
 
 
-def _epoch_changes(runner, meta: dict) -> list[str]:
-    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-        return []
-    epoch, iteration, length = meta["epoch"], meta["iter"], len(runner.train_dataloader)
-    if epoch * length <= iteration < (epoch + 1) * length:
-        return []
-    return [f"{epoch} epochs were {iteration} iterations, now they are {epoch * length}"]
-
-
-def _schedule_changes(saved: list[dict], schedulers: list) -> list[str]:
+def _schedule_changes(runner, checkpoint: dict) -> Iterator[str]:
+    """How the checkpoint's schedule differs from the runner's."""
+    if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        epoch, iteration = checkpoint["meta"]["epoch"], checkpoint["meta"]["iter"]
+        length = len(runner.train_dataloader)
+        if not epoch * length <= iteration < (epoch + 1) * length:
+            yield f"{epoch} epochs were {iteration} iterations, now they are {epoch * length}"
+    saved, schedulers = checkpoint.get("param_schedulers"), runner.param_schedulers
+    if not isinstance(saved, list) or not isinstance(schedulers, list):
+        return
     if len(saved) != len(schedulers):
-        return [f"{len(saved)} schedulers, now {len(schedulers)}"]
-    changes = []
-    for before, scheduler in zip(saved, schedulers, strict=True):
+        yield f"{len(saved)} schedulers, now {len(schedulers)}"
+        return
+    for before, scheduler in zip(saved, schedulers):
         now = scheduler.state_dict()
-        changes += [
-            f"{type(scheduler).__name__}'s {name} was {before[name]}, now {now[name]}"
-            for name in sorted((before.keys() & now.keys()) - PROGRESS)
-            if before[name] != now[name]
-        ]
-    return changes
+        for name in sorted((before.keys() & now.keys()) - PROGRESS):
+            if before[name] != now[name]:
+                yield f"{type(scheduler).__name__}'s {name} was {before[name]}, now {now[name]}"

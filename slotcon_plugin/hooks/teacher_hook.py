@@ -10,9 +10,8 @@ from ..runtime.wrapping import unwrapped
 class TeacherHook(Hook):
     """Moves the teacher once per optimizer step, before its first forward pass.
 
-    MMEngine's `EMAHook` moves it after the step, which is another method. The step and the total
-    are the runner's own counters, so they are right after a resume. With gradient accumulation a
-    step is `accumulative_counts` iterations, and the teacher does not change within one.
+    MMEngine's `EMAHook` moves it after the step, which is another method. With gradient
+    accumulation a step is `accumulative_counts` iterations.
     """
 
     priority = "NORMAL"
@@ -22,7 +21,6 @@ class TeacherHook(Hook):
         unwrapped(runner.model).expect_teacher_moves()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Move the teacher if this iteration begins an optimizer step; log its momentum."""
         accumulation = runner.optim_wrapper._accumulative_counts  # MMEngine has no public name
         if runner.iter % accumulation:
             return

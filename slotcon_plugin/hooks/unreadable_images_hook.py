@@ -8,21 +8,12 @@ from ..datasets.unlabeled_images import UnlabeledImages
 from ..errors import DataError
 from ..functional.checks import check_integers, check_numbers
 
-NAMED = 5
-
 
 class UnreadableImagesHook(Hook):
-    """Counts unreadable files over all processes; logs the number after every epoch.
+    """Counts unreadable files of an `UnlabeledImages` over all processes, and logs the number.
 
-    Active when the training dataset is an `UnlabeledImages`.
-
-    Args:
-        max_unreadable: share of the dataset, 0-1, above which training stops with a `DataError`.
-        interval: iterations between two checks. A check is one small exchange between processes.
-
-    Raises:
-        DataError: before training, if the processes have different numbers of images; during
-            training, if too many images are unreadable.
+    Training stops with a `DataError` if more than the share `max_unreadable`, 0-1, of the images is
+    unreadable. This is checked after each epoch and every `interval` iterations.
     """
 
     priority = "LOWEST"  # after the checkpoint, so that the finished epoch is saved
@@ -47,7 +38,7 @@ class UnreadableImagesHook(Hook):
             )
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if self.every_n_train_iters(runner, self.interval):
+        if self.dataset is not None and self.every_n_train_iters(runner, self.interval):
             self._check(runner)
 
     def after_train_epoch(self, runner) -> None:
@@ -56,22 +47,18 @@ class UnreadableImagesHook(Hook):
             runner.logger.info(f"Unreadable images: {count} of {len(self.dataset)}.")
 
     def _check(self, runner) -> int:
-        if self.dataset is None:
-            return 0
         mask = self.dataset.unreadable_mask
         union = mask.clone()  # loading workers write into the mask meanwhile: only ones are added
         all_reduce(union, op="max")  # several processes may have found the same file
         mask.masked_fill_(union.bool(), 1)
-        count = int(mask.sum())
+        count, total = int(mask.sum()), len(self.dataset)
         runner.message_hub.update_scalar("train/unreadable_images", count)
-        share = count / len(self.dataset)
-        if share > self.max_unreadable:
-            names = self.dataset.unreadable
-            more = f" and {count - NAMED} more" if count > NAMED else ""
+        if count / total > self.max_unreadable:
+            names = ", ".join(self.dataset.unreadable[:5])
+            more = f" and {count - 5} more" if count > 5 else ""
             raise DataError(
-                f"{count} of {len(self.dataset)} images ({share:.1%}) cannot be read, more than "
-                f"max_unreadable={self.max_unreadable:.1%}: {', '.join(names[:NAMED])}{more}. "
-                "Repair or remove these files, or increase max_unreadable of the "
-                "UnreadableImagesHook."
+                f"{count} of {total} images ({count / total:.1%}) cannot be read, more than "
+                f"max_unreadable={self.max_unreadable:.1%}: {names}{more}. "
+                "Repair or remove them, or increase max_unreadable of the UnreadableImagesHook."
             )
         return count

@@ -1,8 +1,9 @@
 """Segmentation scores during pretraining, so that a collapse or a plateau is seen early."""
 
+from functools import partial
+
 import torch
-import torch.distributed as dist
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
 from torch import Tensor
 
@@ -11,7 +12,6 @@ from ..evaluation.labeled_images import LabeledImages
 from ..evaluation.retrieval import retrieve
 from ..evaluation.unsupervised_segmentation import unsupervised
 from ..functional.checks import check_integers
-from ..functional.collectives import world_size
 from ..functional.dense import upsampled_argmax
 from ..runtime.wrapping import unwrapped
 from ..visualization.painting import overlay
@@ -22,26 +22,18 @@ class UnsupervisedSegHook(Hook):
 
     Scores unsupervised segmentation (do the prototypes agree with classes?) and, if `train_names`
     or `train_images` is given, dense retrieval (are the most similar cells of the encoder's map of
-    the same class?). Labels are only compared with; the training takes the same steps with and
-    without the hook. Scores are written to the log and, as `unsupervised/…` and `retrieval/…`, to
-    TensorBoard.
+    the same class?). Training takes the same steps without the hook. Scores are written to the log
+    and, as `unsupervised/…` and `retrieval/…`, to TensorBoard.
 
     Args:
         images, labels, kind, size, names: see `LabeledImages`.
-        train_names: a list of the images for the memory of the retrieval; by default there is no
-            retrieval, or all of `train_images` are used.
+        train_names: a list of the images for the memory of the retrieval; by default all of
+            `train_images`.
         train_images, train_labels: by default `images` and `labels`.
         interval: epochs between two evaluations; the last epoch is evaluated too.
-        batch_size: images per batch.
         overlays: the number of images that are drawn, the first ones of the dataset.
-        memory: the largest number of cells in the memory. The retrieval's cost is proportional to
-            it: each cell of each image is compared with all of them.
-
-    Raises:
-        DataError: at construction, if images or labels are missing; before the training, if one
-            of them cannot be used.
-        ConfigError: at construction, if images of the memory are also scored; before the training,
-            if there are fewer images than processes.
+        memory: the largest number of cells in the memory, to which the retrieval's cost is
+            proportional.
     """
 
     priority = 95  # after the checkpoint (VERY_LOW, 90): an error here must not lose the epoch
@@ -80,7 +72,6 @@ class UnsupervisedSegHook(Hook):
                 pass
 
     def after_train_epoch(self, runner) -> None:
-        """Evaluate every `interval` epochs and after the last one."""
         if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
             self.evaluate(runner)
 
@@ -90,66 +81,47 @@ class UnsupervisedSegHook(Hook):
         model = unwrapped(runner.model)
         was_training = model.training
         model.eval()  # the teacher's running statistics, as in the protocol
-        own_buffers = _use_first_buffers(model)
-        loader = LoaderOptions(next(model.parameters()).device, self.batch_size)
-        scores = self._segment(model, loader)
-        if self.train is not None:
-            scores |= self._retrieve(model, loader)
+        # Without synchronized batch norm each process has its own statistics: use the first one's,
+        # which checkpoints contain.
+        own_buffers = [buffer.clone() for buffer in model.buffers()]
+        for buffer in model.buffers():
+            broadcast(buffer)
+        scores = self._score(model)
         if is_main_process():
             runner.visualizer.add_scalars(scores, step=runner.iter)
             for i in range(min(self.overlays, len(self.dataset))):
-                drawn = _draw(model, self.dataset[i]["inputs"])
+                image_3hw = self.dataset[i]["inputs"]
+                maps_bkhw = _score_maps(model, image_3hw[None])
+                (groups_hw,) = upsampled_argmax(maps_bkhw, *image_3hw.shape[1:])
+                drawn = overlay(image_3hw.permute(1, 2, 0).numpy(), groups_hw.cpu().numpy())
                 runner.visualizer.add_image(f"groups_{i}", drawn, step=runner.iter)
         for buffer, value in zip(model.buffers(), own_buffers):
             buffer.copy_(value)
         model.train(was_training)
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
         runner.logger.info(
-            f"Evaluation on {self.dataset.selection}: "
-            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-            + f" ({model.num_prototypes} prototypes)"
+            f"Evaluation on {self.dataset.selection}: {listed} ({model.num_prototypes} prototypes)"
         )
         return scores
 
-    def _segment(self, model, loader: LoaderOptions) -> dict[str, float]:
-        def groups(images: Tensor) -> Tensor:
-            return _scores(model, images)
+    def _score(self, model) -> dict[str, float]:
+        def encode(images_b3hw: Tensor) -> Tensor:
+            return model(model.data_preprocessor(dict(inputs=images_b3hw))["inputs"])
 
-        found = unsupervised(groups, None, self.dataset, loader)
+        loader = LoaderOptions(next(model.parameters()).device, self.batch_size)
+        found = unsupervised(partial(_score_maps, model), None, self.dataset, loader)
         scores = {
             f"unsupervised/{score}_{matching.replace('-', '_')}": values[score]
             for matching, values in found["matchings"].items()
             for score in ("miou", "accuracy")
         }
-        return scores | {"unsupervised/prototypes_used": found["prototypes_used"]}
-
-    def _retrieve(self, model, loader: LoaderOptions) -> dict[str, float]:
-        def features(images: Tensor) -> Tensor:
-            return model(model.data_preprocessor(dict(inputs=images))["inputs"], mode="tensor")
-
-        found = retrieve(features, self.train, self.dataset, loader, memory=self.memory)
-        return {f"retrieval/{score}": found[score] for score in ("miou", "accuracy")}
+        scores["unsupervised/prototypes_used"] = found["prototypes_used"]
+        if self.train is not None:
+            found = retrieve(encode, self.train, self.dataset, loader, memory=self.memory)
+            scores |= {f"retrieval/{score}": found[score] for score in ("miou", "accuracy")}
+        return scores
 
 
-def _use_first_buffers(model) -> list[Tensor]:
-    """Copy the first process's buffers, which checkpoints contain, to all; returns the old ones.
-
-    Without synchronized batch norm, each process has its own statistics.
-    """
-    if world_size() == 1:
-        return []
-    own_buffers = [buffer.clone() for buffer in model.buffers()]
-    for buffer in model.buffers():
-        dist.broadcast(buffer, 0)
-    return own_buffers
-
-
-def _scores(model, images_b3hw: Tensor) -> Tensor:
+def _score_maps(model, images_b3hw: Tensor) -> Tensor:
     """The teacher's scores, (b, k, h, w)."""
-    samples = model.test_step(dict(inputs=images_b3hw))
-    return torch.stack([sample.scores for sample in samples])
-
-
-def _draw(model, image_3hw: Tensor):
-    """The groups of one image painted over it, (h, w, 3) uint8."""
-    (assignment_hw,) = upsampled_argmax(_scores(model, image_3hw[None]), *image_3hw.shape[1:])
-    return overlay(image_3hw.permute(1, 2, 0).numpy(), assignment_hw.cpu().numpy())
+    return torch.stack([sample.scores for sample in model.test_step(dict(inputs=images_b3hw))])
