@@ -134,7 +134,9 @@ def report_checkpoint(source: Path, converted: Converted, keys: bool = False) ->
         "digest": converted.digest,
     }
     remarks = [f"{'':15}{line}" for line in converted.remarks]
-    shapes = _shapes(converted.old_names, converted.weights, keys)
+    content = converted.content
+    weights = content["state_dict"] if "state_dict" in content else content["model"]
+    shapes = _shapes(converted.old_names, weights, keys)
     return "\n".join([*_table(rows), *remarks, *shapes])
 
 

@@ -26,15 +26,14 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "center")
 
 
 def to_ours(content: dict, published: list[str], ours: list[str]) -> tuple[dict, list[str]]:
-    """The training state of a published checkpoint as MMEngine stores it.
+    """The training state of a published checkpoint as MMEngine stores it; remarks.
+
+    What `to_published` needs to restore the published one is kept in `meta.published`.
 
     Args:
         content: the published checkpoint.
         published: the names of its weights, without `module.`, in their order.
         ours: the names of our model's parameters, in their order.
-
-    Returns:
-        Entries of our checkpoint, with what `to_published` needs in `meta.published`; remarks.
     """
     kept = {"scheduler": content["scheduler"]} if "scheduler" in content else {}
     meta = {"epoch": content.get("epoch") or 0, "published": kept}
@@ -72,11 +71,11 @@ def to_published(content: dict, published: list[str], ours: list[str]) -> tuple[
 
     Args:
         content: our checkpoint.
-        published: the names of the published weights, without `module.`, in their order.
-        ours: the names of our model's parameters, in their order.
+        published, ours: see `to_ours`.
     """
     entries: dict = {}
     remarks = []
+    kept = lookup(content, "meta.published") or {}
     if content.get("optimizer") is not None:
         optimizer = {**content["optimizer"]}
         if (scaler := optimizer.pop("loss_scaler", None)) is not None:
@@ -87,11 +86,11 @@ def to_published(content: dict, published: list[str], ours: list[str]) -> tuple[
         except CheckpointError as error:
             remarks.append(f"dropped: optimizer, which is not the paper's LARS. {error}")
         else:
-            filters = lookup(content, "meta.published.param_groups")
+            filters = lookup(kept, "param_groups")
             for i, group in enumerate(optimizer["param_groups"]):
                 group |= filters[i] if filters else dict.fromkeys(FILTERS)
             entries["optimizer"] = optimizer
-    scheduler = lookup(content, "meta.published.scheduler")
+    scheduler = lookup(kept, "scheduler")
     if scheduler is None:
         schedules = content.get("param_schedulers") or [{}]
         scheduler = _published_schedule(schedules[0], lookup(content, "meta.iter"))

@@ -5,7 +5,8 @@ scale) is converted if it is there; remarks say what is not.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -42,8 +43,7 @@ class Converted:
     """A full checkpoint in the other format.
 
     Attributes:
-        content: what is to be saved.
-        weights: the weights in it.
+        content: what is to be saved; its weights are in `state_dict` or `model`.
         old_names: new name -> old name of each weight.
         dropped: names of weights that were left out.
         digest: of the weights under our names, so it is the same in both formats.
@@ -51,66 +51,47 @@ class Converted:
     """
 
     content: dict
-    weights: dict[str, Tensor]
     old_names: dict[str, str]
     dropped: tuple[str, ...]
     digest: str
     remarks: tuple[str, ...]
 
 
-def model_config(state: dict[str, Tensor], source: str) -> dict:
-    """The `model` of a config for weights under our names; the defaults are the paper's.
-
-    Raises:
-        CheckpointError: the encoder is not a complete ResNet, or other parts are missing.
-    """
-    encoder = {
-        name.removeprefix("backbone."): value
-        for name, value in state.items()
-        if name.startswith("backbone.")
-    }
-    architecture = recognize(encoder, f"{source} (student's encoder)")
-    backbone = dict(depth=architecture.depth, num_stages=architecture.num_stages)
-    sizes = {}
-    for part in (
-        "head.prototypes.weight",
-        "neck.mlp.0.weight",
-        "neck.mlp.6.weight",
-        "head.predictor.mlp.0.weight",
-    ):
-        if part not in state or state[part].ndim < 2:
-            raise CheckpointError(
-                f"{source} lacks {part}, or it is no matrix: this is no full checkpoint. Export "
-                "an encoder with --to openmmlab, torchvision, timm or detectron2."
-            )
-        sizes[part] = state[part].shape
-    (num_prototypes, channels), first, last, predictor = sizes.values()
-    neck = dict(in_channels=first[1], hidden_channels=first[0], out_channels=last[0])
-    return dict(
-        type="SlotCon",
-        backbone=dict(type="TorchvisionResNet", **backbone),
-        neck=dict(type="PixelProjector", **neck),
-        head=dict(
-            type="PrototypeHead",
-            prototypes=dict(type="Prototypes", num_prototypes=num_prototypes, channels=channels),
-            group_loss=dict(type="GroupingLoss"),
-            slot_loss=dict(type="SlotLoss"),
-            predictor=dict(
-                type="SlotPredictor", channels=predictor[1], hidden_channels=predictor[0]
-            ),
-        ),
-        data_preprocessor=dict(type="TwoViewPreprocessor"),
-    )
-
-
 def _build(state: dict[str, Tensor], source: str) -> tuple[dict, nn.Module]:
-    """The config of the `model`, and the model without data, that has exactly these weights.
+    """The config of the `model` that has exactly these weights, and the model without data.
 
     Raises:
         CheckpointError: there is none.
     """
     check_finite(state, source)
-    config = model_config(state, source)
+    start = "backbone."
+    encoder = {name.removeprefix(start): v for name, v in state.items() if name.startswith(start)}
+    architecture = recognize(encoder, f"{source} (student's encoder)")
+    sizes = []
+    for part in ("head.prototypes", "neck.mlp.0", "neck.mlp.6", "head.predictor.mlp.0"):
+        name = f"{part}.weight"
+        if name not in state or state[name].ndim < 2:
+            raise CheckpointError(
+                f"{source} lacks {name}, or it is no matrix: this is no full checkpoint. Export "
+                "an encoder with --to openmmlab, torchvision, timm or detectron2."
+            )
+        sizes.append(state[name].shape)
+    (num_prototypes, channels), (hidden, inputs, *_), (outputs, *_), (wide, narrow, *_) = sizes
+    config = dict(
+        type="SlotCon",
+        backbone=dict(type="TorchvisionResNet", **architecture._asdict()),
+        neck=dict(
+            type="PixelProjector", in_channels=inputs, hidden_channels=hidden, out_channels=outputs
+        ),
+        head=dict(
+            type="PrototypeHead",
+            prototypes=dict(type="Prototypes", num_prototypes=num_prototypes, channels=channels),
+            group_loss=dict(type="GroupingLoss"),
+            slot_loss=dict(type="SlotLoss"),
+            predictor=dict(type="SlotPredictor", channels=narrow, hidden_channels=wide),
+        ),
+        data_preprocessor=dict(type="TwoViewPreprocessor"),
+    )
     with torch.device("meta"):
         model = MODELS.build(config)
     expected = {k: v for k, v in model.state_dict().items() if k not in NOT_PUBLISHED}
@@ -119,16 +100,11 @@ def _build(state: dict[str, Tensor], source: str) -> tuple[dict, nn.Module]:
     return config, model
 
 
-def _convert_state(
-    convert: Callable, content: dict, published: list[str], ours: list[str], source: str
-) -> tuple[dict, list[str]]:
-    """Convert the state of optimizer and schedule, whose parts can be of any type.
-
-    Raises:
-        CheckpointError: a part is not of the type that either code writes.
-    """
+@contextmanager
+def _training_state(source: str) -> Iterator[None]:
+    """Turn the errors of a damaged training state, whose parts can be of any type, into one."""
     try:
-        return convert(content, published, ours)
+        yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"The state of optimizer or schedule in {source} is damaged ({error!r}). Use another "
@@ -137,11 +113,7 @@ def _convert_state(
 
 
 def to_ours(content: dict, source: str) -> Converted:
-    """Convert a published full checkpoint into one for tools/train.py (--resume, `load_from`).
-
-    Raises:
-        CheckpointError: not a complete published checkpoint.
-    """
+    """Convert a published full checkpoint into one for tools/train.py (--resume, `load_from`)."""
     tensors, kind = find_tensors(content, source)
     if kind != "published":
         raise CheckpointError(
@@ -155,8 +127,8 @@ def to_ours(content: dict, source: str) -> Converted:
         for name, value in model.state_dict().items()
     }
     parameters = [name for name, _ in model.named_parameters()]
-    convert = optimizer_state.to_ours
-    training, remarks = _convert_state(convert, content, list(tensors), parameters, source)
+    with _training_state(source):
+        training, remarks = optimizer_state.to_ours(content, list(tensors), parameters)
     training["meta"]["cfg"] = Config(dict(model=config)).pretty_text
     training["meta"]["published"]["args"] = read_options(content)
     size = f"ResNet-{config['backbone']['depth']}, {model.num_prototypes} prototypes"
@@ -166,16 +138,11 @@ def to_ours(content: dict, source: str) -> Converted:
         *remarks,
     )
     content = {"meta": training.pop("meta"), "state_dict": weights, **training}
-    identity = digest(named.values)
-    return Converted(content, weights, named.old_names, named.dropped, identity, remarks)
+    return Converted(content, named.old_names, named.dropped, digest(named.values), remarks)
 
 
 def to_published(content: dict, source: str) -> Converted:
-    """Convert a full checkpoint of ours into one for the published code.
-
-    Raises:
-        CheckpointError: not a complete checkpoint of ours.
-    """
+    """Convert a full checkpoint of ours into one for the published code."""
     tensors, kind = find_tensors(content, source)
     if kind != "slotcon":
         raise CheckpointError(
@@ -186,8 +153,8 @@ def to_published(content: dict, source: str) -> Converted:
     ours = {old: tensors[old] for old in named.old_names.values()}
     config, model = _build(ours, source)
     parameters = [name for name, _ in model.named_parameters()]
-    convert = optimizer_state.to_published
-    training, remarks = _convert_state(convert, content, list(named.values), parameters, source)
+    with _training_state(source):
+        training, remarks = optimizer_state.to_published(content, list(named.values), parameters)
     args = lookup(content, "meta.published.args")
     if args is None:
         args = {"arch": f"resnet{config['backbone']['depth']}"}
@@ -198,4 +165,4 @@ def to_published(content: dict, source: str) -> Converted:
     weights = {f"{WRAPPER}{name}": value for name, value in named.values.items()}
     old_names = {f"{WRAPPER}{new}": old for new, old in named.old_names.items()}
     content = {"args": argparse.Namespace(**args), "model": weights, **training}
-    return Converted(content, weights, old_names, named.dropped, digest(ours), tuple(remarks))
+    return Converted(content, old_names, named.dropped, digest(ours), tuple(remarks))
