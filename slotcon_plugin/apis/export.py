@@ -2,15 +2,9 @@
 
 from pathlib import Path
 
+from ..checkpoints import export_formats as formats
 from ..checkpoints import read_encoder
 from ..checkpoints.containers import pth_bytes, read_file
-from ..checkpoints.export_formats import (
-    check_format,
-    encoder_file,
-    report_checkpoint,
-    report_encoder,
-    usage,
-)
 from ..checkpoints.published import to_ours, to_published
 from ..errors import CheckpointError
 from ..runtime.atomic_files import write_atomically
@@ -46,11 +40,11 @@ def export(
     if to in ("slotcon", "published"):
         data, report = _convert(checkpoint, out, to, part, keys)
     else:
-        check_format(to, out.suffix)
+        formats.check_format(to, out.suffix)
         encoder = read_encoder(checkpoint, part)
-        data, old_names = encoder_file(encoder, to, out.suffix)
-        report = report_encoder(encoder, old_names, keys)
-        report += f"\nload it with:  {usage(encoder, to, out)}"
+        data, old_names = formats.encoder_file(encoder, to, out.suffix)
+        report = formats.report_encoder(encoder, old_names, keys)
+        report += f"\nload it with:  {formats.usage(encoder, to, out)}"
     print(report)
     if dry_run:
         print(f"dry run: {out} ({len(data):,} bytes) was not written")
@@ -73,6 +67,6 @@ def _convert(
         )
     if part is not None:
         raise CheckpointError(f"--part cannot be used with --to {to}, which converts all parts.")
-    convert = {"slotcon": to_ours, "published": to_published}[to]
+    convert = to_ours if to == "slotcon" else to_published
     converted = convert(read_file(checkpoint), str(checkpoint))
-    return pth_bytes(converted.content), report_checkpoint(checkpoint, converted, keys)
+    return pth_bytes(converted.content), formats.report_checkpoint(checkpoint, converted, keys)

@@ -60,7 +60,6 @@ def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) 
     cfg = route.read_yaml(config, options, work_dir)
     route.check_batch(cfg, num_gpus)
     route.register_data(cfg)
-    source = None
     if eval_only:
         route.check_trained(cfg.MODEL.WEIGHTS)
     else:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 
 from mmengine.config import Config
 
@@ -48,30 +49,25 @@ http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip:
 
 
 def check_layout(cfg: Config) -> None:
-    """Check the annotation files and image folders of the training, validation and test sets.
-
-    Raises:
-        DataError: files or folders are missing; the message lists all of them.
-    """
-    require_paths(list(dict.fromkeys(_paths(cfg))), cfg.get("data_layout"))
+    """Raise DataError if annotation files or image folders of a config's datasets are missing."""
+    paths = []
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if cfg.get(loader):
+            paths += _dataset_paths(cfg[loader].dataset)
+    for name in ("val_evaluator", "test_evaluator"):
+        evaluators = cfg.get(name) or []
+        evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
+        paths += filter(None, [evaluator.get("ann_file") for evaluator in evaluators])
+    require_paths(list(dict.fromkeys(paths)), cfg.get("data_layout"))
 
 
 def require_paths(paths: list[str], layout: str | None) -> None:
-    """Check that files exist and folders are not empty.
+    """Raise DataError, with the expected layout of LAYOUTS, for absent files and empty folders."""
 
-    Args:
-        paths: files and folders.
-        layout: a key of LAYOUTS, which is printed if something is missing.
+    def present(path: str) -> bool:
+        return os.path.isfile(path) or (os.path.isdir(path) and any(os.scandir(path)))
 
-    Raises:
-        DataError: the message lists everything that is missing.
-    """
-    missing = [
-        path
-        for path in paths
-        if not (os.path.isfile(path) or (os.path.isdir(path) and any(os.scandir(path))))
-    ]
-    if missing:
+    if missing := [path for path in paths if not present(path)]:
         raise DataError(
             f"The data of this config are incomplete. Missing or empty are {len(missing)} of "
             f"{len(paths)}:\n  " + "\n  ".join(missing) + _advice(layout)
@@ -79,23 +75,19 @@ def require_paths(paths: list[str], layout: str | None) -> None:
 
 
 def check_listed_files(dataset, cfg: Config) -> None:
-    """Check that every image and label map of a built dataset exists. Folders are read once.
+    """Raise DataError if images or label maps of a built dataset are missing.
 
-    Raises:
-        DataError: files are missing; the message has their number and the first MAX_LISTED.
+    Each folder is read once. The message lists the first MAX_LISTED files.
     """
-    folders: dict[str, set[str]] = {}
 
-    def exists(path: str) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        return name in folders[folder]
+    @cache
+    def names(folder: str) -> set[str]:
+        return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
     samples = map(dataset.get_data_info, range(len(dataset)))
     keys = ("img_path", "seg_map_path")
     paths = [sample[key] for sample in samples for key in keys if sample.get(key)]
-    missing = [path for path in paths if not exists(path)]
+    missing = [path for path in paths if os.path.basename(path) not in names(os.path.dirname(path))]
     if missing:
         further = len(missing) - MAX_LISTED
         raise DataError(
@@ -104,17 +96,6 @@ def check_listed_files(dataset, cfg: Config) -> None:
             + f"\n  and {further} more" * (further > 0)
             + _advice(cfg.get("data_layout"))
         )
-
-
-def _paths(cfg: Config) -> Iterator[str]:
-    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        if cfg.get(loader):
-            yield from _dataset_paths(cfg[loader].dataset)
-    for name in ("val_evaluator", "test_evaluator"):
-        evaluators = cfg.get(name) or []
-        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
-            if evaluator.get("ann_file"):
-                yield evaluator["ann_file"]
 
 
 def _dataset_paths(dataset: dict) -> Iterator[str]:

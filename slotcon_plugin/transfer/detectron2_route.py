@@ -40,9 +40,6 @@ def read_yaml(path: str | Path, options: list[str], work_dir: str | Path | None 
         options: detectron2's alternating keys and values.
         work_dir: becomes OUTPUT_DIR; by default the environment's SLOTCON_WORK_DIR, or
             work_dirs/detectron2_NAME.
-
-    Raises:
-        ConfigError: the file or an option cannot be used.
     """
     if not Path(path).is_file():
         raise ConfigError(f"There is no config {path}; those for detectron2 end in .yaml.")
@@ -54,21 +51,16 @@ def read_yaml(path: str | Path, options: list[str], work_dir: str | Path | None 
         raise ConfigError(f"{path}, or an option for it, cannot be used: {error}") from error
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
-        model = cfg.MODEL
-        for part in (model.RESNETS, model.FPN, model.ROI_BOX_HEAD, model.ROI_MASK_HEAD):
-            if part.NORM == "SyncBN":  # needs GPUs
-                part.NORM = "BN"
+        for part in ("RESNETS", "FPN", "ROI_BOX_HEAD", "ROI_MASK_HEAD"):
+            if cfg.MODEL[part].NORM == "SyncBN":  # needs GPUs
+                cfg.MODEL[part].NORM = "BN"
     default = os.environ.get("SLOTCON_WORK_DIR", f"work_dirs/detectron2_{Path(path).stem}")
     cfg.OUTPUT_DIR = str(work_dir or default)
     return cfg
 
 
 def check_batch(cfg: CfgNode, num_gpus: int) -> None:
-    """SOLVER.IMS_PER_BATCH is the total batch; it must be divisible by the number of GPUs.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """Raise ConfigError if SOLVER.IMS_PER_BATCH, the total batch, does not divide by the GPUs."""
     total, workers = cfg.SOLVER.IMS_PER_BATCH, max(num_gpus, 1)
     if total % workers:
         fits = [str(n) for n in range(1, total + 1) if total % n == 0]
@@ -80,60 +72,45 @@ def check_batch(cfg: CfgNode, num_gpus: int) -> None:
 
 
 def register_data(cfg: CfgNode) -> None:
-    """Register the config's datasets with detectron2, from COCO_ROOT or SLOTCON_DATA.
-
-    Datasets with other names must be registered elsewhere.
-
-    Raises:
-        DataError: files are missing.
-    """
+    """Register the datasets of COCO (in COCO_ROOT) and MINI (in SLOTCON_DATA) that cfg names."""
     for name in sorted({*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}):
         if name in MINI:
-            root = Path(os.environ.get("SLOTCON_DATA", "data/coco_mini"))
-            labels, images = root / "instances.json", root / "images"
-            require_paths([str(labels), str(images)], "coco_mini")
+            root = os.environ.get("SLOTCON_DATA", "data/coco_mini")
+            labels, images = f"{root}/instances.json", f"{root}/images"
+            require_paths([labels, images], "coco_mini")
             if name not in DatasetCatalog.list():
-                load = partial(_mini, labels, images, MINI[name], name)
-                DatasetCatalog.register(name, load)
+                DatasetCatalog.register(name, partial(_mini, labels, images, name))
                 MetadataCatalog.get(name).set(evaluator_type="coco")
         elif name in ("coco_2017_train", "coco_2017_val"):
-            root, split = Path(os.environ.get("COCO_ROOT", "data/coco")), name.rpartition("_")[2]
-            images, labels = root / f"{split}2017", root / f"annotations/instances_{split}2017.json"
-            require_paths([str(images), str(labels)], "coco")
+            root, split = os.environ.get("COCO_ROOT", "data/coco"), name.rpartition("_")[2]
+            images, labels = f"{root}/{split}2017", f"{root}/annotations/instances_{split}2017.json"
+            require_paths([images, labels], "coco")
             if name in DatasetCatalog.list():  # detectron2's own registration, in its own folder
                 known = MetadataCatalog.get(name)
                 classes = {key: known.get(key) for key in ("thing_classes", "thing_colors")}
                 DatasetCatalog.remove(name)
                 MetadataCatalog.remove(name)
-                register_coco_instances(name, classes, str(labels), str(images))
+                register_coco_instances(name, classes, labels, images)
 
 
-def _mini(labels: Path, images: Path, split: str, name: str) -> list[dict]:
-    """The images of one split of the small folder, in detectron2's format."""
-    listed = json.loads(labels.read_text(encoding="utf-8"))["images"]
-    wanted = {image["id"] for image in listed if image["coco_split"] == split}
-    records = load_coco_json(str(labels), str(images), name)
-    return [record for record in records if record["image_id"] in wanted]
+def _mini(labels: str, images: str, name: str) -> list[dict]:
+    """The images of one of the MINI datasets, in detectron2's format."""
+    listed = json.loads(Path(labels).read_text(encoding="utf-8"))["images"]
+    wanted = {image["id"] for image in listed if image["coco_split"] == MINI[name]}
+    return [one for one in load_coco_json(labels, images, name) if one["image_id"] in wanted]
 
 
 def use_backbone(cfg: CfgNode, source: str | None) -> str:
-    """Write the backbone to the work dir in detectron2's format, for the trainer to load.
+    """Write the backbone to the work dir in detectron2's format, and set MODEL.WEIGHTS to the file.
 
-    detectron2 unpickles the files that it loads; it never gets one from elsewhere.
+    detectron2 unpickles the files that it loads, so it is never given one from elsewhere.
 
     Args:
-        cfg: its MODEL.WEIGHTS is set; it is used as `source` if that is None.
-        source: an exported file, a checkpoint of ours, 'supervised' or 'none'.
-
-    Returns:
-        The source, for `check_backbone`.
-
-    Raises:
-        ConfigError: no source is named, or it is a URL.
-        CheckpointError: the file cannot be used.
+        cfg: is changed in place.
+        source: see `check_source`; None means the present MODEL.WEIGHTS. It is returned.
     """
-    source = source or cfg.MODEL.WEIGHTS or None
-    if source is not None and "://" in source:
+    source = source or cfg.MODEL.WEIGHTS
+    if "://" in source:
         raise ConfigError(
             f"MODEL.WEIGHTS is {source}, which detectron2 would download and unpickle. Use "
             "--backbone FILE, --backbone supervised (torchvision's ImageNet weights) or "
@@ -153,14 +130,9 @@ def use_backbone(cfg: CfgNode, source: str | None) -> str:
 
 
 def check_trained(path: str, setting: str = "MODEL.WEIGHTS") -> None:
-    """Check that a trained model is a `.pth` file; detectron2 would unpickle any other one.
+    """Raise CheckpointError unless `path`, given in `setting`, is a `.pth` file.
 
-    Args:
-        path: the file that detectron2 is to load.
-        setting: where the path comes from, for the message.
-
-    Raises:
-        CheckpointError: it is not; torch loads `.pth` files with `weights_only`.
+    detectron2 loads `.pth` files with `weights_only` and unpickles any other one.
     """
     # detectron2 parses it as a URL: of x.pkl?a=.pth it would unpickle x.pkl.
     is_plain = urlparse(path).path == path
@@ -180,29 +152,18 @@ def check_resume(folder: str) -> None:
 
 
 def check_backbone(model: nn.Module, source: str, depth: int) -> str:
-    """Check that detectron2 loaded every tensor of the backbone, bit for bit; it would only warn.
+    """Raise CheckpointError unless detectron2, which only warns, loaded every tensor bit for bit.
 
-    Args:
-        model: after loading.
-        source, depth: see `fill_module`.
-
-    Returns:
-        What was loaded, for the log.
-
-    Raises:
-        CheckpointError: the backbone has other values.
+    Returns a line for the log. `source` and `depth` are those of `fill_module`.
     """
     if source == RANDOM:
         return "backbone: random weights"
     backbone = model.backbone.bottom_up
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     report = fill_module(backbone, source, depth)
-    changed = [
-        name
-        for name, tensor in backbone.state_dict().items()
-        if not name.endswith("num_batches_tracked") and not torch.equal(tensor, before[name])
-    ]
-    if changed:
+    filled = backbone.state_dict()
+    changed = [name for name in filled if not torch.equal(filled[name], before[name])]
+    if changed := [name for name in changed if not name.endswith("num_batches_tracked")]:
         raise CheckpointError(
             f"detectron2 did not load {len(changed)} of {len(before)} tensors of {source}, e.g. "
             f"{', '.join(changed[:5])}. Check that MODEL.RESNETS fits the file's architecture."

@@ -1,7 +1,5 @@
 """Fills the backbone of a model with pretrained weights, which the user must name."""
 
-from pathlib import Path
-
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
@@ -13,23 +11,13 @@ from ..models.slotcon import SlotCon
 RANDOM, SUPERVISED = "none", "supervised"
 UNNAMED = "unnamed"  # a config's default; MMEngine drops an empty one
 
-# Submodule with the backbone, for model classes that do not call it `backbone`.
-SUBMODULES = {"Detectron2Wrapper": "d2_model.backbone.bottom_up"}
-
 
 def name_backbone(cfg: Config, source: str | None) -> list[str]:
-    """Write the source of the backbone's weights into the config.
+    """Write the source of the backbone's weights into the config; returns lines for the log.
 
     Args:
         cfg: any config; a `BackboneHook` is added if it has none and `source` is given.
-        source: a file, 'supervised' or 'none'; None keeps the config's own setting.
-
-    Returns:
-        What was done, for the log.
-
-    Raises:
-        ConfigError: neither `source` nor the config's BackboneHook names a source.
-        CheckpointError: the file cannot be used.
+        source: see `check_source`; None keeps the config's own setting.
     """
     hook = backbone_hook(cfg)
     if hook is None:
@@ -60,29 +48,13 @@ def check_source(source: str | None) -> None:
     """Check the source of a backbone's weights before anything long begins.
 
     Args:
-        source: an exported file, a checkpoint, 'supervised' or 'none'.
+        source: an exported file, a checkpoint, 'supervised' (torchvision's ImageNet weights) or
+            'none' (random weights).
 
     Raises:
         ConfigError: no source is named.
         CheckpointError: the file cannot be used.
     """
-    _require_name(source)
-    if source not in (RANDOM, SUPERVISED):
-        read_encoder(source)
-
-
-def read_source(source: str | None, depth: int | None = None) -> Encoder:
-    """The encoder of a file or, for 'supervised', torchvision's ResNet of this depth.
-
-    Raises:
-        ConfigError: no source is named.
-        CheckpointError: the file cannot be used.
-    """
-    _require_name(source)
-    return read_encoder(supervised_file(depth) if source == SUPERVISED else Path(source))
-
-
-def _require_name(source: str | None) -> None:
     if source in (None, "", UNNAMED):
         raise ConfigError(
             "No backbone is named, and the result of random weights is rarely wanted. Give "
@@ -91,47 +63,40 @@ def _require_name(source: str | None) -> None:
             "tools/train.py set the environment's SLOTCON_BACKBONE, or `source` of the config's "
             "BackboneHook."
         )
+    if source not in (RANDOM, SUPERVISED):
+        read_encoder(source)
+
+
+def read_source(source: str, depth: int | None) -> Encoder:
+    """The encoder of a file or, for 'supervised', torchvision's ResNet of this depth."""
+    return read_encoder(supervised_file(depth) if source == SUPERVISED else source)
 
 
 def fill_backbone(model: nn.Module, model_cfg: ConfigDict, source: str | None) -> str:
-    """Fill the backbone of a built model; every one of its weights must be found and used.
+    """Fill the backbone of a built model; returns a line for the log.
 
     Args:
         model: an mmdet, mmseg, Detectron2Wrapper or SlotCon model.
         model_cfg: the config it was built from.
         source: see `check_source`.
-
-    Returns:
-        What was done, for the log.
-
-    Raises:
-        ConfigError: no source is named, or the model's backbone is not found.
-        CheckpointError: the file cannot be used, or does not fit the backbone exactly.
     """
-    if source == RANDOM:
+    if source in (None, "", UNNAMED, RANDOM):
+        check_source(source)
         return "backbone: random weights"
-    name = SUBMODULES.get(type(model).__name__, "backbone")
-    try:
-        backbone = model.get_submodule(name)
-    except AttributeError:
-        raise ConfigError(
-            f"{type(model).__name__} has no `{name}` that --backbone could fill."
-        ) from None
-    depth = _depth(model_cfg) if source == SUPERVISED else None
-    report = fill_module(backbone, source, depth)
+    is_wrapper = type(model).__name__ == "Detectron2Wrapper"
+    name = "d2_model.backbone.bottom_up" if is_wrapper else "backbone"
+    if name not in dict(model.named_modules()):
+        raise ConfigError(f"{type(model).__name__} has no `{name}` that --backbone could fill.")
+    report = fill_module(
+        model.get_submodule(name), source, _depth(model_cfg) if source == SUPERVISED else None
+    )
     if isinstance(model, SlotCon):
         model.teacher.start_equal(*model.student)
     return report
 
 
-def fill_module(backbone: nn.Module, source: str | None, depth: int | None = None) -> str:
-    """Fill a backbone that is not in a model; see `fill_backbone`.
-
-    Args:
-        backbone: a ResNet of mmdet, mmseg, torchvision, timm or detectron2.
-        source: a file or 'supervised'.
-        depth: the ResNet's depth; needed for 'supervised'.
-    """
+def fill_module(backbone: nn.Module, source: str, depth: int | None) -> str:
+    """Fill a ResNet (see `fill`) as `read_source` reads it; returns a line for the log."""
     encoder = read_source(source, depth)
     fill(backbone, encoder)
     return (

@@ -11,10 +11,9 @@ from .data_layout import check_layout
 
 
 def is_transfer(cfg: Config) -> bool:
-    """Whether a config trains another model than SlotCon.
+    """Whether a config trains another model than SlotCon or a registered subclass of it.
 
-    `model.type` can be a class, a name, or a name with a scope (`mmengine.SlotCon`). Subclasses of
-    SlotCon that are registered with MMEngine count as SlotCon.
+    `model.type` can be a class, a name, or a name with a scope (`mmengine.SlotCon`).
     """
     kind = cfg.model.get("type")
     if isinstance(kind, str):
@@ -25,19 +24,10 @@ def is_transfer(cfg: Config) -> bool:
 def fit_transfer(
     cfg: Config, world_size: int, precision: str | None = None, scale_lr: bool | None = None
 ) -> list[str]:
-    """Check the data's layout, and adapt batch size, batch norm and random numbers.
+    """Check the data's layout, and adapt batch size, batch norm and random numbers in place.
 
-    Args:
-        cfg: is changed in place; nothing is done for pretraining.
-        world_size: number of processes.
-        precision, scale_lr: see `fit_machine.fit_to_machine`.
-
-    Returns:
-        What was changed, one line each.
-
-    Raises:
-        ConfigError: the batch cannot be divided, or the precision cannot be used.
-        DataError: files or folders are missing.
+    Returns the changes, one line each; none for a pretraining. `precision` and `scale_lr` are those
+    of `fit_machine.fit_to_machine`.
     """
     if not is_transfer(cfg):
         return []
@@ -48,30 +38,21 @@ def fit_transfer(
             "there. Omit --amp for float32. (Pretraining and segmentation can use it.)"
         )
     check_layout(cfg)
-    return [
-        *fit_total_batch(cfg, world_size, scale_lr),
-        *fit_batch_norm(cfg),
-        *fit_random_numbers(cfg),
-    ]
+    changes = fit_total_batch(cfg, world_size, scale_lr)
+    return [*changes, *fit_batch_norm(cfg), *fit_random_numbers(cfg)]
 
 
 def keep_only_test(cfg: Config, name: str) -> None:
-    """Remove the training and validation entries, so that their data are not needed.
+    """Remove the entries of training and validation in place, so that their data are not needed.
 
-    Args:
-        cfg: is changed in place.
-        name: of the config, for the message.
-
-    Raises:
-        ConfigError: the config has no test set.
+    Raises ConfigError if the config, called `name`, has no test set.
     """
     if not cfg.get("test_dataloader") or not cfg.get("test_evaluator"):
         raise ConfigError(
             f"{name} has no test_dataloader and test_evaluator, so there is nothing to evaluate. "
             "Use a config of configs/det or configs/seg."
         )
-    for part in ("train", "val"):
-        for entry in (f"{part}_dataloader", f"{part}_cfg", f"{part}_evaluator"):
-            cfg.pop(entry, None)
-    for entry in ("optim_wrapper", "param_scheduler", "auto_scale_lr"):
+    parts = ("dataloader", "cfg", "evaluator")
+    entries = [f"{phase}_{part}" for phase in ("train", "val") for part in parts]
+    for entry in (*entries, "optim_wrapper", "param_scheduler", "auto_scale_lr"):
         cfg.pop(entry, None)
