@@ -66,7 +66,7 @@ def test_panoptic_segments(tmp_path):
     assert read(file, "panoptic") == [[3, 15, 255], [2, 14, 3]]
 
     write_panoptic(tmp_path, categories, segments[1:], [[70000, 300, 0]])
-    with pytest.raises(DataError, match=r"segments \[70000\], which the JSON file does not list"):
+    with pytest.raises(DataError, match=r"values \[70000\], which the JSON file does not list"):
         read(file, "panoptic")
     write_panoptic(tmp_path, [("cutlery", 1)], [], [[0]])
     with pytest.raises(DataError, match="'cutlery', which is none of COCO's 27"):
@@ -150,9 +150,7 @@ def test_errors_name_files_and_values(pairs):
     with pytest.raises(DataError, match=r"has 30 x 20 pixels, its labels .* 31 x 20"):
         LabeledImages(pairs / "images", pairs / "labels", "voc", 16)[0]
     save(pairs / "labels" / "a.png", [[21, 22]])
-    with pytest.raises(
-        DataError, match=r"values \[21, 22\], which the format voc does not have.* --labels-format"
-    ):
+    with pytest.raises(DataError, match=r"values \[21, 22\], which voc does not.* --labels-format"):
         read(pairs / "labels", "voc")
     save(pairs / "labels" / "a.png", np.zeros((4, 4, 3)))
     with pytest.raises(DataError, match="mode RGB, expected an 8-bit index map"):

@@ -1,7 +1,6 @@
 """Reading one image file as 8-bit RGB."""
 
 import io
-import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +11,6 @@ try:
     from simplejpeg import decode_jpeg
 except ImportError:  # optional: PIL gives the same pixels in more time
     decode_jpeg = None
-
-FRAME_MARKERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of a JPEG: size and channels
 
 
 class UnreadableImage(Exception):
@@ -33,10 +30,8 @@ def read_pixels(path: str | Path) -> np.ndarray:
     The orientation is taken from EXIF or XMP. Grayscale and palette images become RGB; CMYK is
     converted without a color profile; 16-bit values are scaled to 8 bits (65535 becomes 255);
     transparent parts become white. Only the first frame of an animation is read. simplejpeg, if it
-    is installed, decodes upright RGB JPEGs; PIL gives the same pixels in more time.
-
-    Raises:
-        UnreadableImage: the file cannot be read, for any reason.
+    is installed, decodes upright RGB JPEGs; PIL gives the same pixels in more time. A file that
+    cannot be read, for any reason, is an `UnreadableImage`.
     """
     try:
         if decode_jpeg is not None:
@@ -64,22 +59,10 @@ def _read(path: str | Path) -> Image.Image:
 
 def _is_upright_rgb_jpeg(data: bytes) -> bool:
     """Whether simplejpeg decodes this file to the same pixels as PIL, as its header says."""
-    position, pixels, channels, metadata = 2, 0, 0, False
-    while data.startswith(b"\xff\xd8") and data[position : position + 1] == b"\xff":
-        marker, length = struct.unpack_from(">BH", data, position + 1)
-        if marker == 0xDA:  # the first scan: the header ends
-            break
-        if marker in FRAME_MARKERS:
-            height, width, channels = struct.unpack_from(">HHB", data, position + 5)
-            pixels = height * width
-        metadata |= marker == 0xE1  # EXIF or XMP, which may hold an orientation
-        position += 2 + length
-    if channels != 3 or pixels > (Image.MAX_IMAGE_PIXELS or pixels):  # PIL warns or refuses
+    if not data.startswith(b"\xff\xd8"):
         return False
-    if not metadata:
-        return True
     with Image.open(io.BytesIO(data)) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return image.mode == "RGB" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

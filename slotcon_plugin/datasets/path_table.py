@@ -8,11 +8,9 @@ import torch
 
 
 class PathTable(Sequence[str]):
-    """An immutable sequence of paths in shared memory.
+    """An immutable sequence of paths; a list of strings would be copied into every worker.
 
-    A list of strings would be copied into every worker: forked memory is copied as soon as a
-    string's reference count changes. Here one tensor holds the bytes of all paths, another where
-    each ends; a common prefix is stored once.
+    A tensor holds the bytes of all paths, another where each ends; a common prefix is stored once.
     """
 
     def __init__(self, paths: Sequence[str]):

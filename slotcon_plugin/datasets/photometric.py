@@ -85,14 +85,12 @@ def grayscale(views_bchw: Tensor) -> Tensor:
     return luma(views_bchw).repeat(1, 3, 1, 1)
 
 
-def gaussian_blur(views_bchw: Tensor, sigma_b: Tensor, reach: int | None = None) -> Tensor:
+def gaussian_blur(views_bchw: Tensor, sigma_b: Tensor, reach: int) -> Tensor:
     """Blur each image with a Gaussian of its own sigma; the outermost pixels are repeated.
 
     `sigma_b` are standard deviations in pixels, above 0. The kernels cover `reach` pixels on either
-    side; by default `blur_reach` of the largest sigma, for which the host waits for the device.
+    side: `blur_reach` of the largest sigma.
     """
-    if reach is None:
-        reach = blur_reach(float(sigma_b.max()))
     offsets = torch.arange(-reach, reach + 1, device=sigma_b.device, dtype=sigma_b.dtype)
     kernel_bt = torch.softmax(-0.5 * (offsets / sigma_b[:, None]) ** 2, dim=1).to(views_bchw.dtype)
     padded = F.pad(views_bchw, (0, 0, reach, reach), mode="replicate")

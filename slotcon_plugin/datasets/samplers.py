@@ -41,15 +41,14 @@ class SeededSampler(Sampler):
 class ImageSampler(SeededSampler):
     """Sample a dataset once in each epoch; iterating gives a `Draw` of two integers for each image.
 
-    The images of one step of n processes with batch size b are those of one process with n·b. The
-    DataLoader drops incomplete batches (`drop_last`).
+    The images of one step of n processes with batch size b are those of one process with n·b.
 
     Args:
         dataset, shuffle, seed: see `SeededSampler`.
         round_up: repeat the first draws until all processes have the same number, as MMEngine's
             `DefaultSampler` does; otherwise the last processes may have one image less.
-        rounds: passes over the dataset in one epoch, each with a new order and new views. For
-            datasets of a few images, so that an epoch has more than one batch.
+        rounds: passes over the dataset in one epoch, each with a new order and new views, for
+            datasets of few images.
     """
 
     def __init__(
@@ -68,8 +67,7 @@ class ImageSampler(SeededSampler):
         """Choose the epoch, from 0, whose order and views the next iteration gives."""
         self.epoch = int(epoch)
 
-    def __len__(self) -> int:
-        """Number of images of this process in an epoch."""
+    def __len__(self) -> int:  # the images of this process in an epoch
         images = self.rounds * self.size
         if self.round_up:
             return -(-images // self.world_size)
@@ -90,8 +88,7 @@ class EndlessSampler(SeededSampler):
     """Sample a dataset without end; iterating gives a `SeededIndex` for each image.
 
     For trainings that count iterations, like MMEngine's `InfiniteSampler`, but with a seed for each
-    image. A pipeline that begins with `SeedFromDraw` takes its random numbers from this seed: the
-    augmentation depends neither on the number of workers nor on interruptions.
+    image, from which a pipeline that begins with `SeedFromDraw` takes its random numbers.
     """
 
     skipped = 0
@@ -101,7 +98,6 @@ class EndlessSampler(SeededSampler):
         self.skipped = num_samples
 
     def __len__(self) -> int:
-        """Number of images of the dataset."""
         return self.size
 
     def __iter__(self) -> Iterator[SeededIndex]:

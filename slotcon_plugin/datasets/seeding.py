@@ -21,11 +21,7 @@ class Draw(NamedTuple):
 
 
 class SeededIndex(int):
-    """An index of MMEngine's datasets that keeps the seed of its draw.
-
-    Datasets made of others subtract an offset from an index or take its remainder, and put it into
-    the sample as `sample_idx`.
-    """
+    """An index of MMEngine's datasets, also of concatenated ones, with the seed of its draw."""
 
     seed: int
 
@@ -45,10 +41,7 @@ class SeededIndex(int):
 
 
 class SeedFromDraw:
-    """The first transform of a pipeline: seeds the random numbers of the later ones from the draw.
-
-    Samples that another sampler than `EndlessSampler` drew do not change anything.
-    """
+    """The first transform of a pipeline: seeds the later ones with the draw of `EndlessSampler`."""
 
     def __call__(self, results: dict) -> dict:
         index = results.get("sample_idx")

@@ -43,9 +43,6 @@ def list_images(
             `source`, and warn if their number is not the dataset's.
         list_root: folder to which relative paths in list files refer; by default the list's own.
         skipped: counts, by suffix, the files of folders and globs that are not images.
-
-    Raises:
-        DataError: a source that does not exist or contains no image.
     """
     skipped = Counter() if skipped is None else skipped
     if preset is not None:
@@ -62,11 +59,7 @@ def suffix_counts(skipped: Counter) -> str:
 
 
 def read_list(source: Source) -> list[str]:
-    """The lines of a list file, without blank lines and lines that start with "#".
-
-    Raises:
-        DataError: the file cannot be read, or has no such line.
-    """
+    """The lines of a list file, without blank lines and lines that start with "#"."""
     try:
         # Bytes that are not UTF-8 are read as Python reads them in file names.
         text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")

@@ -38,15 +38,11 @@ class UnlabeledImages(Dataset):
             registry TRANSFORMS, whose `type` is "TwoViews" by default.
 
     An index is a `Draw` of `ImageSampler` or a `SeededIndex` of `EndlessSampler`: the same draw
-    always gives the same item. Or it is an integer, of any other sampler: its views are new at
-    every access, see `seeding.fresh_seed`.
+    always gives the same item. The views of an integer are new at every access.
 
     A file that cannot be read is reported by one warning and not opened again. Another image, which
-    the draw's seed determines, replaces it. Workers share the list of these files.
-
-    Raises:
-        DataError: at construction, if a source is missing or empty; on indexing, if 32 images in
-            a row cannot be read.
+    the draw's seed determines, replaces it. Workers share the list of these files. If 32 images in
+    a row cannot be read, it is a DataError.
     """
 
     metainfo: ClassVar[dict] = {}  # MMEngine's training loop reads it

@@ -119,14 +119,13 @@ def sample_rows(
 ) -> Tensor:
     """Choose at most `limit` rows, such as cells of a feature map, equally many of each image.
 
+    Returns (n, d) in the order of the images: the same for any number of processes, as each image
+    has its own random generator.
+
     Args:
         rows_of: from a batch to the rows of each image, (b, p, d).
-        choose: from the rows of one image (p, d) and a random generator to the numbers of the rows
-            to keep, the preferred ones first.
-        seed: each image has its own generator, seeded with it and the image's number.
-
-    Returns:
-        (n, d) of all processes in the order of the images: the same for any number of processes.
+        choose: from the rows of one image (p, d) and its generator to the numbers of the rows to
+            keep, the preferred ones first.
     """
     each = max(limit // len(dataset), 1)
     kept, order, image = [], [], rank()

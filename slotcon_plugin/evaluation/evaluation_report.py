@@ -12,16 +12,14 @@ from ..runtime.environment import collect_versions
 from .labeled_images import printable
 
 # Key of a score in the results -> title of its column.
+# fmt: off
 COLUMNS = {
-    "accuracy": "accuracy",
-    "miou": "mIoU",
-    "accuracy_things": "things, acc.",
-    "miou_things": "things, mIoU",
-    "accuracy_stuff": "stuff, acc.",
-    "miou_stuff": "stuff, mIoU",
-    "top1": "top-1",
-    "top5": "top-5",
+    "accuracy": "accuracy", "miou": "mIoU",
+    "accuracy_things": "things, acc.", "miou_things": "things, mIoU",
+    "accuracy_stuff": "stuff, acc.", "miou_stuff": "stuff, mIoU",
+    "top1": "top-1", "top5": "top-5",
 }
+# fmt: on
 
 
 class Run(NamedTuple):

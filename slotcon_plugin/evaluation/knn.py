@@ -26,11 +26,9 @@ class ClassFolders(Dataset):
 
     def __init__(self, root: str | Path, classes: list[str] | None = None, size: int = 224):
         root, self.size = Path(root).expanduser(), size
-        if not root.is_dir():
-            raise DataError(f"The folder {root} does not exist. Expected a folder for each class.")
-        found = sorted(path.name for path in root.iterdir() if path.is_dir())
+        found = sorted(path.name for path in root.glob("*") if path.is_dir())
         if not found:
-            raise DataError(f"{root} contains no folders. Expected one for each class.")
+            raise DataError(f"{root} is not a folder with one folder for each class.")
         self.classes = found if classes is None else classes
         if unknown := sorted(set(found) - set(self.classes)):
             raise DataError(

@@ -54,35 +54,29 @@ class LabelMap(NamedTuple):
                 image.load()
         except Exception as error:  # decoders raise errors of many types on a broken file
             raise UnreadableFileError(f"The labels {self.path} cannot be read: {error}") from error
-        values, classes = self._decode(image)
-        if (classes == _UNKNOWN).any():
-            found = np.unique(values[classes == _UNKNOWN])[:10].tolist()
-            problem = (
-                f"values {found}, which the format {self.kind} does not have. Select another "
-                "format with --labels-format."
-            )
-            if self.kind == "panoptic":
-                problem = f"segments {found}, which the JSON file does not list. Use its folder."
-            raise UnreadableFileError(f"The labels {self.path} contain the {problem}")
-        return Image.fromarray(classes)
-
-    def _decode(self, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-        """The values in the file, and the class or `_UNKNOWN` of each pixel: (y, x) both."""
         if self.segments is not None:
             # The number of a segment is R + 256 G + 65536 B; 0 is no segment.
-            rgb = np.asarray(image.convert("RGB")).astype(np.int64)
-            values = rgb @ [1, 256, 65536]
+            values = np.asarray(image.convert("RGB")).astype(np.int64) @ [1, 256, 65536]
             numbers, index = np.unique(values, return_inverse=True)
-            classes = [self.segments.get(number, _UNKNOWN) for number in numbers.tolist()]
-            classes = np.where(numbers == 0, IGNORED, classes).astype(np.uint8)
-            return values, classes[index].reshape(values.shape)
-        if image.mode not in ("L", "P"):
+            known = self.segments | {0: IGNORED}
+            table = [known.get(number, _UNKNOWN) for number in numbers.tolist()]
+            classes = np.array(table, np.uint8)[index].reshape(values.shape)
+            advice = "which the JSON file does not list. Do the files belong together?"
+        elif image.mode in ("L", "P"):
+            values = np.asarray(image)
+            classes = FORMATS[self.kind][1][values]
+            advice = f"which {self.kind} does not have. Select another format by --labels-format."
+        else:
             raise UnreadableFileError(
                 f"The labels {self.path} have the mode {image.mode}, expected an 8-bit index map "
                 "(L or P). Convert color-coded maps to the numbers of the classes first."
             )
-        values = np.asarray(image)
-        return values, FORMATS[self.kind][1][values]
+        if (unknown := classes == _UNKNOWN).any():
+            found = np.unique(values[unknown])[:10].tolist()
+            raise UnreadableFileError(
+                f"The labels {self.path} contain the values {found}, {advice}"
+            )
+        return Image.fromarray(classes)
 
 
 def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
@@ -98,8 +92,6 @@ def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
     source = Path(source).expanduser()
     if kind == "panoptic":
         return _find_panoptic(source)
-    if not source.is_dir():
-        raise DataError(f"There is no folder of labels {source}. Expected index maps as PNG files.")
     found: dict[str, LabelMap] = {}
     for path in sorted(source.rglob("*.png")):
         other = found.setdefault(path.stem, LabelMap(str(path), kind))
@@ -108,7 +100,7 @@ def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
                 f"Two label maps have the same name: {other.path}, {path}. Give one split's folder."
             )
     if not found:
-        raise DataError(f"The folder of labels {source} contains no PNG file.")
+        raise DataError(f"There is no folder of labels {source} with index maps as PNG files.")
     return found
 
 

@@ -31,14 +31,8 @@ def probe(
 
     Batch norm without scale and shift, so that features of any size are learned from equally fast,
     and a 1×1 convolution; the logits are upsampled to the labels. SGD with momentum 0.9, a cosine
-    schedule to zero, no weight decay, no augmentation. This recipe is our own: probes in the
-    literature differ.
-
-    Args:
-        train, test: `LabeledImages` of the same classes.
-        lr: initial learning rate.
-        seed: of the order of images and of the layer's initialization.
-        cache: bytes; the features of a dataset that fits are computed once.
+    schedule from `lr` to zero, no weight decay, no augmentation. This recipe is our own: probes in
+    the literature differ. The features of a dataset that fits into `cache` bytes are computed once.
     """
     if world_size() > 1:
         raise ConfigError("probe runs in one process; start it without torchrun.")

@@ -1,8 +1,7 @@
 """Dense nearest-neighbor retrieval: a pixel is labeled by the most similar training pixels.
 
 Balažević et al., "Towards In-Context Scene Understanding" (NeurIPS 2023, arXiv 2306.01667).
-Nothing is trained: features of training images are stored with the labels below them. Unlike
-there, images are center squares without augmentation, and are used once.
+Unlike there, images are center squares without augmentation, and are used once.
 """
 
 import torch

@@ -25,42 +25,34 @@ class SegmentationScores(NamedTuple):
     pixels_l: Tensor  # (l,) int64, labeled pixels of each class
 
 
-def segmentation_scores(matched_nl: Tensor) -> SegmentationScores:
-    """Scores from pixel counts of (predicted class, label).
+def segmentation_scores(matched_nl: Tensor, part: slice = slice(None)) -> SegmentationScores:
+    """Scores of all classes, or of a part of them, from pixel counts of (predicted class, label).
 
     `matched_nl` is (l, l), or (l + 1, l) with a last row for predictions of no class. Those are
     errors: they count as labels of their class, but as predictions of none.
     """
     check_shapes(matched_nl=matched_nl)
-    num_classes = matched_nl.shape[1]
-    if len(matched_nl) not in (num_classes, num_classes + 1):
-        raise ValueError(
-            f"matched_nl has {len(matched_nl)} rows, expected {num_classes} or {num_classes + 1}."
-        )
-    correct_l = matched_nl[:num_classes].diagonal().double()
-    labeled_l = matched_nl.sum(dim=0)
-    predicted_l = matched_nl[:num_classes].sum(dim=1)
+    rows, num_classes = matched_nl.shape
+    if rows not in (num_classes, num_classes + 1):
+        raise ValueError(f"matched_nl has {rows} rows, expected {num_classes} or {num_classes + 1}")
+    correct_l = matched_nl[:num_classes].diagonal()[part].double()
+    labeled_l = matched_nl.sum(dim=0)[part]
+    predicted_l = matched_nl[:num_classes].sum(dim=1)[part]
     iou_l = correct_l / (labeled_l + predicted_l - correct_l)  # 0 / 0 = NaN: it does not occur
     accuracy, mean_iou = (correct_l.sum() / labeled_l.sum()).item(), iou_l.nanmean().item()
     return SegmentationScores(accuracy, mean_iou, iou_l, correct_l / labeled_l, labeled_l)
 
 
-def scores_of(scores: SegmentationScores, classes: slice) -> tuple[float, float]:
-    """Accuracy over the pixels labeled with a range of classes, and the mean IoU of these."""
-    pixels_l = scores.pixels_l[classes].double()
-    correct = (scores.recall_l[classes].nan_to_num() * pixels_l).sum()
-    return (correct / pixels_l.sum()).item(), scores.iou_l[classes].nanmean().item()
-
-
-def describe(scores: SegmentationScores, classes: Sequence[str]) -> dict:
-    """Scores in percent by name, and None for what does not occur, as in reports.
+def describe(matched_nl: Tensor, classes: Sequence[str]) -> dict:
+    """`segmentation_scores` in percent by name, and None for what does not occur, as in reports.
 
     With COCO-Stuff's 27 classes, things and stuff are also scored apart.
     """
+    scores = segmentation_scores(matched_nl)
     result = dict(accuracy=_percent(scores.accuracy), miou=_percent(scores.mean_iou))
     if tuple(classes) == coco_stuff.CLASSES:
         for name, part in (("things", coco_stuff.THINGS), ("stuff", coco_stuff.STUFF)):
-            accuracy, miou = scores_of(scores, part)
+            accuracy, miou, *_ = segmentation_scores(matched_nl, part)
             result |= {f"accuracy_{name}": _percent(accuracy), f"miou_{name}": _percent(miou)}
     columns = scores.iou_l.tolist(), scores.recall_l.tolist(), scores.pixels_l.tolist()
     result["classes"] = {
@@ -100,4 +92,4 @@ def count_confusions(
 def score_predictions(score_maps: Network, dataset: Dataset, loader: LoaderOptions) -> dict:
     """Scores, see `describe`, of predictions whose score maps have a channel for each class."""
     (counts_ll,) = count_confusions(lambda images: [score_maps(images)], dataset, loader)
-    return describe(segmentation_scores(counts_ll), dataset.classes)
+    return describe(counts_ll, dataset.classes)

@@ -13,7 +13,7 @@ from ..functional.grouping import prototype_scores, unit_directions
 from ..functional.kmeans import fit_centers
 from .batches import LoaderOptions, Network, sample_rows
 from .matching import MATCHINGS, matched_counts
-from .segmentation_scores import count_confusions, describe, segmentation_scores
+from .segmentation_scores import count_confusions, describe
 
 
 def score_matchings(
@@ -23,8 +23,8 @@ def score_matchings(
     results = {}
     for name in matching:
         classes_k = MATCHINGS[name](counts_kl)
-        scores = segmentation_scores(matched_counts(counts_kl, classes_k))
-        results[name] = describe(scores, classes) | dict(clusters=classes_k.tolist())
+        scores = describe(matched_counts(counts_kl, classes_k), classes)
+        results[name] = scores | dict(clusters=classes_k.tolist())
     return results
 
 
@@ -82,12 +82,8 @@ def overcluster(
 ) -> dict:
     """Cluster an encoder's features by k-means, and match the clusters to classes.
 
-    Args:
-        train: the images to cluster; None: those of `test`.
-        test: a `LabeledImages`, on which the clusters are scored.
-        clusters, directions: the numbers of clusters; the largest number of features to cluster.
-        matching: names of `MATCHINGS`.
-        seed: of the sample and of k-means.
+    At most `directions` features of `train`, or of `test` if it is None, are clustered, into each
+    number of `clusters`; these are scored on `test`. `matching` has names of `MATCHINGS`.
     """
     directions_nd = sample_directions(features, train or test, directions, seed, loader)
     if max(clusters) > len(directions_nd):
