@@ -13,7 +13,7 @@ from photographs import photographs
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from benchmarks.processes import ROOT, start
+from benchmarks.processes import ROOT
 from slotcon_plugin.apis import evaluate as api
 from slotcon_plugin.errors import CheckpointError, ConfigError, DataError, UnreadableFileError
 from slotcon_plugin.evaluation.evaluation_report import table
@@ -89,31 +89,8 @@ def test_tables():
     ]
 
 
-@pytest.fixture(scope="module")
-def runs(checkpoint, tmp_path_factory):
-    """The tool, run several times at once: the folder, and output and exit status of each run."""
-    folder = tmp_path_factory.mktemp("runs")
-    data = write_colored(folder / "data", count=3)
-    where = ["--images", data / "images", "--labels", data / "labels"]
-    pixels = [*where, "--labels-format", "voc", "--size", 64]
-    broken = write_colored(folder / "broken", count=1)
-    (broken / "images" / "0.png").write_bytes(b"broken")
-    wrong = ["--images", broken / "images", "--labels", broken / "labels", "--workers", 1]
-    commands = dict(
-        help=["--help"],
-        segment=["unsupervised", checkpoint, *pixels, "--out", folder / "new" / "out.json"],
-        no_train_images=["retrieval", checkpoint, *where],
-        broken_image=["unsupervised", checkpoint, *wrong, "--labels-format", "voc"],
-    )
-    started = {name: start(sys.executable, TOOL, *words) for name, words in commands.items()}
-    done = {
-        name: (process.communicate(timeout=120)[0], process) for name, process in started.items()
-    }
-    return folder, {name: (text, process.returncode) for name, (text, process) in done.items()}
-
-
-def test_help_has_examples(runs):
-    shown, _ = runs[1]["help"]
+def test_help_has_examples(run_tool):
+    _, shown, _ = run_tool("evaluate", "--help")
     for kind in api.OPTIONS:
         assert kind in shown
     examples = re.findall(r"tools/evaluate.py ([a-z]+) [^-]", shown)
@@ -144,13 +121,15 @@ def test_the_command_line_has_the_options_and_defaults_of_the_function():
         assert parsed == json.loads(json.dumps(expected)), kind
 
 
-def test_the_tool_segments_and_writes(runs):
-    folder, results = runs
-    shown, status = results["segment"]
-    assert status == 0, shown
+def test_the_tool_segments_and_writes(checkpoint, tmp_path, run_tool):
+    data, out = write_colored(tmp_path / "data", count=3), tmp_path / "new" / "out.json"
+    words = ["--images", data / "images", "--labels", data / "labels", "--labels-format", "voc"]
+    words += ["--size", 64, "--out", out]
+    status, shown, errors = run_tool("evaluate", "unsupervised", checkpoint, *words)
+    assert status == 0, errors
     assert "the 3 of 3 images that have labels" in shown
     assert re.search(r"\| one-to-one +\| +\d+\.\d\d", shown)
-    written = json.loads((folder / "new" / "out.json").read_text())
+    written = json.loads(out.read_text())
     assert written["evaluation"] == "unsupervised"
     assert written["data"]["test"]["images"] == 3
     assert written["versions"].keys() >= {"slotcon_plugin", "torch", "python"}
@@ -160,15 +139,22 @@ def test_the_tool_segments_and_writes(runs):
     assert one["classes"]["sheep"]["pixels"] == 0 and one["classes"]["aeroplane"]["pixels"] > 0
 
 
-def test_errors_are_one_message(runs):
-    for name, message in (
-        ("no_train_images", "error: retrieval learns from other images than it scores"),
-        ("broken_image", r"error: cannot read the image .*broken/images/0\.png"),
+def test_errors_are_one_message(checkpoint, tmp_path, run_tool):
+    """Of a loader process too."""
+    data = write_colored(tmp_path / "data", count=1)
+    (data / "images" / "0.png").write_bytes(b"broken")
+    where = "--images", data / "images", "--labels", data / "labels"
+    for words, message in (
+        (["retrieval", checkpoint], "error: retrieval learns from other images than it scores"),
+        (
+            ["unsupervised", checkpoint, "--labels-format", "voc", "--workers", 1],
+            r"error: cannot read the image .*data/images/0\.png",
+        ),
     ):
-        shown, status = runs[1][name]
+        status, _, errors = run_tool("evaluate", *words, *where)
         assert status == 1
-        assert re.search(message, shown)
-        assert "Traceback" not in shown
+        assert re.search(message, errors)
+        assert "Traceback" not in errors
 
 
 def test_the_process_that_meets_a_broken_image_reports_it(monkeypatch, capsys):
