@@ -81,6 +81,6 @@ def classify(
         hits = votes_ql.topk(min(5, num_classes), dim=1).indices == labels_q[:, None]
         top1 += int(hits[:, 0].sum())
         top5 += int(hits.sum())
-    shares = {name: round(100 * n / len(test), 4) for name, n in (("top1", top1), ("top5", top5))}
     used = dict(neighbors=count, temperature=temperature, memory=len(memory_nd))
-    return dict(**used, classes=num_classes, **shares, **note)
+    top1, top5 = (round(100 * number / len(test), 4) for number in (top1, top5))
+    return used | dict(classes=num_classes, top1=top1, top5=top5) | note

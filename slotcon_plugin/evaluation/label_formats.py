@@ -18,6 +18,7 @@ VOC_CLASSES = (
     "train", "tvmonitor",
 )
 # fmt: on
+ADE_CLASSES = tuple(f"class {i}" for i in range(1, 151))
 _UNKNOWN = 254  # in place of the class of a value that the format does not have
 
 
@@ -33,10 +34,7 @@ FORMATS = {
     "coco-stuff": (coco_stuff.CLASSES, _table(dict(enumerate(coco_stuff.FINE_TO_COARSE)))),
     "panoptic": (coco_stuff.CLASSES, None),
     "voc": (VOC_CLASSES, _table({i: i for i in range(21)})),
-    "ade20k": (
-        [f"class {i}" for i in range(1, 151)],
-        _table({0: IGNORED, **{i: i - 1 for i in range(1, 151)}}),
-    ),
+    "ade20k": (ADE_CLASSES, _table({0: IGNORED} | {i: i - 1 for i in range(1, 151)})),
 }
 
 
@@ -73,9 +71,8 @@ class LabelMap(NamedTuple):
             )
         if (unknown := classes == _UNKNOWN).any():
             found = np.unique(values[unknown])[:10].tolist()
-            raise UnreadableFileError(
-                f"The labels {self.path} contain the values {found}, {advice}"
-            )
+            message = f"The labels {self.path} contain the values {found}, {advice}"
+            raise UnreadableFileError(message)
         return Image.fromarray(classes)
 
 

@@ -24,8 +24,8 @@ def confusion_counts(
         labels: integers of the same shape, in [0, num_classes) or `IGNORED`.
     """
     if clusters.shape != labels.shape:
-        shapes = tuple(clusters.shape), tuple(labels.shape)
-        raise ValueError("clusters has shape {}, expected the labels' {}.".format(*shapes))
+        shape, expected = tuple(clusters.shape), tuple(labels.shape)
+        raise ValueError(f"clusters has shape {shape}, expected the labels' {expected}.")
     counted = labels != IGNORED
     clusters_n, labels_n = clusters[counted].long(), labels[counted].long()
     for name, values, size, other in (
