@@ -44,17 +44,18 @@ def test_groups_lie_where_the_colors_lie(color_model):
     pixels = np.zeros((96, 128, 3), np.uint8)
     pixels[:, :40, 0] = pixels[:, 40:, 2] = 255
     (grouped,) = groups.group_photographs(color_model, [Image.fromarray(pixels)], short_side=192)
-    assert grouped.assignment.shape == (192, 256)
+    _, assignment = grouped
+    assert assignment.shape == (192, 256)
     assert color_model.training
     expected = np.where(np.arange(256) < 80, 0, 2)
-    wrong = grouped.assignment != expected
+    wrong = assignment != expected
     assert not wrong[:, np.abs(np.arange(256) - 80) > 8].any()  # borders of the image included
 
 
 def test_usage_is_the_mean_share_of_the_images():
     blank = np.zeros((2, 2, 3), np.uint8)
-    small = groups.Grouped(blank, np.array([[0, 0], [0, 2]]))
-    large = groups.Grouped(np.zeros((2, 4, 3), np.uint8), np.full((2, 4), 2))
+    small = blank, np.array([[0, 0], [0, 2]])
+    large = np.zeros((2, 4, 3), np.uint8), np.full((2, 4), 2)
     assert groups.usage([small, large], 4).tolist() == [0.375, 0, 0.625, 0]
 
 

@@ -13,6 +13,7 @@ import sys
 import tracemalloc
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from tempfile import TemporaryFile
 
 import numpy as np
 import pytest
@@ -27,10 +28,9 @@ from slotcon_plugin.apis.visualize import visualize
 from slotcon_plugin.errors import ConfigError, DataError, SlotConError
 from slotcon_plugin.evaluation.batches import LoaderOptions
 from slotcon_plugin.functional.dense import upsampled_best
-from slotcon_plugin.visualization import album as album_module
 from slotcon_plugin.visualization import embedding, figures, survey
+from slotcon_plugin.visualization import page as page_module
 from slotcon_plugin.visualization.album import AlbumOptions, choose_images, draw_album
-from slotcon_plugin.visualization.page import PageWriter
 from slotcon_plugin.visualization.painting import hex_color, prototype_colors
 
 ORDER = [4, 2, 0, 5, 3, 1]  # prototype k has the color ORDER[k]
@@ -251,21 +251,15 @@ def test_images_named_from_here_and_from_the_root(tmp_path, monkeypatch):
 def write_page(path, counts, images=()):
     """Write the page of a survey, with images that are all of prototype 0."""
     count = len(counts.usage)
-    with PageWriter(path, count) as page:
+    content = dict(origin="network", options=AlbumOptions(), gallery=[], method="PCA")
+    content |= dict(points=np.zeros((count, 2)), other=[0] * count, cosine=[0.5] * count)
+    with TemporaryFile("w+", encoding="utf-8") as cards:
         for name, pixels in images:
             assignment = np.zeros(pixels.shape[:2], int)
-            page.add(name, pixels, survey.Groups(assignment, *map(np.array, ([0], [1.0], [0.5]))))
-        page.finish(
-            counts,
-            title="title",
-            origin="network",
-            options=AlbumOptions(),
-            gallery=[],
-            method="PCA",
-            points=[(0.0, 0.0)] * count,
-            other=[0] * count,
-            cosine=[0.5] * count,
-        )
+            groups = survey.Groups(assignment, *map(np.array, ([0], [1.0], [0.5])))
+            page_module.write_card(cards, name, pixels, groups)
+        cards.seek(0)
+        page_module.write_page(path, cards, counts, **content)
 
 
 def test_images_with_very_many_groups(tmp_path):
@@ -350,7 +344,7 @@ def test_the_large_view_marks_the_image_it_shows(album, tmp_path):
 
 
 def test_wrong_options(album, tmp_path):
-    with pytest.raises(ConfigError, match="--prototypes 6 -1: the checkpoint has the prototypes 0"):
+    with pytest.raises(ConfigError, match="--prototypes 6 -1: the checkpoint has 0 to 5"):
         draw_album(
             ColorGroups(ORDER), ["a.png"], tmp_path, AlbumOptions((1, 6, -1)), LoaderOptions()
         )
@@ -401,18 +395,18 @@ def test_images_with_a_very_long_side_are_left_out(tmp_path):
     assert counts.images == 2
     (reason,) = left_out
     assert "line.png has 1 x 3000 pixels: with a short side of 64" in reason
-    assert "192000, which is more than --max-long-side 128" in reason
+    assert "192000, more than --max-long-side 128" in reason
 
 
 def test_an_image_that_is_removed_after_the_first_pass(tmp_path, monkeypatch):
     paths = two_images(tmp_path / "images")
 
-    def remove_first(*arguments):
-        yield from score_images(*arguments)
+    def remove_first(scored):
+        yield from read_all(scored)
         os.unlink(paths[0])
 
-    score_images = album_module.score_images
-    monkeypatch.setattr(album_module, "score_images", remove_first)
+    read_all = survey.ScoredImages.__iter__
+    monkeypatch.setattr(survey.ScoredImages, "__iter__", remove_first)
     options = AlbumOptions(prototypes=(2, 5), size=64, thumbnail=64)  # of colors 0 and 1
     counts, left_out = draw_album(
         ColorGroups(ORDER), paths, tmp_path / "out", options, LoaderOptions()
@@ -433,7 +427,7 @@ def test_the_tool(album, checkpoint, tmp_path):
     images = album[0].parents[1]
     tool = [sys.executable, ROOT / "tools" / "visualize.py"]
     options = ["--images", f"{images}/*.png", "--out", tmp_path / "out", "--limit", 4]
-    shown = finish(start(*tool, checkpoint, *options, "--size", 64, "--most-used", 2))
+    shown = finish(start(*tool, checkpoint, *options, "--size", 64, "--workers", 1))
     assert re.search(r"page: .*index\.html \(0\.\d MiB\)", shown) and "grouping" in shown
     assert (tmp_path / "out" / "index.html").is_file()
     shown = finish(start(*tool, "--help"))
@@ -461,8 +455,9 @@ print(json.dumps(found))
 def test_the_command_line_has_the_options_and_defaults_of_the_function():
     shown = subprocess.check_output([sys.executable, "-c", PARSE], cwd=ROOT / "tools", text=True)
     parameters = inspect.signature(visualize).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
     given = dict(checkpoint="c.pth", images=["i"], out="o")
-    expected = {p.name: given.get(p.name, p.default) for p in parameters}
+    expected = AlbumOptions._field_defaults | defaults | given
     assert json.loads(shown) == json.loads(json.dumps(expected))
 
 

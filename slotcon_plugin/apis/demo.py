@@ -15,6 +15,7 @@ from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce
 from ..runtime.scalars import read_curves
 from ..visualization.curves import draw_losses
+from ..visualization.figures import save_png
 from ..visualization.groups import draw_groups, group_photographs
 from .draw_groups import read_first
 from .training_plan import check_enough_images
@@ -38,12 +39,8 @@ def demo(
     Args:
         data: a folder, searched to any depth, or a glob; None: eight photographs that scikit-image
             and scikit-learn contain.
-        work_dir: where the results are written.
         steps: training steps of 16 images.
         seed: of weights, order and views, and of the choice of images from a large folder.
-
-    Raises:
-        SlotConError: an option or the images cannot be used.
     """
     check_value("--steps", steps, whole(1))
     check_value("--seed", seed, SEED)
@@ -68,8 +65,8 @@ def demo(
 
     groups, losses = work_dir / "groups.png", work_dir / "losses.png"
     rows = {"before training": before, "after training": after}
-    draw_groups(rows, runner.model.num_prototypes).savefig(groups, dpi=110)
-    draw_losses(read_curves(Path(runner.log_dir))).savefig(losses, dpi=110)
+    save_png(draw_groups(rows, runner.model.num_prototypes), groups)
+    save_png(draw_losses(read_curves(Path(runner.log_dir))), losses)
     announce(f"trained {runner.iter} steps in {minutes:.1f} min; see {groups} and {losses}")
 
 

@@ -1,6 +1,5 @@
 """Figures of the groups that a pretraining finds: the prototype of each pixel."""
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,11 +11,11 @@ from ..checkpoints.fill import check_state_dict
 from ..datasets.decode import UnreadableImage, read_image
 from ..datasets.sources import list_images
 from ..errors import DataError
-from ..runtime.atomic_files import write_atomically
 from ..runtime.config_options import check_value, explained_build_errors, read_config, whole
 from ..runtime.launch import announce
 from ..runtime.safe_loading import load_checkpoint_safely
 from ..visualization import groups
+from ..visualization.figures import save_png
 
 
 def draw_groups(
@@ -36,15 +35,11 @@ def draw_groups(
         images: a folder, a glob or a list file; None: the config's training images.
         count: number of images; the first ones that can be read are drawn.
         cfg_options: those of the training, see `apis.train.train`.
-
-    Raises:
-        SlotConError: the config, the checkpoint or the images cannot be used.
     """
     check_value("--count", count, whole(1))
     cfg = read_config(config, cfg_options)
     dataset = cfg.train_dataloader.dataset
-    preset = None if images else dataset.get("preset")
-    paths = list_images(images or dataset.source, preset)
+    paths = list_images(images) if images else list_images(dataset.source, dataset.get("preset"))
     state = load_checkpoint_safely(checkpoint)
     seed = state.get("meta", {}).get("seed")
     torch.manual_seed(seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
@@ -57,28 +52,21 @@ def draw_groups(
     rows = {"random weights": groups.group_photographs(model, photographs)}
     model.load_state_dict(state["state_dict"])
     rows["after pretraining"] = groups.group_photographs(model, photographs)
-    figure = io.BytesIO()
-    groups.draw_groups(rows, model.num_prototypes, count).savefig(figure, dpi=100)
-    write_atomically(figure.getvalue(), out)
+    save_png(groups.draw_groups(rows, model.num_prototypes, count), out)
     announce(f"written: {out}")
 
 
 def read_first(paths: Iterable[str], count: int) -> list[Image.Image]:
-    """The first `count` images that can be read, or all if there are fewer; RGB.
-
-    Raises:
-        DataError: none can be read.
-    """
-    found: list[Image.Image] = []
-    error: UnreadableImage | None = None
+    """The first `count` images that can be read, or all if there are fewer; RGB."""
+    found, reason = [], None
     for path in paths:
         if len(found) == count:
             break
         try:
             found.append(read_image(path))
-        except UnreadableImage as caught:
-            error = caught
-            announce(f"{error}")
+        except UnreadableImage as error:
+            reason = str(error)
+            announce(reason)
     if not found:
-        raise DataError(f"None of the images can be read; the last error: {error}")
+        raise DataError(f"None of the images can be read; the last error: {reason}")
     return found

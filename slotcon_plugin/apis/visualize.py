@@ -18,22 +18,14 @@ def visualize(
     part: str = "teacher",
     limit: int | None = None,
     prototypes: Sequence[int] = (),
-    most_used: int = 12,
-    nearest: int = 8,
-    least_share: float = 0.01,
-    overlays: int = 24,
-    size: int = 320,
-    max_long_side: int = 4096,
-    thumbnail: int = 192,
-    temperature: float = 0.07,
-    seed: int = 0,
     workers: int = 0,
     device: str | None = None,
     quiet: bool = False,
+    **options,
 ) -> Path:
     """Write a page, figures and a summary of what prototypes select in images, and print a summary.
 
-    docs/evaluation.md describes them.
+    docs/evaluation.md describes them. Returns the path of the page.
 
     Args:
         checkpoint: a full checkpoint, ours or a published one.
@@ -42,49 +34,23 @@ def visualize(
         part: "teacher" or "student".
         limit: use at most so many random images.
         prototypes: those of the gallery; none: the most used ones.
-        most_used: without `prototypes`, their number.
-        nearest: images of each prototype in the gallery.
-        least_share: images in which the group has a smaller share come last in the gallery, 0-1.
-        overlays: the number of images whose groups are written as PNG files.
-        size: short side of the network's input in pixels.
-        max_long_side: images that would then have a longer side are left out, which bounds the
-            memory.
-        thumbnail: short side of the page's images in pixels.
-        temperature: of the attention.
-        seed: of `limit` and of the map.
         workers: loader processes.
         device: where the network runs; None: a GPU if there is one.
         quiet: no progress bars.
-
-    Returns:
-        The page.
-
-    Raises:
-        SlotConError: an option, the checkpoint, the folder or the images cannot be used.
+        options: the other fields of `AlbumOptions`, which has the defaults; its `seed` is also that
+            of `limit`.
     """
-    numbers = dict(most_used=most_used, nearest=nearest, thumbnail=thumbnail)
-    for name, value in numbers.items():
-        check_value(f"--{name.replace('_', '-')}", value, whole(1))
-    check_value("--size", size, whole(32))  # a smaller image has no cell at stride 32
-    check_value("--max-long-side", max_long_side, whole(size))
-    check_value("--least-share", least_share, FRACTION)
-    check_value("--temperature", temperature, POSITIVE)
+    options = AlbumOptions(tuple(prototypes), **options)
+    for name in ("most_used", "nearest", "thumbnail"):
+        check_value(f"--{name.replace('_', '-')}", getattr(options, name), whole(1))
+    check_value("--size", options.size, whole(32))  # a smaller image has no cell at stride 32
+    check_value("--max-long-side", options.max_long_side, whole(options.size))
+    check_value("--least-share", options.least_share, FRACTION)
+    check_value("--temperature", options.temperature, POSITIVE)
     device = choose_device(device)
     loader = LoaderOptions(device, workers=workers, progress=not quiet)
     network = open_groups(checkpoint, part).to(device)
-    paths = choose_images(list_images(images), limit, seed)
-    options = AlbumOptions(
-        prototypes=tuple(prototypes),
-        most_used=most_used,
-        nearest=nearest,
-        least_share=least_share,
-        overlays=overlays,
-        size=size,
-        max_long_side=max_long_side,
-        thumbnail=thumbnail,
-        temperature=temperature,
-        seed=seed,
-    )
+    paths = choose_images(list_images(images), limit, options.seed)
     survey, left_out = draw_album(network, paths, Path(out), options, loader)
     page = Path(out) / PAGE
     used = survey.most_used()

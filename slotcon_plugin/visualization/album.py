@@ -1,14 +1,14 @@
 """All that tools/visualize.py draws of one checkpoint: figures, overlays and one page."""
 
-import io
 import os
 import random
 import re
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from ..errors import ConfigError
@@ -16,20 +16,12 @@ from ..evaluation.batches import LoaderOptions
 from ..evaluation.evaluation_report import write_json
 from ..evaluation.labeled_images import printable
 from ..evaluation.networks import PixelGroups
-from ..runtime.atomic_files import write_atomically
 from . import figures
 from .embedding import closest, positions
-from .page import PageWriter
+from .figures import save_png
+from .page import write_card, write_page
 from .painting import heat, mark, overlay
-from .survey import (
-    Survey,
-    WholeImages,
-    attention,
-    find_groups,
-    scaled,
-    score_image,
-    score_images,
-)
+from .survey import ScoredImages, Survey, attention, find_groups, read_whole, scaled
 
 PAGE = "index.html"
 MOST_ROWS = 12  # of prototypes.png
@@ -46,25 +38,15 @@ class AlbumOptions(NamedTuple):
     """What is drawn, and its size."""
 
     prototypes: tuple[int, ...] = ()  # in the gallery; empty: the most used ones
-    most_used: int = 12
-    nearest: int = 8  # images of each prototype
-    least_share: float = 0.01  # of an image, see `Survey`
+    most_used: int = 12  # their number
+    nearest: int = 8  # images of each prototype in the gallery
+    least_share: float = 0.01  # images with a smaller share of the group come last in it, 0-1
     overlays: int = 24  # images whose groups are written as PNG files
-    size: int = 320  # short side of the network's input and of the PNG files
-    max_long_side: int = 4096  # see `WholeImages`
-    thumbnail: int = 192  # short side of the images in the page
+    size: int = 320  # short side of the network's input and of the PNG files, pixels
+    max_long_side: int = 4096  # images that would then have a longer side are left out
+    thumbnail: int = 192  # short side of the images in the page, pixels
     temperature: float = 0.07  # of the attention: the paper's τ_t
     seed: int = 0  # of the map
-
-
-class GalleryImage(NamedTuple):
-    """One of the most similar images of a prototype. Pixels are uint8 (h, w, 3)."""
-
-    name: str
-    similarity: float
-    photograph: np.ndarray
-    marked: np.ndarray  # the group as it is, the rest dark
-    heated: np.ndarray  # attention as heat
 
 
 def choose_images(paths: list[str], limit: int | None, seed: int = 0) -> list[str]:
@@ -82,76 +64,53 @@ def draw_album(
     Files of an earlier album in the folder are removed first, and no others. Memory contains one
     image at a time, counts for each prototype, and the images of the gallery's page.
 
-    Args:
-        network: the network, on the loader's device.
-        paths: the images.
-        out: the folder; it is made if it is missing.
-        options: what to draw.
-        loader: how images are loaded.
-
-    Returns:
-        The counts, and the reason for each image that was left out.
-
-    Raises:
-        ConfigError: a prototype that the network does not have, or a folder that cannot be made or
-            that has images where the album's files belong.
-        DataError: no image can be used.
+    Returns the counts, and the reason for each image that was left out.
     """
     count = len(network.prototypes_kd)
     if beyond := [k for k in options.prototypes if not 0 <= k < count]:
         raise ConfigError(
-            f"--prototypes {' '.join(map(str, beyond))}: the checkpoint has the prototypes 0 to "
-            f"{count - 1}."
+            f"--prototypes {' '.join(map(str, beyond))}: the checkpoint has 0 to {count - 1}."
         )
     _prepare(out, paths)
-    names, left_out = _names(paths), []
+    names = _names(paths)
     survey = Survey(count, options.nearest, options.least_share)
-    images = WholeImages(paths, options.size, options.max_long_side)
+    read = partial(read_whole, size=options.size, max_long_side=options.max_long_side)
+    scored = ScoredImages(paths, read, network, loader)
     overlaid = set(np.linspace(0, len(paths) - 1, min(options.overlays, len(paths)), dtype=int))
-    with PageWriter(out / PAGE, count) as page:
-        for image in score_images(images, network, loader, left_out):
-            small = _thumbnail(image.pixels, options.thumbnail)
-            groups = find_groups(image.scores_khw, *small.shape[:2])
-            survey.add(image.index, groups)
-            page.add(names[image.index], small, groups)
-            if image.index in overlaid:
-                large = find_groups(image.scores_khw, *image.pixels.shape[:2])
-                painted = Image.fromarray(overlay(image.pixels, large.assignment))
-                stem = Path(names[image.index]).stem.encode()[:LONGEST_STEM].decode(errors="ignore")
-                _save(painted, out / "groups" / f"{image.index:05}_{stem}.png")
-        gallery = _draw_gallery(network, images, names, survey, out, options, loader, left_out)
+    with TemporaryFile("w+", encoding="utf-8", dir=out) as cards:
+        for index, pixels, scores_khw in scored:
+            small = _thumbnail(pixels, options)
+            groups = find_groups(scores_khw, *small.shape[:2])
+            survey.add(index, groups)
+            write_card(cards, names[index], small, groups)
+            if index in overlaid:
+                painted = overlay(pixels, find_groups(scores_khw, *pixels.shape[:2]).assignment)
+                stem = Path(names[index]).stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+                save_png(Image.fromarray(painted), out / "groups" / f"{index:05}_{stem}.png")
+        gallery = _draw_gallery(scored, names, survey, out, options)
         prototypes_kd = network.prototypes_kd.cpu().numpy()
         points_k2, method = positions(prototypes_kd, options.seed)
         other_k, cosine_k = closest(prototypes_kd)
-        _save(figures.draw_map(points_k2, survey.usage, other_k, method), out / "map.png")
-        _save(figures.draw_histograms(survey), out / "histograms.png")
-        page.finish(
-            survey,
-            title="What the prototypes represent",
-            origin=network.origin,
-            options=options,
-            gallery=gallery,
-            method=method,
-            points=(40 + 720 * points_k2.astype(float)).round(1).tolist(),
-            other=other_k,
-            cosine=cosine_k,
-        )
-    _write_summary(out / "summary.json", network, survey, names, options)
-    return survey, left_out
+        save_png(figures.draw_map(points_k2, survey.usage, other_k, method), out / "map.png")
+        save_png(figures.draw_histograms(survey), out / "histograms.png")
+        cards.seek(0)
+        plane = dict(points=points_k2, method=method, other=other_k, cosine=cosine_k)
+        shown = dict(origin=network.origin, options=options, gallery=gallery)
+        write_page(out / PAGE, cards, survey, **shown, **plane)
+    head = dict(network=network.origin, images=survey.images, options=options._asdict())
+    write_json(out / "summary.json", head | dict(prototypes=_summary(survey, names)))
+    return survey, scored.left_out
 
 
 def _prepare(out: Path, paths: list[str]) -> None:
     """Make the folder, without the files of an earlier album, which may be another network's."""
+    folders = (out, out / "groups", out / "prototypes")
     try:
-        for folder in ("groups", "prototypes"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        old = [
-            file
-            for file in (*out.iterdir(), *out.glob("groups/*"), *out.glob("prototypes/*"))
-            if OWN_FILES.fullmatch(file.relative_to(out).as_posix())
-        ]
-        drawn = {os.path.realpath(path) for path in paths} & {os.path.realpath(f) for f in old}
-        if drawn:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        files = [file for folder in folders for file in folder.iterdir()]
+        old = [f for f in files if OWN_FILES.fullmatch(f.relative_to(out).as_posix())]
+        if drawn := set(map(os.path.realpath, paths)) & set(map(os.path.realpath, old)):
             raise ConfigError(
                 f"--out {out} has images that are to be drawn where its own files belong (first: "
                 f"{min(drawn)}): give another folder."
@@ -163,73 +122,59 @@ def _prepare(out: Path, paths: list[str]) -> None:
 
 
 def _draw_gallery(
-    network: PixelGroups,
-    images: WholeImages,
-    names: list[str],
-    survey: Survey,
-    out: Path,
-    options: AlbumOptions,
-    loader: LoaderOptions,
-    left_out: list[str],
+    scored: ScoredImages, names: list[str], survey: Survey, out: Path, options: AlbumOptions
 ) -> list[dict]:
     """Draw figures of the chosen prototypes; returns the rows of the page's gallery.
 
     The most similar images are read again, so that not those of all prototypes are kept.
     """
     chosen = options.prototypes or survey.most_used(options.most_used)
-    rows, shown = [], {}
-    with loader.progress_bar(len(chosen), "gallery", "prototype") as bar:
+    rows, first_rows = [], {}
+    with scored.loader.progress_bar(len(chosen), "gallery", "prototype") as bar:
         for k in chosen:
-            row = []
+            entries, drawn = [], []
             for index, similarity in survey.nearest_to(k):
-                image = images[index]
-                if isinstance(image, str):  # it was removed or changed after the first pass
-                    left_out.append(image)
+                if (found := scored.again(index)) is None:
                     continue
-                _, pixels, scores_khw = score_image(index, image, network, loader)
+                pixels, scores_khw = found
                 shape = pixels.shape[:2]
                 marked = mark(pixels, find_groups(scores_khw, *shape).assignment, k)
                 heated = heat(pixels, attention(scores_khw, k, shape, options.temperature))
-                row.append(GalleryImage(names[index], similarity, pixels, marked, heated))
-            small = [[_thumbnail(p, options.thumbnail) for p in image[2:]] for image in row]
-            small = [GalleryImage(*image[:2], *pixels) for image, pixels in zip(row, small)]
-            rows.append(dict(prototype=k, images=small))
-            if row:
-                _, _, photographs, marked, heated = map(list, zip(*row))
+                drawn.append((pixels, marked, heated))
+                small = dict(marked=_thumbnail(marked, options), heated=_thumbnail(heated, options))
+                entries.append(dict(name=names[index], similarity=similarity, **small))
+            rows.append(dict(prototype=k, images=entries))
+            if drawn:
+                photographs, marked, heated = zip(*drawn)
                 stem = out / "prototypes" / f"{k:04}"
-                _save(figures.draw_gallery({k: marked}, survey.usage), f"{stem}.png")
+                save_png(figures.draw_gallery({k: marked}, survey.usage), f"{stem}.png")
                 figure = figures.draw_attention(k, photographs, heated, options.temperature)
-                _save(figure, f"{stem}_attention.png")
-                if len(shown) < MOST_ROWS:
-                    shown[k] = marked
+                save_png(figure, f"{stem}_attention.png")
+                if len(first_rows) < MOST_ROWS:
+                    first_rows[k] = marked
             bar.update(1)
-    if shown:
-        _save(figures.draw_gallery(shown, survey.usage), out / "prototypes.png")
+    if first_rows:
+        save_png(figures.draw_gallery(first_rows, survey.usage), out / "prototypes.png")
     return rows
 
 
-def _thumbnail(pixels: np.ndarray, short_side: int) -> np.ndarray:
-    return np.asarray(scaled(Image.fromarray(pixels), short_side))
+def _thumbnail(pixels: np.ndarray, options: AlbumOptions) -> np.ndarray:
+    return np.asarray(scaled(Image.fromarray(pixels), options.thumbnail))
 
 
-def _write_summary(
-    path: Path, network: PixelGroups, survey: Survey, names: list[str], options: AlbumOptions
-) -> None:
-    """The numbers behind the images."""
-    prototypes = [
+def _summary(survey: Survey, names: list[str]) -> list[dict]:
+    """The numbers behind the images, for each prototype."""
+    return [
         dict(
             prototype=k,
             usage=round(float(survey.usage[k]), 6),
             images=int(survey.images_k[k]),
             nearest=[
-                dict(image=names[index], cosine=round(similarity, 4))
-                for index, similarity in survey.nearest_to(k)
+                dict(image=names[i], cosine=round(cosine, 4)) for i, cosine in survey.nearest_to(k)
             ],
         )
         for k in range(len(survey.usage))
     ]
-    head = dict(network=network.origin, images=survey.images, options=options._asdict())
-    write_json(path, head | dict(prototypes=prototypes))
 
 
 def _names(paths: list[str]) -> list[str]:
@@ -237,12 +182,3 @@ def _names(paths: list[str]) -> list[str]:
     paths = [os.path.abspath(path) for path in paths]
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])
     return [printable(os.path.relpath(path, folder)) for path in paths]
-
-
-def _save(image: Figure | Image.Image, path: str | Path) -> None:
-    file = io.BytesIO()
-    if isinstance(image, Figure):
-        image.savefig(file, dpi=110)
-    else:
-        image.save(file, "PNG")
-    write_atomically(file.getvalue(), path)

@@ -1,7 +1,5 @@
 """Prototypes as points in a plane."""
 
-import warnings
-
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -10,15 +8,11 @@ FEWEST = 8  # prototypes for t-SNE; with fewer, PCA is used
 
 
 def positions(prototypes_kd: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
-    """Positions in the plane, by which similar prototypes are neighbors.
+    """Positions of prototypes (k, d) in a plane, in which similar ones are neighbors.
 
     t-SNE (van der Maaten & Hinton, 2008) of cosine distances, initialized with the first two
     principal components. No plane shows the distances of 256 directions in 256 dimensions, but
     t-SNE keeps neighbors; larger distances have no meaning.
-
-    Args:
-        prototypes_kd: (k, d) of any length.
-        seed: of the optimization.
 
     Returns:
         (k, 2) in [0, 1], both axes at one scale, and the method's name.
@@ -31,12 +25,9 @@ def positions(prototypes_kd: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str
     name = "PCA"
     if count >= FEWEST:
         start = plane / max(plane[:, 0].std(), 1e-9) * 1e-4
-        model = TSNE(
-            perplexity=min(30, (count - 1) / 3), metric="cosine", init=start, random_state=seed
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            plane, name = model.fit_transform(directions_kd), "t-SNE"
+        near = min(30, (count - 1) / 3)
+        model = TSNE(perplexity=near, metric="cosine", init=start, random_state=seed)
+        plane, name = model.fit_transform(directions_kd), "t-SNE"
     low, extent = plane.min(axis=0), np.ptp(plane, axis=0).max() or 1.0
     margins = (extent - np.ptp(plane, axis=0)) / 2
     return (plane - low + margins) / extent, name

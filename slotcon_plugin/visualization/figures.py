@@ -1,23 +1,24 @@
 """Figures of what prototypes select, for papers and slides."""
 
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from PIL import Image
 
+from ..runtime.atomic_files import write_atomically
 from .painting import heat_colors, prototype_colors
 from .survey import SIZE_EDGES, Survey, group_count
 
 INK = "#333333"
 
 
-def draw_gallery(rows: dict[int, list[np.ndarray]], usage_k: np.ndarray) -> Figure:
-    """A row for each prototype: its number, color and usage, and images.
-
-    Args:
-        rows: prototype -> its images, uint8 (h, w, 3).
-        usage_k: share of the pixels of each prototype, 0-1.
-    """
+def draw_gallery(rows: dict[int, Sequence[np.ndarray]], usage_k: np.ndarray) -> Figure:
+    """A row for each prototype: its number, color, share of the pixels (`usage_k`), and images."""
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(1.1 + 1.75 * columns, 1.5 * len(rows)), layout="constrained")
     widths = [0.45] + [1] * columns
@@ -36,14 +37,11 @@ def draw_gallery(rows: dict[int, list[np.ndarray]], usage_k: np.ndarray) -> Figu
 
 
 def draw_attention(
-    prototype: int, images: list[np.ndarray], heated: list[np.ndarray], temperature: float
+    prototype: int, images: Sequence[np.ndarray], heated: Sequence[np.ndarray], temperature: float
 ) -> Figure:
     """Images, and below them the share of each pixel that a prototype has, as heat.
 
-    Args:
-        prototype: its number.
-        images, heated: one or more, uint8 (h, w, 3).
-        temperature: of the attention.
+    `images` and `heated` have one or more of uint8 (h, w, 3).
     """
     figure = Figure(figsize=(0.6 + 2.2 * len(images), 4.2), layout="constrained")
     figure.suptitle(f"attention of prototype {prototype}, τ = {temperature:g}", color=INK)
@@ -59,14 +57,10 @@ def draw_attention(
 def draw_map(
     points_k2: np.ndarray, usage_k: np.ndarray, other_k: np.ndarray, method: str
 ) -> Figure:
-    """Prototypes in the plane: areas show the usage, unused ones are hollow, a line connects each
-    with the most similar one.
+    """Prototypes in the plane, at positions in [0, 1] that `method` computed.
 
-    Args:
-        points_k2: positions in [0, 1].
-        usage_k: share of the pixels, 0-1.
-        other_k: the most similar other prototype of each.
-        method: the name of the method that computed the positions.
+    Areas show the share of the pixels (`usage_k`), unused ones are hollow, and a line connects each
+    with the most similar one (`other_k`).
     """
     figure = Figure(figsize=(8, 8), layout="constrained")
     axis = figure.subplots()
@@ -77,16 +71,11 @@ def draw_map(
     size = 30 + 2500 * usage_k / max(usage_k.max(), 1e-12)
     axis.scatter(*points_k2[used].T, size[used], colors[used], edgecolors="white", zorder=2)
     axis.scatter(*points_k2[~used].T, 18, "none", edgecolors="#999999", zorder=2)
+    centered = dict(ha="center", va="center", fontsize=8, color=INK, zorder=3)
     for k in np.flatnonzero(used):
-        axis.annotate(
-            str(k), points_k2[k], ha="center", va="center", fontsize=8, color=INK, zorder=3
-        )
-    axis.set_title(
-        f"prototypes by {method} of their cosine distances; area: share of the pixels; "
-        "line: the most similar one",
-        fontsize=9,
-        color=INK,
-    )
+        axis.annotate(str(k), points_k2[k], **centered)
+    title = f"prototypes by {method} of their cosine distances; area: share of the pixels; "
+    axis.set_title(title + "line: the most similar one", fontsize=9, color=INK)
     axis.set(aspect="equal", xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
     axis.set_axis_off()
     return figure
@@ -103,7 +92,7 @@ def draw_histograms(survey: Survey) -> Figure:
     used = int((usage > 0).sum())
     use.axhline(100 / len(usage), color="#999999", linewidth=0.8, linestyle="--")
     use.set(title=f"usage: {used} of {len(usage)} prototypes", ylabel="% of pixels", xticks=[])
-    use.set_xlabel("prototype, by usage; dashed: equal usage")
+    use.set(xlabel="prototype, by usage; dashed: equal usage")
     sizes.stairs(survey.sizes, 100 * SIZE_EDGES, fill=True, color="#4477aa")
     sizes.set(xscale="log", title="size of groups", xlabel="% of the image", ylabel="groups")
     sizes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
@@ -116,3 +105,13 @@ def draw_histograms(survey: Survey) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0)
     return figure
+
+
+def save_png(image: Figure | Image.Image, path: str | Path) -> None:
+    """Write a figure or an image as PNG, completely or not at all."""
+    file = io.BytesIO()
+    if isinstance(image, Figure):
+        image.savefig(file, dpi=110)
+    else:
+        image.save(file, "PNG")
+    write_atomically(file.getvalue(), path)

@@ -14,6 +14,17 @@ FIRST_COLORS = (
     "#009988", "#cc3311", "#ee3377", "#bbcc33", "#882255", "#44bb99", "#ddaa33", "#332288",
     "#99ddff", "#ffaabb", "#999933", "#117733",
 )
+# Of Oklab: linear sRGB to cones, and the cube roots of cones to lightness and opponent colors.
+CONES = np.array([
+    [0.4122214708, 0.2119034982, 0.0883024619],
+    [0.5363325363, 0.6806995451, 0.2817188376],
+    [0.0514459929, 0.1073969566, 0.6299787005],
+])
+OPPONENTS = np.array([
+    [0.2104542553, 1.9779984951, 0.0259040371],
+    [0.7936177850, -2.4285922050, 0.7827717662],
+    [-0.0040720468, 0.4505937099, -0.8086757660],
+])
 # fmt: on
 LUMA = np.array([0.299, 0.587, 0.114])
 SIZES = (32, 256, 2048, 8192)  # of the tables, each computed once when it is needed
@@ -22,17 +33,11 @@ HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 2
 
 
 def prototype_colors(num_prototypes: int) -> np.ndarray:
-    """A color for each prototype.
+    """A color for each of at most 8192 prototypes, (k, 3) uint8 RGB, read-only.
 
     The first 20 were chosen by hand; each next one is the color of a grid that has the largest
     perceived distance from all previous ones. Thus color k does not depend on `num_prototypes`, and
     all are different.
-
-    Args:
-        num_prototypes: k, at most 8192.
-
-    Returns:
-        (k, 3) uint8 RGB, read-only.
     """
     if not 1 <= num_prototypes <= SIZES[-1]:
         raise ValueError(f"num_prototypes is {num_prototypes}, expected 1 to {SIZES[-1]}.")
@@ -49,20 +54,21 @@ def _table(size: int) -> np.ndarray:
     usable = (lab[:, 0] > 0.42) & (lab[:, 0] < 0.93) & (np.hypot(lab[:, 1], lab[:, 2]) > 0.07)
     grid = grid[usable].astype(np.uint8)
     # Integers: the same distances, and thus the same colors, on every machine.
-    points, starts = (
-        np.rint(4096 * values).astype(np.int32) for values in (lab[usable], _oklab(first))
-    )
-    light, green_red, blue_yellow = np.ascontiguousarray(points.T)
+    points, starts = (np.rint(4096 * x).astype(np.int32) for x in (lab[usable], _oklab(first)))
+    channels = np.ascontiguousarray(points.T)
     distance = np.full(len(points), np.iinfo(np.int32).max, np.int32)
-    colors = [*first]
+
+    def approach(color: np.ndarray) -> None:
+        apart = sum((channel - value) ** 2 for channel, value in zip(channels, color))
+        np.minimum(distance, apart, out=distance)
+
     for start in starts:
-        np.minimum(distance, ((points - start) ** 2).sum(axis=1), out=distance)
+        approach(start)
+    colors = [*first]
     while len(colors) < size:
         farthest = int(distance.argmax())
         colors.append(grid[farthest])
-        here = points[farthest]
-        apart = (light - here[0]) ** 2 + (green_red - here[1]) ** 2 + (blue_yellow - here[2]) ** 2
-        np.minimum(distance, apart, out=distance)
+        approach(points[farthest])
     table = np.stack(colors)
     table.flags.writeable = False
     return table
@@ -76,13 +82,8 @@ def hex_color(color: np.ndarray) -> str:
 def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.62) -> np.ndarray:
     """Paint groups over the photograph in gray, with a light line between them.
 
-    Args:
-        pixels: (h, w, 3) uint8 RGB.
-        assignment: (h, w) integers, the prototype of each pixel.
-        strength: share of the color, 0-1.
-
-    Returns:
-        (h, w, 3) uint8.
+    `pixels` is uint8 RGB (h, w, 3), `assignment` (h, w) the prototype of each pixel, and `strength`
+    the share of the color, 0-1.
     """
     colors = prototype_colors(int(assignment.max()) + 1)
     painted = strength * colors[assignment] + (1 - strength) * _gray(pixels)
@@ -92,12 +93,7 @@ def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.62) 
 
 
 def mark(pixels: np.ndarray, assignment: np.ndarray, prototype: int) -> np.ndarray:
-    """The photograph with one group in its own colors, outlined, and all else dark and gray.
-
-    Args:
-        pixels, assignment: see `overlay`.
-        prototype: the number of the group.
-    """
+    """The photograph with one group in its own colors, outlined, and all else dark and gray."""
     inside = assignment == prototype
     painted = np.where(inside[..., None], pixels, 0.38 * _gray(pixels) + 18)
     line = borders(inside)
@@ -132,23 +128,7 @@ def _gray(pixels: np.ndarray) -> np.ndarray:
 
 
 def _oklab(colors: np.ndarray) -> np.ndarray:
-    """8-bit sRGB (n, 3) as lightness and two opponent colors, with perceptually equal distances.
-
-    Ottosson, "A perceptual color space for image processing", 2020.
-    """
+    """8-bit sRGB (n, 3) in Ottosson's "A perceptual color space for image processing", 2020."""
     share = colors / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    cones = linear @ np.array(
-        [
-            [0.4122214708, 0.2119034982, 0.0883024619],
-            [0.5363325363, 0.6806995451, 0.2817188376],
-            [0.0514459929, 0.1073969566, 0.6299787005],
-        ]
-    )
-    return np.cbrt(cones) @ np.array(
-        [
-            [0.2104542553, 1.9779984951, 0.0259040371],
-            [0.7936177850, -2.4285922050, 0.7827717662],
-            [-0.0040720468, 0.4505937099, -0.8086757660],
-        ]
-    )
+    return np.cbrt(linear @ CONES) @ OPPONENTS

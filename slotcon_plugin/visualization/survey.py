@@ -1,14 +1,14 @@
 """What prototypes select in many images: one pass, in memory that does not grow with them."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..datasets.decode import UnreadableImage, read_image
 from ..errors import DataError
@@ -25,37 +25,23 @@ def group_count(number: int) -> str:
     return f"{number} or more" if number == MOST_GROUPS else str(number)
 
 
-class WholeImages(Dataset):
-    """Images that are scaled to one length of the short side, and not cut.
+def read_whole(path: str, size: int, max_long_side: int) -> Tensor | str:
+    """A whole image, uint8 RGB (3, h, w), with a short side of `size` pixels.
 
-    An item is uint8 (3, h, w) RGB, or a text that says why the image is left out.
-
-    Args:
-        paths: the images.
-        size: short side in pixels.
-        max_long_side: images whose long side would be longer are left out; scores take memory
-            proportional to it.
+    A text says why an image is left out: it cannot be read, or its long side would be above
+    `max_long_side`, to which the memory is proportional.
     """
-
-    def __init__(self, paths: list[str], size: int, max_long_side: int):
-        self.paths, self.size, self.max_long_side = paths, size, max_long_side
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor | str:
-        try:
-            image = read_image(self.paths[index])
-        except UnreadableImage as error:
-            return str(error)
-        long_side = round(max(image.size) * self.size / min(image.size))
-        if long_side > self.max_long_side:
-            return (
-                f"{self.paths[index]} has {image.width} x {image.height} pixels: with a short side "
-                f"of {self.size}, the long side would have {long_side}, which is more than "
-                f"--max-long-side {self.max_long_side}"
-            )
-        return torch.from_numpy(np.array(scaled(image, self.size))).permute(2, 0, 1)
+    try:
+        image = read_image(path)
+    except UnreadableImage as error:
+        return str(error)
+    long_side = round(max(image.size) * size / min(image.size))
+    if long_side > max_long_side:
+        return (
+            f"{path} has {image.width} x {image.height} pixels: with a short side of {size}, the "
+            f"long side would have {long_side}, more than --max-long-side {max_long_side}"
+        )
+    return torch.from_numpy(np.array(scaled(image, size))).permute(2, 0, 1)
 
 
 def scaled(
@@ -78,8 +64,7 @@ class Groups(NamedTuple):
 def find_groups(scores_khw: Tensor, height: int, width: int) -> Groups:
     """Assign each pixel to its best prototype, with scores upsampled bilinearly.
 
-    The similarity of a group is the mean cosine of its pixels, by which the published code orders
-    images in its galleries.
+    The published code orders the images of its galleries by the same similarity.
     """
     best, winner = (t[0].cpu() for t in upsampled_best(scores_khw[None], height, width))
     pixels_k = torch.bincount(winner.flatten(), minlength=len(scores_khw)).double()
@@ -91,13 +76,10 @@ def find_groups(scores_khw: Tensor, height: int, width: int) -> Groups:
 
 
 class Survey:
-    """Counts over images, and the most similar images of each prototype.
+    """Counts over images, and the `nearest` most similar images of each prototype.
 
-    Args:
-        num_prototypes: k.
-        nearest: the number of images to keep for each.
-        least_share: 0-1; images in which the group has a smaller share come after all others: very
-            small groups are often the most similar ones, but show nothing.
+    Images in which a group has a share below `least_share` (0-1) come after all others: very small
+    groups are often the most similar ones, but show nothing.
 
     Attributes:
         images: the number of images.
@@ -149,47 +131,41 @@ class Survey:
         return [(-index, float(similarity)) for _, similarity, index in ordered]
 
 
-class ScoredImage(NamedTuple):
-    """An image with its scores."""
+class ScoredImages:
+    """Reads images with `read` (see `read_whole`), and scores them on the loader's device.
 
-    index: int
-    pixels: np.ndarray  # (h, w, 3) uint8 RGB
-    scores_khw: Tensor
-
-
-def score_images(
-    images: WholeImages, network: Network, loader: LoaderOptions, left_out: list[str]
-) -> Iterator[ScoredImage]:
-    """Read and score images one after another, with a progress bar.
-
-    Args:
-        images: the images.
-        network: from images to cosine scores (1, k, h', w'), on the loader's device.
-        loader: how images are loaded; the batch size is 1.
-        left_out: receives the reason for each image that is left out.
-
-    Raises:
-        DataError: all images are left out.
+    Iterating gives (index, pixels, scores): uint8 RGB (h, w, 3) and cosines (k, h', w'). `left_out`
+    has the reason for each image that was left out.
     """
-    load = DataLoader(images, batch_size=None, num_workers=loader.workers)
-    with loader.progress_bar(len(images), "grouping") as bar:
-        for index, image in enumerate(load):
-            if isinstance(image, str):
-                left_out.append(image)
-            else:
-                yield score_image(index, image, network, loader)
-            bar.update(1)
-    if len(left_out) == len(images):
-        raise DataError(f"None of the {len(images)} images can be used. First: {left_out[0]}")
 
+    def __init__(self, paths: list[str], read: Callable, network: Network, loader: LoaderOptions):
+        self.paths, self.read, self.network, self.loader = paths, read, network, loader
+        self.left_out: list[str] = []
 
-@torch.no_grad()
-def score_image(
-    index: int, image_3hw: Tensor, network: Network, loader: LoaderOptions
-) -> ScoredImage:
-    """Score one image; see `score_images`."""
-    (scores_khw,) = network(image_3hw[None].to(loader.device))
-    return ScoredImage(index, image_3hw.permute(1, 2, 0).numpy(), scores_khw)
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray, Tensor]]:
+        # Without batches, a loader process calls collate_fn with one item.
+        options = dict(batch_size=None, num_workers=self.loader.workers, collate_fn=self.read)
+        with self.loader.progress_bar(len(self.paths), "grouping") as bar:
+            for index, image in enumerate(DataLoader(self.paths, **options)):
+                if (scored := self._score(image)) is not None:
+                    yield index, *scored
+                bar.update(1)
+        if len(self.left_out) == len(self.paths):
+            raise DataError(
+                f"None of the {len(self.paths)} images can be used. First: {self.left_out[0]}"
+            )
+
+    def again(self, index: int) -> tuple[np.ndarray, Tensor] | None:
+        """Pixels and scores of one image; None if its file was removed or changed meanwhile."""
+        return self._score(self.read(self.paths[index]))
+
+    @torch.no_grad()
+    def _score(self, image: Tensor | str) -> tuple[np.ndarray, Tensor] | None:
+        if isinstance(image, str):
+            self.left_out.append(image)
+            return None
+        (scores_khw,) = self.network(image[None].to(self.loader.device))
+        return image.permute(1, 2, 0).numpy(), scores_khw
 
 
 def attention(
