@@ -3,8 +3,7 @@
 import inspect
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -19,7 +18,6 @@ from ..evaluation.networks import open_encoder, open_groups
 from ..evaluation.probe import probe
 from ..evaluation.retrieval import retrieve
 from ..evaluation.unsupervised_segmentation import overcluster, unsupervised
-from ..functional.collectives import rank
 from ..runtime.config_options import check_value, whole
 from ..runtime.launch import join_processes, leave_processes, processes
 
@@ -76,19 +74,16 @@ def evaluate(
             "random:resnet50" or "supervised:resnet50"; for "unsupervised" full checkpoints.
         images: the images to score: a folder, a glob or a list file; for knn a folder with a folder
             for each class.
-        batch_size: images per batch.
         workers: loader processes.
-        device: where the network runs; None: a GPU if there is one.
+        device: where the networks run; None: a GPU if there is one.
         out: a JSON file for all results.
         quiet: no progress bars, and no table of the classes.
         options: those of the kind; `OPTIONS` has the defaults.
             All but knn: `labels` (required), `labels_format`, `list` (a file with the names of the
-            images to score) and `size` (side of the square, pixels).
-            All but unsupervised: `part`, `stage` and `projected`, which select the features, and
-            `seed`.
+            images to score), `size` (side of the square, pixels).
+            All but unsupervised: `part`, `stage`, `projected`, which select the features; `seed`.
             unsupervised, overcluster: `matching`, names of `MATCHINGS`.
-            overcluster: `clusters`, the numbers of clusters; `directions`, the largest number of
-            features to cluster.
+            overcluster: `clusters`, their numbers; `directions`, the most features to cluster.
             overcluster, retrieval, probe: `train_list`, `train_images`, `train_labels`, the images
             to cluster, to store or to train on; by default `images` and `labels`.
             retrieval: `memory`, the largest number of cells that are stored.
@@ -99,17 +94,17 @@ def evaluate(
     Returns:
         What `out` contains: `evaluation`, `options`, `data`, and `network` and `results`, or for
         several networks a list of such pairs, `networks`. Scores are in percent.
-
-    Raises:
-        SlotConError: an option, a network, an image or its labels cannot be used.
     """
-    sources = [networks] if isinstance(networks, str | Path) else [*networks]
+    sources = [networks] if isinstance(networks, str | Path) else networks
     sources = [str(source) for source in sources]
     options, device = _complete(kind, options), choose_device(device)
     loader = LoaderOptions(device, batch_size, workers, progress=not quiet)
     if out is not None:
         _check_writable(Path(out))
-    with _joined_processes(device):
+    number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
+    try:
+        if count > 1:
+            join_processes(number, count, device.partition(":")[0])
         opened = [_open_network(kind, source, options) for source in sources]
         train, test = _open_images(kind, images, options)
         own, runs = {name: options[name] for name in _own_options(kind)}, []
@@ -118,9 +113,7 @@ def evaluate(
             _note_few_classes(results, test)
             runs.append(Run(source, network.origin, results))
             network.cpu()
-        used = dict(
-            networks=sources, images=images, batch_size=batch_size, device=device, **options
-        )
+        used = dict(networks=sources, images=images, batch_size=batch_size, device=device) | options
         pairs = [dict(network=run.origin, results=run.results) for run in runs]
         content = dict(
             evaluation=kind,
@@ -132,11 +125,13 @@ def evaluate(
             },
             **(pairs[0] if len(pairs) == 1 else dict(networks=pairs)),
         )
-        if rank() == 0:
+        if number == 0:
             print_report(runs, train, test, options["size"], classes=not quiet)
             if out is not None:
                 write_json(Path(out), content)
-    return content
+        return content
+    finally:
+        leave_processes()
 
 
 def _complete(kind: str, options: dict) -> dict:
@@ -156,28 +151,15 @@ def _complete(kind: str, options: dict) -> dict:
     return options
 
 
-@contextmanager
-def _joined_processes(device: str) -> Iterator[None]:
-    """Join the processes that torchrun started, if there are several, and leave them again."""
-    number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
-    try:
-        if count > 1:
-            join_processes(number, count, device.partition(":")[0])
-        yield
-    finally:
-        leave_processes()
-
-
 def _check_writable(path: Path) -> None:
-    """Find out now, and not after the evaluation, whether the file can be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written: {error.strerror}.") from error
+    """Find out before the evaluation whether the file can be written."""
     if path.is_dir():
         raise ConfigError(f"--out {path} is a folder, expected the name of a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(f"--out {path} cannot be written: {error.strerror}.") from error
 
 
 def _open_network(kind: str, source: str, options: dict) -> nn.Module:
@@ -204,8 +186,8 @@ def _open_images(kind: str, images: str | Path, options: dict) -> tuple[Dataset 
     if not any(options.get(name) for name in _TRAIN):
         if kind in ("retrieval", "probe"):
             raise ConfigError(
-                f"{kind} learns from other images than it scores: give them with --train-list, or "
-                "with --train-images and --train-labels."
+                f"{kind} learns from other images than it scores: give --train-list, or "
+                "--train-images and --train-labels."
             )
         return None, test
     images, labels = options["train_images"] or images, options["train_labels"] or labels

@@ -34,14 +34,10 @@ def test(
         checkpoint: exactly the weights of the config's model.
         work_dir: folder of the log; None: the config's.
         out: a JSON file for the metrics; those that are not finite are null in it.
-        cfg_options: see `apis.train.train`.
-        launcher: see `apis.train.train`.
+        cfg_options, launcher: see `apis.train.train`.
 
     Returns:
         The metrics by the names that the log has.
-
-    Raises:
-        SlotConError: the config, the data or the checkpoint cannot be used.
     """
     use_safe_loader()
     weights = load_checkpoint_safely(checkpoint)
@@ -51,7 +47,7 @@ def test(
     keep_only_test(cfg, str(config))
     check_layout(cfg)
     lines = [*fit_to_processes(cfg, launcher), *fit_batch_norm(cfg)]
-    for line in [*lines, *fit_workers(cfg), *fit_loggers(cfg)]:
+    for line in (*lines, *fit_workers(cfg), *fit_loggers(cfg)):
         announce(line, launcher)
     with explained_build_errors():
         runner = Runner.from_cfg(cfg)

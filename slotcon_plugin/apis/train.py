@@ -43,19 +43,17 @@ def train(
     launcher: str = "none",
     dry_run: bool = False,
 ) -> Path:
-    """Train what a config describes, or print the plan.
+    """Train what a config describes, or print the plan; returns the work dir.
 
     The config is adapted to this machine (processes, precision, learning rate, workers); each
     change is printed. Checkpoints are read without running code that is in them, by MMEngine too.
 
     Args:
-        config: a config file.
         work_dir: folder of checkpoints and logs; None: the config's.
         resume: "auto": the last good checkpoint in the work dir, if there is one; or a path.
         backbone: weights of the backbone: an exported file or a checkpoint of this package;
             "supervised": torchvision's ImageNet weights; "none": random; None: the config's.
-        amp: mixed precision, "fp16", "bf16" or "off"; None: the config's on a GPU, float32 on a
-            CPU.
+        amp: mixed precision, "fp16", "bf16" or "off"; None: the config's on a GPU, else float32.
         auto_scale_lr: scale the learning rate with the global batch; None: as in the config.
         seed: of weights, order and views; None: the checkpoint's or the config's.
         deterministic: bitwise repeatable kernels on a GPU; slower.
@@ -63,18 +61,10 @@ def train(
         cfg_options: "key=value" replaces an entry of the config, "+key=value" adds one.
         launcher: how the processes were started: "none", "pytorch", "slurm" or "mpi".
         dry_run: build model and data, print the plan and return.
-
-    Returns:
-        The work dir.
-
-    Raises:
-        SlotConError: a config, an option, data or a checkpoint cannot be used, or training was
-            stopped.
     """
     rank, world_size = processes(launcher)
     cfg = read_config(config, cfg_options)
-    missing = [name for name in NEEDED if not cfg.get(name)]
-    if missing:
+    if missing := [name for name in NEEDED if not cfg.get(name)]:
         raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.")
     check_optimizer(cfg)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
@@ -91,9 +81,8 @@ def train(
     check_values(cfg)
     use_safe_loader(cfg.work_dir)
     say = partial(announce, launcher=launcher)
-    for line in fit_transfer(cfg, world_size, amp, auto_scale_lr):
-        say(line)
-    for line in fit_to_machine(cfg, launcher, amp, auto_scale_lr):
+    lines = fit_transfer(cfg, world_size, amp, auto_scale_lr)
+    for line in (*lines, *fit_to_machine(cfg, launcher, amp, auto_scale_lr)):
         say(line)
     start = choose_start(cfg, resume, say, keep_seed=seed is None)
     for line in name_backbone(cfg, backbone and str(backbone)):
@@ -128,25 +117,17 @@ def default_work_dir(config: str | Path) -> str:
 def choose_start(
     cfg: Config, resume: str | Path | None, say: Callable[[str], None], keep_seed: bool
 ) -> dict | None:
-    """Write the checkpoint that training starts from into the config, and check that it is good.
+    """Write the checkpoint that training starts from into the config; returns its content, if any.
 
     Args:
-        cfg: is changed in place.
         resume: see `train`; None: as in the config.
         say: is called with each line about the choice.
         keep_seed: resume with the seed of the checkpoint's run, for the same order and views as
             without the interruption.
-
-    Returns:
-        The content of the checkpoint; None if training starts without one.
-
-    Raises:
-        CheckpointError: the checkpoint cannot be used.
     """
     if resume is None and cfg.get("resume"):  # as in mmdet's and mmseg's configs
         resume = cfg.get("load_from") or "auto"
     if resume is None:
-        # An error here comes before the long setup.
         return load_checkpoint_safely(cfg.load_from) if cfg.get("load_from") else None
     cfg.resume = False
     if resume == "auto":
@@ -161,6 +142,5 @@ def choose_start(
     meta = state["meta"]
     if keep_seed and meta.get("seed") is not None:
         cfg.randomness.seed = meta["seed"]
-    epoch, iteration = meta["epoch"], meta["iter"]
-    say(f"resuming from {path}, after epoch {epoch}, iteration {iteration:,}")
+    say(f"resuming from {path}, after epoch {meta['epoch']}, iteration {meta['iter']:,}")
     return state

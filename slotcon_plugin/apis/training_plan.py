@@ -15,17 +15,9 @@ from ..transfer.fit_transfer import is_transfer
 
 
 def describe_plan(cfg: Config, world_size: int) -> str:
-    """Build the model and the data as for training, fill the backbone, and describe the training.
+    """Build model and data as for training, fill the backbone, and describe the training.
 
-    Args:
-        cfg: the config, already adapted to the machine.
-        world_size: number of processes.
-
-    Returns:
-        A table, one row per line.
-
-    Raises:
-        SlotConError: too few images, missing files, or weights that do not fit the model.
+    `cfg` must already be adapted to the machine. Returns a table, one row per line.
     """
     init_default_scope(cfg.get("default_scope", "mmengine"))
     model = MODELS.build(cfg.model)
@@ -36,18 +28,18 @@ def describe_plan(cfg: Config, world_size: int) -> str:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
     batch = global_batch(cfg, world_size)
+    prototypes = "" if is_transfer(cfg) else f", {model.num_prototypes} prototypes"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     rows = {
         "images": f"{len(loader.dataset):,}",
-        "model": f"{type(model).__name__}, {trained:.1f} M trained weights"
-        + ("" if is_transfer(cfg) else f", {model.num_prototypes} prototypes"),
+        "model": f"{type(model).__name__}, {trained:.1f} M trained weights{prototypes}",
         "backbone": _backbone(cfg, model),
         "batch": f"{batch} = {world_size} processes x {cfg.train_dataloader.batch_size} images"
         + f" x {accumulated} accumulated" * (accumulated > 1),
         "length": _length(cfg, len(loader), accumulated, batch),
         "learning rate": f"{cfg.optim_wrapper.optimizer.lr:g} at the peak",
         "precision": cfg.optim_wrapper.get("type", "OptimWrapper"),
-        "device": f"{world_size} x "
-        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"),
+        "device": f"{world_size} x {device}",
         "resume": str(cfg.load_from) if cfg.get("resume") else "no",
         "work dir": cfg.work_dir,
     }
@@ -67,28 +59,24 @@ def _backbone(cfg: Config, model: torch.nn.Module) -> str:
 def _length(cfg: Config, iterations_per_epoch: int, accumulated: int, batch: int) -> str:
     if "max_iters" in cfg.train_cfg:
         iterations = cfg.train_cfg.max_iters
-        words = f"{iterations:,} iterations: "
+        words = f"{iterations:,} iterations"
     else:
         epochs = cfg.train_cfg.max_epochs
         iterations = epochs * iterations_per_epoch
-        words = f"{epochs} epochs of {iterations_per_epoch:,} iterations: "
+        words = f"{epochs} epochs of {iterations_per_epoch:,} iterations"
     steps = -(-iterations // accumulated)
-    evaluation = f", evaluation every {cfg.train_cfg.get('val_interval', 1):,}"
-    return f"{words}{steps:,} steps, {steps * batch:,} images seen" + evaluation * bool(
-        cfg.get("val_dataloader")
-    )
+    words += f": {steps:,} steps, {steps * batch:,} images seen"
+    if cfg.get("val_dataloader"):
+        words += f", evaluation every {cfg.train_cfg.get('val_interval', 1):,}"
+    return words
 
 
 def check_enough_images(loader) -> None:
-    """An epoch must have at least one iteration, or training would end at once.
-
-    Raises:
-        DataError: the dataset has fewer images than one batch.
-    """
+    """An epoch must have at least one iteration, or training would end at once."""
     if len(loader) == 0:
         raise DataError(
             f"The dataset has {len(loader.dataset)} images, fewer than one batch of "
-            f"{loader.batch_size} a process: no step can be taken. Add images, or set "
-            "--cfg-options train_dataloader.batch_size=N, or show each image N times an epoch: "
-            "+train_dataloader.sampler.rounds=N."
+            f"{loader.batch_size} a process: no step can be taken. Add images, or set with "
+            "--cfg-options train_dataloader.batch_size=N, or +train_dataloader.sampler.rounds=N "
+            "to use each image N times an epoch."
         )
