@@ -64,7 +64,7 @@ def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:
 
 
 def gather_in_order(rows_nd: Tensor, order_n: Tensor) -> Tensor:
-    """Concatenate the rows (n, d) of all processes, n may differ, sorted by their keys (n,) int64.
+    """Concatenate the rows (n, d) of all processes, sorted by keys (n,) int64; n may differ.
 
     The keys are on the rows' device. Rows with equal keys must be on one process; they keep their
     order, so that the result does not depend on the number of processes.

@@ -4,13 +4,12 @@ The crops are those of SlotCon's published code (arXiv 2205.15288).
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from .checks import check_integers, check_numbers
-
-TRIES = 10
 
 
 class Crop(NamedTuple):
@@ -41,11 +40,8 @@ def random_resized_crop(
     first pair that fits gets a uniform position. If none fits: the largest centered crop whose
     aspect ratio is in `ratio`.
     """
-    _check_arguments(width, height, scale, ratio)
-    for _ in range(TRIES):
-        crop, _ = _draw_once(rng, width, height, scale, ratio)
-        if crop is not None:
-            return crop
+    for crop, _ in _fitting_crops(rng, width, height, scale, ratio):
+        return crop
     w = max(min(width, round(height * ratio[1])), 1)
     h = max(min(height, round(width / ratio[0])), 1)
     return Crop((width - w) // 2, (height - h) // 2, w, h)
@@ -66,11 +62,9 @@ def overlapping_crop(
     `min_overlap` of its own drawn area (the target, before rounding to whole pixels). If no try
     succeeds, it is drawn without the condition, so the two crops may not overlap.
     """
-    _check_arguments(width, height, scale, ratio)
     check_numbers("[0, 1]", min_overlap=min_overlap)
-    for _ in range(TRIES):
-        crop, target_area = _draw_once(rng, width, height, scale, ratio)
-        if crop is not None and overlap_area(first, crop) >= min_overlap * target_area:
+    for crop, target_area in _fitting_crops(rng, width, height, scale, ratio):
+        if overlap_area(first, crop) >= min_overlap * target_area:
             return crop
     return random_resized_crop(rng, width, height, scale, ratio)
 
@@ -88,9 +82,9 @@ def common_region(crops: tuple[Crop, Crop], flips: tuple[bool, bool]) -> np.ndar
     says so. All are 0 when the crops share no pixel.
     """
     region = np.zeros((2, 4), np.float32)
-    if overlap_area(*crops) == 0:
-        return region
     x1, y1, x2, y2 = _intersection(*crops)
+    if x2 <= x1 or y2 <= y1:
+        return region
     for v, (crop, flip) in enumerate(zip(crops, flips, strict=True)):
         left, right = (x1 - crop.left) / crop.width, (x2 - crop.left) / crop.width
         if flip:
@@ -105,22 +99,18 @@ def _intersection(a: Crop, b: Crop) -> tuple[int, int, int, int]:
     return max(left), max(top), min(right), min(bottom)
 
 
-def _draw_once(rng, width, height, scale, ratio) -> tuple[Crop | None, float]:
-    """One try: the crop, or None if it does not fit, and the drawn area in pixels."""
-    target_area = rng.uniform(*scale) * width * height
-    aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
-    w = round(math.sqrt(target_area * aspect))
-    h = round(math.sqrt(target_area / aspect))
-    if not (0 < w <= width and 0 < h <= height):
-        return None, target_area
-    top = int(rng.integers(0, height - h + 1))
-    left = int(rng.integers(0, width - w + 1))
-    return Crop(left, top, w, h), target_area
-
-
-def _check_arguments(width, height, scale, ratio) -> None:
+def _fitting_crops(rng, width, height, scale, ratio) -> Iterator[tuple[Crop, float]]:
+    """Those of ten draws that fit into the image, and their drawn areas in pixels."""
     check_integers(1, width=width, height=height)
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ValueError(f"scale is {scale!r}, expected shares of the area, 0 < low <= high <= 1.")
     if not 0 < ratio[0] <= ratio[1]:
         raise ValueError(f"ratio is {ratio!r}, expected width / height, 0 < low <= high.")
+    for _ in range(10):
+        area = rng.uniform(*scale) * width * height
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(rng.integers(0, height - h + 1))
+            left = int(rng.integers(0, width - w + 1))
+            yield Crop(left, top, w, h), area

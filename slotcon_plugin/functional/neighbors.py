@@ -31,9 +31,9 @@ def nearest(
 def weighted_vote(similarity_qn: Tensor, answers_qnl: Tensor, temperature: float) -> Tensor:
     """Mean of the neighbors' classes, weighted by `softmax_n(similarity / τ)`.
 
-    From similarities (q, n) and shares of classes (q, n, l) of the n nearest: (q, l). As Balažević
-    et al. (NeurIPS 2023, arXiv 2306.01667, eq. 1 and 2); the weights `exp(similarity / τ)` of Wu et
-    al. (CVPR 2018) give the classes the same order.
+    The result is (q, l), from shares of l classes, or one-hot. As Balažević et al. (NeurIPS 2023,
+    arXiv 2306.01667, eq. 1 and 2); the weights `exp(similarity / τ)` of Wu et al. (CVPR 2018) give
+    the classes the same order.
     """
     check_shapes(similarity_qn=similarity_qn, answers_qnl=answers_qnl)
     check_numbers("(0, inf)", temperature=temperature)

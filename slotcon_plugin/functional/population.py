@@ -30,13 +30,12 @@ class PopulationMoments:
         ones_c = torch.ones_like(mean_c)
         self.sums_3c += count * torch.stack([ones_c, mean_c, variance_c + mean_c.square()])
 
-    def share(self) -> None:
-        """Add what the other processes have added; every process must call this once."""
-        self.sums_3c = sum_over_processes(self.sums_3c)
-
     def result(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and biased variance, (c,) float64 each; None if there was no value."""
-        count_c, sum_c, square_sum_c = self.sums_3c
+        """Mean and biased variance, (c,) float64 each; None if there was no value.
+
+        Every process must call this; all get the same result.
+        """
+        count_c, sum_c, square_sum_c = sum_over_processes(self.sums_3c)
         if not count_c.any():
             return None
         mean_c = sum_c / count_c

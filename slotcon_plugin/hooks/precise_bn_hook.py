@@ -46,7 +46,6 @@ def measure_batch_norm(
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
     for layer, own in moments.items():
-        own.share()
         mean_c, variance_c = own.result() or (layer.running_mean, layer.running_var)
         layer.running_mean.copy_(mean_c)
         layer.running_var.copy_(variance_c)
@@ -56,14 +55,11 @@ def measure_batch_norm(
 @contextmanager
 def restored_random_state() -> Iterator[None]:
     """Restore the random states of Python, numpy and torch (CPU and this process's GPU)."""
-    python, numpy = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    with torch.random.fork_rng(devices), ExitStack() as stack:
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        yield
 
 
 class PreciseBNHook(Hook):
