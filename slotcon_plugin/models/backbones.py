@@ -10,8 +10,8 @@ class TorchvisionResNet(nn.Module):
     """A ResNet without its classifier, of depth 18, 34, 50, 101 or 152.
 
     Initialized as in the published code: convolutions He-normal (fan out), the last batch-norm
-    scale of every residual block zero. Of the stages the first `num_stages`, 1-4, are kept: four
-    give stride 32, three stride 16.
+    scale of every residual block zero. The first `num_stages` stages, 1-4, are kept: four give
+    stride 32, three stride 16.
     """
 
     def __init__(self, depth: int = 50, num_stages: int = 4) -> None:

@@ -44,12 +44,10 @@ class GroupingLoss(nn.Module):
     ) -> Tensor:
         """The loss of each direction, (2,), from *unaligned* scores, (b, k, h, w) of each view."""
         settings = self.center, self.student_temperature, self.teacher_temperature
-        losses = [
-            grouping_loss(
-                student_scores[s], teacher_scores[t], alignments[s], alignments[t], *settings
-            )
-            for s, t in DIRECTIONS
-        ]
+        losses = []
+        for s, t in DIRECTIONS:
+            views = student_scores[s], teacher_scores[t], alignments[s], alignments[t]
+            losses.append(grouping_loss(*views, *settings))
         return torch.stack(losses)
 
     @torch.no_grad()

@@ -11,12 +11,8 @@ from ..functional.checks import check_integers
 def _mlp(linear: Callable, norm: Callable, inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Linear, batch norm, GELU, twice, and linear; weights truncated normal, std 0.02, biases 0."""
     layers = nn.Sequential(
-        linear(inputs, hidden),
-        norm(hidden),
-        nn.GELU(),
-        linear(hidden, hidden),
-        norm(hidden),
-        nn.GELU(),
+        *(linear(inputs, hidden), norm(hidden), nn.GELU()),
+        *(linear(hidden, hidden), norm(hidden), nn.GELU()),
         linear(hidden, outputs),
     )
     for layer in layers[::3]:
@@ -46,7 +42,7 @@ class PixelProjector(nn.Module):
 
 
 class SlotPredictor(nn.Module):
-    """h: a like MLP that predicts the teacher's slots from the student's; d is `channels`."""
+    """h: an MLP that predicts the teacher's slots from the student's; d is `channels`."""
 
     def __init__(self, channels: int = 256, hidden_channels: int = 4096) -> None:
         super().__init__()

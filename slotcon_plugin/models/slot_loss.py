@@ -61,7 +61,8 @@ class SlotLoss(nn.Module):
         """The loss of one direction; `counts` of each process."""
         own = counts[rank()]
         if not _enough_rows(predictor, [count.queries for count in counts]):
-            return _zero_loss(predictor, student.scores)
+            # Other processes wait for the predictor's gradients: zeros.
+            return sum((p.sum() * 0 for p in predictor.parameters()), student.scores.new_zeros(()))
         index_bm, mask_bm = _queries_first(student.active.index, is_query_bm, own.most_queries)
         rows_q = _true_positions(mask_bm, own.queries)
         predictions_qd = _predict(predictor, student.pool(index_bm).flatten(0, 1)[rows_q])
@@ -135,8 +136,3 @@ def _enough_rows(predictor: nn.Module, rows_per_rank: list[int]) -> bool:
     needed = 2 if any(norm.training for norm in norms) else 1
     synchronized = any(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
     return (sum(rows_per_rank) if synchronized else rows_per_rank[rank()]) >= needed
-
-
-def _zero_loss(predictor: nn.Module, like: Tensor) -> Tensor:
-    """A loss of 0 with zero gradients of the predictor, which other processes wait for."""
-    return sum((p.sum() * 0 for p in predictor.parameters()), like.new_zeros(()))

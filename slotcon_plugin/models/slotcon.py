@@ -110,9 +110,8 @@ class SlotCon(BaseModel):
         """
         if self.training and not self.teacher_moves:
             raise RuntimeError(
-                "The teacher was not moved before the first step. Train with custom_hooks="
-                "[dict(type='TeacherHook')], or call update_teacher(step, total_steps) before "
-                "each step of your own training loop."
+                "The teacher was not moved before the first step. Train with custom_hooks=[dict("
+                "type='TeacherHook')], or call update_teacher(step, total_steps) before each step."
             )
         head, teacher = self.head, self.teacher
 

@@ -14,7 +14,7 @@ class SlotConLARS(Optimizer):
     where a norm is 0). One-dimensional tensors (biases, norm layers): `d = g`. Then `μ ← momentum ·
     μ + d` and `p ← p − lr · μ`: the momentum buffer does not contain the learning rate. Prototypes
     are treated like any matrix.
-    `momentum` is in [0, 1]; the other numbers are at least 0; a group may have its own.
+    `momentum` is in [0, 1], the other numbers are at least 0. A group may have its own values.
     """
 
     def __init__(
