@@ -427,7 +427,9 @@ def test_the_tool(album, checkpoint, tmp_path):
     images = album[0].parents[1]
     tool = [sys.executable, ROOT / "tools" / "visualize.py"]
     options = ["--images", f"{images}/*.png", "--out", tmp_path / "out", "--limit", 4]
-    shown = finish(start(*tool, checkpoint, *options, "--size", 64, "--workers", 1))
+    shown = finish(
+        start(*tool, checkpoint, *options, "--size", 64, "--workers", 1, "--most-used", 2)
+    )
     assert re.search(r"page: .*index\.html \(0\.\d MiB\)", shown) and "grouping" in shown
     assert (tmp_path / "out" / "index.html").is_file()
     shown = finish(start(*tool, "--help"))

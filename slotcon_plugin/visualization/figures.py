@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..runtime.atomic_files import write_atomically
 from .painting import heat_colors, prototype_colors
-from .survey import SIZE_EDGES, Survey, group_count
+from .survey import SIZE_EDGES, Survey
 
 INK = "#333333"
 
@@ -96,11 +96,11 @@ def draw_histograms(survey: Survey) -> Figure:
     sizes.stairs(survey.sizes, 100 * SIZE_EDGES, fill=True, color="#4477aa")
     sizes.set(xscale="log", title="size of groups", xlabel="% of the image", ylabel="groups")
     sizes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
-    last = survey.most_groups
-    numbers.bar(range(1, last + 1), survey.groups[1 : last + 1], color="#228833", width=0.9)
+    counts = survey.group_counts
+    numbers.bar(range(len(counts)), list(counts.values()), color="#228833", width=0.9)
     numbers.set(title="groups in an image", xlabel="groups", ylabel="images")
-    ticks = np.unique(np.linspace(1, last, 6).astype(int))
-    numbers.set_xticks(ticks, [group_count(int(tick)) for tick in ticks])
+    ticks = np.unique(np.linspace(0, len(counts) - 1, 6).astype(int))
+    numbers.set_xticks(ticks, np.array(list(counts))[ticks])
     for axis in (use, sizes, numbers):
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0)

@@ -12,18 +12,13 @@ from markupsafe import Markup
 from PIL import Image
 
 from .painting import hex_color, prototype_colors
-from .survey import SIZE_EDGES, Groups, Survey, group_count
+from .survey import SIZE_EDGES, Groups, Survey
 
 PHOTO_QUALITY = 72  # of WebP
 
 
 def write_card(file: io.TextIOBase, name: str, pixels: np.ndarray, groups: Groups) -> None:
-    """Write the line of one image for `write_page`.
-
-    Args:
-        name: the text that is shown.
-        pixels: uint8 RGB of the size that is stored, as are the groups.
-    """
+    """Write the line of one image for `write_page`; uint8 `pixels` have the size of `groups`."""
     listed = list(zip(groups.prototypes, groups.shares, groups.similarities, strict=True))
     card = TEMPLATES.get_template("card.html").render(
         name=name,
@@ -53,7 +48,6 @@ def write_page(
         order=np.argsort(-survey.usage, kind="stable").tolist(),
         used=survey.most_used(),
         unused=np.flatnonzero(survey.usage == 0).tolist(),
-        group_count=group_count,
         size_edges=SIZE_EDGES,
         points=(40 + 720 * points.astype(float)).round(1).tolist(),
         **content,
@@ -88,12 +82,9 @@ def _data(image: Image.Image, kind: str, **options) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+WEB = FileSystemLoader(Path(__file__).parent / "web")
 TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "web"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
+    loader=WEB, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 TEMPLATES.filters.update(
     webp=lambda pixels: _data(Image.fromarray(pixels), "WEBP", quality=PHOTO_QUALITY),

@@ -20,11 +20,6 @@ SIZE_EDGES = np.logspace(-3, 0, 19)
 MOST_GROUPS = 40  # images with more groups are counted together
 
 
-def group_count(number: int) -> str:
-    """A number of groups in an image, as text."""
-    return f"{number} or more" if number == MOST_GROUPS else str(number)
-
-
 def read_whole(path: str, size: int, max_long_side: int) -> Tensor | str:
     """A whole image, uint8 RGB (3, h, w), with a short side of `size` pixels.
 
@@ -116,9 +111,11 @@ class Survey:
         return self._shares_k / max(self.images, 1)
 
     @property
-    def most_groups(self) -> int:
-        """The largest number of groups in an image, at most `MOST_GROUPS`."""
-        return int(np.flatnonzero(self.groups).max(initial=1))
+    def group_counts(self) -> dict[str, int]:
+        """Images with "1", "2", … groups, up to the largest number, at most "40 or more"."""
+        largest = int(np.flatnonzero(self.groups).max(initial=1))
+        numbers = [*map(str, range(1, MOST_GROUPS)), f"{MOST_GROUPS} or more"]
+        return dict(zip(numbers[:largest], self.groups[1:].tolist()))
 
     def most_used(self, count: int | None = None) -> list[int]:
         """The most used prototypes in descending order, without unused ones; None: all."""
