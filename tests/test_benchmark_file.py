@@ -41,13 +41,11 @@ def write(folder, content):
 def test_everything_is_read(tmp_path):
     benchmark = read_benchmark(write(tmp_path, GOOD))
     coco, file, random = benchmark.pretrainings.values()
-    assert (coco.kind, coco.gpus, coco.seeds) == ("config", 8, [0])
-    assert (file.kind, file.checkpoint, file.paper) == (
-        "checkpoint",
-        "epoch_800.pth",
-        "slotcon-coco-800",
-    )
-    assert (random.kind, random.paper) == ("random", "random")
+    assert (coco.config, coco.gpus) == ("configs/pretrain/slotcon_r50_coco.py", 8)
+    assert (coco.checkpoint, coco.weights, coco.seeds) == (None, None, [0])
+    assert (file.config, file.checkpoint, file.weights) == (None, "epoch_800.pth", None)
+    assert file.paper == "slotcon-coco-800"
+    assert (random.weights, random.paper) == ("random", "random")
     voc, d2, stuff = benchmark.transfers.values()
     assert (voc.kind, voc.seeds, voc.gpus) == ("openmmlab", [7], 2)
     assert (d2.kind, d2.seeds) == ("detectron2", [0, 1])

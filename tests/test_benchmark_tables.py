@@ -133,6 +133,7 @@ def test_other_protocols_are_marked_everywhere(make, tmp_path):
     assert r"70.5 $\pm$ 0.7 (2) $^\dagger$" in latex
     assert "NOT the paper's protocol" in latex
     assert r"a \& b" in latex
+    assert r"& AP$^\text{b}$ & AP$^\text{b}_{50}$ &" in latex
     rows = list(csv.DictReader(io.StringIO(table.csv())))
     figures = {row["figure"]: row for row in rows if row["kind"] == "ours"}
     voc = figures["VOC"]
@@ -152,7 +153,7 @@ def test_other_protocols_are_marked_everywhere(make, tmp_path):
 
 def test_another_number_of_images_is_marked(make):
     table = make([70.0, 71.0], trained=1464)
-    assert "† voc: trained: 1464, the paper's is 10582" in table.markdown()
+    assert "† voc: trained is 1464, the paper's is 10582" in table.markdown()
     assert "70.5 ± 0.7 (2) †" in table.markdown()
 
 
@@ -198,8 +199,8 @@ def test_the_unsupervised_protocol_is_checked_by_what_was_scored():
         return PROTOCOLS.counted("stuff-unsupervised", result)
 
     assert differences(27, 2175) == []
-    assert differences(256, 5000) == ["prototypes: 256, the paper's is 27"]
-    assert differences(27, 27) == ["evaluated: 27, the paper's is 5000 or 2175"]
+    assert differences(256, 5000) == ["prototypes is 256, the paper's is 27"]
+    assert differences(27, 27) == ["evaluated is 27, the paper's is 5000 or 2175"]
 
 
 def test_latex_is_escaped(make):

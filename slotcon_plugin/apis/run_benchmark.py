@@ -43,25 +43,20 @@ def run_benchmark(
 ) -> int:
     """Run the jobs of a benchmark that have no result yet, and write its tables and its report.
 
-    Interrupted at any time, the same call continues. Needs a checkout of the repository, whose
-    tools the jobs run.
+    Interrupted at any time, the same call continues. It needs a checkout of the repository.
 
     Args:
         config: the benchmark file.
         data: images for configs/benchmark/mini.yaml: laid out as coco_mini, or any folder in COCO's
-            format, of which a small copy is made.
-        dag: only write the graph of the jobs: .dot, .mmd (Mermaid), or an image (.svg, .png, .pdf)
-            by Graphviz's `dot`; without that program, .dot.
+            format.
+        dag: only write the graph of the jobs: .dot, .mmd (Mermaid), or .svg, .png, .pdf drawn by
+            Graphviz; without Graphviz, .dot.
         tables: only collect the results that exist.
         dry_run: only print the plan and what Snakemake would start.
         snakemake_options: more options of Snakemake.
 
     Returns:
         Snakemake's exit status.
-
-    Raises:
-        ConfigError: the benchmark cannot be used, or is already running.
-        DataError: `data` cannot be used.
     """
     if data is not None:
         folder = as_mini(Path(data).expanduser().absolute(), Path("work_dirs/benchmark/data"))
@@ -103,13 +98,7 @@ def run_benchmark(
 
 
 def run_benchmark_job(plan: str | Path, name: str, attempt: int) -> None:
-    """Run one job, as Snakemake starts it.
-
-    Args:
-        plan: the plan's file.
-        name: the job's.
-        attempt: Snakemake's count of attempts, from 1.
-    """
+    """Run the job `name` of the file `plan`, as Snakemake starts it for the `attempt`-th time."""
     jobs = {job.name: job for job in PLAN.validate_json(Path(plan).read_bytes()).jobs}
     needs = {need: jobs[need].result for need in jobs[name].needs}
     run_job(jobs[name], ROOT, needs, attempt)
@@ -130,16 +119,14 @@ def _snakemake(work_dir: Path, plan: Path, options: list[str]) -> list[str]:
 
 
 def _write_dag(path: Path, command: list[str]) -> int:
-    mermaid, image = path.suffix == ".mmd", path.suffix not in (".mmd", ".dot")
-    done = subprocess.run(
-        [*command, "--dag", "mermaid-js" if mermaid else "dot"], stdout=subprocess.PIPE
-    )
+    form = "mermaid-js" if path.suffix == ".mmd" else "dot"
+    done = subprocess.run([*command, "--dag", form], stdout=subprocess.PIPE)
     if done.returncode:
         return done.returncode
-    graph = done.stdout.strip() + b"\n"
+    graph, image = done.stdout.strip() + b"\n", path.suffix not in (".mmd", ".dot")
     if image and shutil.which("dot"):
-        kind = path.suffix.removeprefix(".")
-        graph = subprocess.run(["dot", f"-T{kind}"], input=graph, stdout=subprocess.PIPE).stdout
+        draw = ["dot", f"-T{path.suffix.removeprefix('.')}"]
+        graph = subprocess.run(draw, input=graph, stdout=subprocess.PIPE).stdout
     elif image:
         print("Graphviz is not installed (there is no program `dot`): no image can be drawn.")
         path = path.with_suffix(".dot")

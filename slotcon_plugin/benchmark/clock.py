@@ -36,33 +36,23 @@ class Clock:
     """Adds the time of one start of the job in `folder` to that of the earlier starts."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.started = folder, time.monotonic()
         self.before = read_clock(folder)
         self.peak_mib = self.before.peak_mib
-        self.started = time.monotonic()
 
     def note(self, pid: int | None = None) -> Notes:
         """Write the time until now, and the memory of process `pid`."""
-        self.peak_mib = max(self.peak_mib, _memory(pid) if pid else 0.0)
-        notes = Notes(
-            seconds=self.before.seconds + time.monotonic() - self.started,
-            starts=self.before.starts + 1,
-            peak_mib=self.peak_mib,
-            host=platform.node(),
-            pid=os.getpid(),
-            beat=time.time(),
-        )
+        self.peak_mib = max(self.peak_mib, _peak_memory(pid) if pid else 0.0)
+        seconds = self.before.seconds + time.monotonic() - self.started
+        starts, host = self.before.starts + 1, platform.node()
+        notes = Notes(seconds, starts, self.peak_mib, host, os.getpid(), time.time())
         write_record(notes, self.folder / "clock.json")
         return notes
 
 
-def _memory(pid: int) -> float:
-    """Peak resident memory so far, MiB, of the largest of a process and its descendants.
-
-    Linux keeps the peak (VmHWM). psutil has only the present value, which misses short peaks, and
-    `getrusage` of an ended process includes the memory of the one that started it.
-    """
-    peaks = [0]
+def _peak_memory(pid: int) -> float:
+    """The largest peak of resident memory, MiB, among a process and its descendants."""
+    peaks = [0]  # VmHWM of Linux: psutil has no peak, and getrusage includes the parent's memory
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for one in [process, *process.children(recursive=True)]:

@@ -1,7 +1,6 @@
 """Makes a small folder for the mini configs from any folder in COCO's format.
 
-Class names that the configs do not know are replaced: the result is good for checking that
-everything runs, and is no dataset.
+Class names that the configs do not know are replaced: it only shows that everything runs.
 """
 
 import hashlib
@@ -27,15 +26,10 @@ VOC = (
 
 
 def as_mini(source: Path, out: Path) -> Path:
-    """The folder itself if it is laid out as coco_mini, else a small copy of it that is.
+    """The folder itself if it is laid out as coco_mini, else a small copy of it that is, in `out`.
 
-    Args:
-        source: has an annotation file `instances*.json`, or any other .json in COCO's format, in
-            itself or in annotations/, and the images of that file at any depth.
-        out: gets a folder for each annotation file, made once.
-
-    Raises:
-        DataError: there is no such file, or too few of its images.
+    A `source` has an annotation file `instances*.json`, or any other .json in COCO's format, in
+    itself or in annotations/, and the images of that file at any depth. Each is copied once.
     """
     if all((source / name).exists() for name in READY):
         return source
@@ -49,8 +43,7 @@ def as_mini(source: Path, out: Path) -> Path:
     if len(paths) < FEWEST:
         raise DataError(
             f"{file} lists {len(content['images'])} images, and {len(paths)} of them have objects "
-            f"and are in {source}; expected at least {FEWEST}. Name the folder that has both "
-            "images and annotations."
+            f"and are in {source}; expected at least {FEWEST}. Name the folder with both."
         )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
@@ -68,24 +61,20 @@ def _read_annotations(source: Path) -> tuple[Path, dict]:
     for file in sorted(found, key=lambda file: file.stat().st_size):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            if {"bbox", "segmentation"} <= content["annotations"][0].keys() and (
-                {"images", "categories"} <= content.keys()
-            ):
+            keys = content.keys() | content["annotations"][0].keys()
+            if {"bbox", "segmentation", "images", "categories"} <= keys:
                 return file, content
         except (ValueError, LookupError, TypeError, AttributeError):  # another kind of JSON
             continue
     raise DataError(
-        f"{source} is neither laid out as coco_mini ({', '.join(READY)}) nor in COCO's format: no "
-        "JSON file with images, annotations (with bbox and segmentation) and categories in it or "
-        "in annotations/."
+        f"{source} is neither laid out as coco_mini ({', '.join(READY)}) nor in COCO's format: it "
+        "and annotations/ have no JSON file with images, annotations (with bbox and segmentation) "
+        "and categories."
     )
 
 
 def _find(images: list[dict], source: Path) -> dict[int, Path]:
-    """The paths of images by their id: as the annotations say, or wherever a file has the name.
-
-    Of several images of one name, the first is taken.
-    """
+    """The paths of images by id: as the annotations say, or the first file of that name."""
     files = {path.name: path for path in sorted(source.rglob("*"), reverse=True) if path.is_file()}
     paths, stems = {}, set()
     for image in images:
@@ -101,24 +90,21 @@ def _write(content: dict, paths: dict[int, Path], out: Path) -> None:
     (out / "images").mkdir(parents=True)
     (out / "voc21").mkdir()
     images = [dict(image) for image in content["images"] if image["id"] in paths][:COUNT]
-    for number, image in enumerate(images):
-        path = paths[image["id"]]
-        with Image.open(path) as opened:
-            opened.convert("RGB").save(out / "images" / f"{path.stem}.jpg", quality=95)
+    stems = [paths[image["id"]].stem for image in images]
+    for number, (image, stem) in enumerate(zip(images, stems, strict=True)):
+        with Image.open(paths[image["id"]]) as opened:
+            opened.convert("RGB").save(out / "images" / f"{stem}.jpg", quality=95)
         split = "val2017" if number % 4 == 3 else "train2017"
-        image |= dict(file_name=f"{path.stem}.jpg", coco_split=split)
+        image |= dict(file_name=f"{stem}.jpg", coco_split=split)
     kept = {image["id"] for image in images}
     annotations = [a for a in content["annotations"] if a["image_id"] in kept]
     categories = _rename(content["categories"])
     small = dict(images=images, annotations=annotations, categories=categories)
     (out / "instances.json").write_text(json.dumps(small), encoding="utf-8")
-    stems = [Path(image["file_name"]).stem for image in images]
     (out / "train2017.txt").write_text("".join(f"{stem}\n" for stem in stems))
     index = COCO(str(out / "instances.json"))
-    numbers = {
-        category["id"]: VOC.index(category["name"]) + 1 if category["name"] in VOC else i % 20 + 1
-        for i, category in enumerate(categories)
-    }
+    numbers = {one["id"]: i % len(VOC) + 1 for i, one in enumerate(categories)}
+    numbers |= {one["id"]: VOC.index(one["name"]) + 1 for one in categories if one["name"] in VOC}
     for image, stem in zip(images, stems, strict=True):
         labels = np.zeros((image["height"], image["width"]), np.uint8)
         for annotation in index.loadAnns(index.getAnnIds(image["id"])):

@@ -33,7 +33,7 @@ def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table
         for i, column in enumerate(columns):
             found = groups.get((one.name, column.transfer.name, column.measure.key))
             if found is not None:
-                reasons = list(dict.fromkeys(one for run in found["reasons"] for one in run))
+                reasons = dict.fromkeys(one for run in found["reasons"] for one in run)
                 if reasons:
                     notes.append(f"{MARK} {column.transfer.title}: {'; '.join(reasons)}")
                 marked = bool(reasons or deviations)

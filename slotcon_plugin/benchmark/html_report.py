@@ -21,27 +21,22 @@ TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 
 def write_report(table: Table, benchmark: Benchmark, plan: Plan) -> None:
     """Write report.html into the work dir. A job without a result is shown with what it logged."""
-    template = jinja2.Template(
-        TEMPLATE.read_text(encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    form = dict(autoescape=True, undefined=jinja2.StrictUndefined)
+    form |= dict(trim_blocks=True, lstrip_blocks=True)
+    template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"), **form)
     states = states_of(plan, benchmark.work_dir)
     needed = {}
     for job in plan.jobs:
         needed[job.name] = [*(one for name in job.needs for one in needed[name]), job]
-    reasons = dict(zip(table.runs["digest"], table.runs["reasons"], strict=True))
+    reasons = {job.digest[:12]: "; ".join(job.deviations) for job in plan.jobs}
+    reasons |= dict(zip(table.runs["digest"], table.runs["reasons"], strict=True))
     page = template.render(
         benchmark=benchmark,
         plan=plan,
         table=table,
         frame=table.frame(),
         states=states,
-        reasons={
-            job.name: reasons.get(job.digest[:12]) or "; ".join(job.deviations) for job in plan.jobs
-        },
+        reasons={job.name: reasons[job.digest[:12]] for job in plan.jobs},
         images={job.name: _images(Path(job.folder)) for job in plan.jobs},
         commands={name: _commands(jobs) for name, jobs in needed.items()},
         warning=WARNING,

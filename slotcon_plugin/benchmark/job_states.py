@@ -33,8 +33,7 @@ def states_of(plan: Plan, work_dir: Path) -> dict[str, State]:
     """
     measured: dict[tuple, list[JobResult]] = {}
     for file in sorted(work_dir.glob("jobs/*/*/result.json")):
-        result = read_record(file, JobResult)
-        if result is not None:
+        if result := read_record(file, JobResult):
             measured.setdefault(_kind(result.job), []).append(result)
     return {job.name: _state(job, measured.get(_kind(job), [])) for job in plan.jobs}
 
@@ -44,13 +43,11 @@ def _kind(job: Job) -> tuple:
 
 
 def _state(job: Job, similar: list[JobResult]) -> State:
-    result = read_record(job.result, JobResult)
-    if result is not None:
+    if result := read_record(job.result, JobResult):
         return State("done", 1.0, 0.0, result.bytes, result)
-    folder = Path(job.folder)
-    clock = read_clock(folder)
-    numbers = [int(n[1]) for f in folder.glob("*.pth") if (n := CHECKPOINT.fullmatch(f.name))]
-    done = min(max(numbers, default=0), job.length)
+    clock, files = read_clock(Path(job.folder)), Path(job.folder).glob("*.pth")
+    done = max((int(n[1]) for file in files if (n := CHECKPOINT.fullmatch(file.name))), default=0)
+    done = min(done, job.length)
     rates = [one.seconds / one.job.length for one in similar]
     if done and clock.seconds:
         rates = [clock.seconds / done]
@@ -77,15 +74,17 @@ def describe_plan(plan: Plan, states: dict[str, State], work_dir: Path) -> str:
     existing = next(path for path in (work_dir, *work_dir.parents) if path.exists())
     free, jobs = shutil.disk_usage(existing).free / 2**30, len(plan.jobs)
     done = sum(state.word == "done" for state in states.values())
-    heads = ["job", "state", "GPUs", "length", "left"]
-    align = ["left", "left", "right", "right", "left"]
-    lines = [tabulate(rows, heads, "plain", disable_numparse=True, colalign=align)]
-    lines += [f"left out: {reason}" for reason in plan.left_out]
-    lines += [f"\n{jobs} jobs: {done} done, {jobs - done} to run"]
-    lines += [f"time:  {', and '.join(time) or 'none'}"]
-    lines += [f"disk:  {sum(sizes) / 2**30:.1f} GiB for {len(sizes)} of {jobs} jobs, as measured; "]
-    lines[-1] += f"{free:.0f} GiB free"
-    return "\n".join([*lines, f"files: {work_dir}"])
+    heads, align = ["job", "state", "GPUs", "length", "left"], ["left", "left", "right", "right"]
+    lines = [
+        tabulate(rows, heads, "plain", disable_numparse=True, colalign=[*align, "left"]),
+        *(f"left out: {reason}" for reason in plan.left_out),
+        f"\n{jobs} jobs: {done} done, {jobs - done} to run",
+        f"time:  {', and '.join(time) or 'none'}",
+        f"disk:  {sum(sizes) / 2**30:.1f} GiB for {len(sizes)} of {jobs} jobs, as measured; "
+        f"{free:.0f} GiB free",
+        f"files: {work_dir}",
+    ]
+    return "\n".join(lines)
 
 
 def describe_duration(seconds: float | None) -> str:

@@ -30,9 +30,7 @@ def try_lock(path: Path) -> int | None:
         return None
 
 
-def _wait_for(
-    attempt: Callable[[], Locked | None], announce: Callable[[], None], pause: float
-) -> Locked:
+def _wait_for(attempt: Callable[[], Locked | None], announce: Callable, pause: float) -> Locked:
     """Call `attempt` until it returns something, and `announce` if the first one does not."""
     found = attempt()
     if found is None:
@@ -53,16 +51,13 @@ def lock_job(folder: Path, say: Callable[[str], None], pause: float = 10.0) -> i
     def attempt() -> int | None:
         clock = read_clock(folder)
         elsewhere = clock.host not in ("", platform.node())
-        if elsewhere and time.time() - clock.beat < SILENCE:
-            return None
-        return try_lock(folder / "lock")
+        runs = elsewhere and time.time() - clock.beat < SILENCE
+        return None if runs else try_lock(folder / "lock")
 
     def announce() -> None:
         clock = read_clock(folder)
-        say(
-            f"an earlier start of this job is still running (process {clock.pid} on {clock.host}, "
-            "or its children); waiting for it to end"
-        )
+        who = f"process {clock.pid} on {clock.host}, or its children"
+        say(f"an earlier start of this job is still running ({who}); waiting for it to end")
 
     return _wait_for(attempt, announce, pause)
 

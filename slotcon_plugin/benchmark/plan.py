@@ -1,6 +1,9 @@
 """Expands a benchmark: every pretraining with every transfer and every seed, as commands to run."""
 
+import hashlib
+import json
 import os
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +11,7 @@ from typing import NamedTuple
 from ..errors import ConfigError
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
-from .recipe import WITHOUT_EFFECT, digest, file_digest, option_words, relative_paths, resolve
+from .recipe import WITHOUT_EFFECT, file_digest, option_words, relative_paths, resolve
 from .schema import OPTIONS, Benchmark, Pretraining, Source, Transfer
 
 FORMAT = 3  # counts up when results of older versions can no longer be used
@@ -31,27 +34,17 @@ class Encoder(NamedTuple):
 
 
 class Planner:
-    """Makes the plan of a benchmark.
-
-    Args:
-        benchmark: as read from its file.
-        root: the repository's root folder.
-        protocols: the paper's protocols.
-    """
+    """Makes the plan of a benchmark, whose jobs run in the repository's folder `root`."""
 
     def __init__(self, benchmark: Benchmark, root: Path, protocols: Protocols) -> None:
         self.benchmark, self.root, self.protocols = benchmark, root, protocols
         self.jobs: dict[str, Job] = {}
-        self.digests: dict[Path, str] = {}
+        self.file_digest = cache(file_digest)
         self.resolved: dict[str, tuple] = {}
         self.environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
     def plan(self) -> Plan:
-        """All jobs, each after those that it needs.
-
-        Raises:
-            ConfigError: a config or a file cannot be used, or there is nothing to run.
-        """
+        """All jobs, each after those that it needs; ConfigError if there is nothing to run."""
         present, left_out = [], []
         for transfer in self.benchmark.transfers.values():
             missing = [path for path in transfer.data if not self._path(path).exists()]
@@ -80,21 +73,17 @@ class Planner:
         path = Path(name).expanduser()
         return path.absolute() if path.exists() else self.root / path
 
-    def _file_digest(self, file: Path) -> str:
-        if file not in self.digests:
-            self.digests[file] = file_digest(file)
-        return self.digests[file]
-
     def _add(self, rule: str, name: str, recipe: dict, steps: list[Step], **rest) -> Job:
         gpus, name = rest["gpus"], f"{rule}.{name}"
         if rule != "export":  # the number of threads changes the order of sums on a CPU
             recipe |= dict(gpus=gpus) if gpus else dict(gpus=0, threads=self.benchmark.cores)
         # Moving the repository or the work dir does not change the digest
         recipe = relative_paths(recipe, [self.benchmark.work_dir, self.root])
-        sign = digest(dict(format=FORMAT, rule=rule, recipe=recipe))
-        folder = str(self.benchmark.work_dir / "jobs" / name / sign[:12])
+        text = json.dumps(dict(format=FORMAT, rule=rule, recipe=recipe), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        folder = str(self.benchmark.work_dir / "jobs" / name / digest[:12])
         cores = self.benchmark.cores * max(gpus, 1)
-        job = Job(name, rule, sign, folder, recipe, steps, self.environment, cores=cores, **rest)
+        job = Job(name, rule, digest, folder, recipe, steps, self.environment, cores=cores, **rest)
         return self.jobs.setdefault(name, job)
 
     def _resolve(self, one: Source, entry: str) -> tuple[Path, dict, int, list[str]]:
@@ -115,27 +104,24 @@ class Planner:
             kept = {key: v for key, v in content.items() if not WITHOUT_EFFECT.match(key)}
             if kept.get("load_from"):  # counts by its content; the jobs run in the repository
                 start = self.root / Path(kept["load_from"]).expanduser()
-                kept["load_from"] = self._file_digest(start)
+                kept["load_from"] = self.file_digest(start)
             self.resolved[where] = config, kept, content[entry], deviations
         return self.resolved[where]
 
     def _pretraining(self, one: Pretraining, seed: int) -> Job:
         config, content, epochs, deviations = self._resolve(one, "train_cfg.max_epochs")
-        last, options = f"epoch_{epochs}.pth", _cfg_options(one.overrides)
-        train = _words("--work-dir {folder} --seed {seed} --resume", seed=seed)
+        values = dict(config=config, gpus=one.gpus, seed=seed, last=f"epoch_{epochs}.pth")
+        options = _cfg_options(one.overrides)
+        train = f"{_trainer(one.gpus)} --work-dir {{folder}} --seed {{seed}} --resume"
         draw = "python tools/draw_groups.py {config} {folder}/{last} --out {folder}/groups.png"
-        draw = [*_words(draw, config=config, last=last), *options]
-        steps = [Step([*_trainer(config, one.gpus), *train, *options], last)]
-        return self._add(
-            "pretrain",
-            f"{one.name}.s{seed}",
-            dict(config=content, seed=seed),
-            [*steps, Step(draw, "groups.png", needed=False)],
-            gpus=one.gpus,
-            length=epochs,
-            about=dict(pretraining=one.name, seed=seed, config=one.config),
-            deviations=deviations,
-        )
+        steps = [
+            Step(_words(train, values, options), values["last"]),
+            Step(_words(draw, values, options), "groups.png", needed=False),
+        ]
+        recipe = dict(config=content, seed=seed)
+        about = dict(pretraining=one.name, seed=seed, config=one.config)
+        rest = dict(gpus=one.gpus, length=epochs, about=about, deviations=deviations)
+        return self._add("pretrain", f"{one.name}.s{seed}", recipe, steps, **rest)
 
     def _checkpoint(self, encoder: Encoder) -> tuple[str, dict, list[str]]:
         """The full checkpoint: its path, a recipe with a digest of its origin, the job needed."""
@@ -143,13 +129,13 @@ class Planner:
             path = f"{encoder.job.folder}/{encoder.job.steps[0].done}"
             return path, dict(of=encoder.job.digest), [encoder.job.name]
         path = self._path(encoder.pretraining.checkpoint)
-        return str(path), dict(of=self._file_digest(path)), []
+        return str(path), dict(of=self.file_digest(path)), []
 
     def _export(self, encoder: Encoder) -> Job:
         """The job that writes the encoder of a full checkpoint for the transfers."""
         source, recipe, needs = self._checkpoint(encoder)
         words = "python tools/export.py {source} {folder}/encoder.pth --to openmmlab"
-        steps = [Step(_words(words, source=source), "encoder.pth")]
+        steps = [Step(_words(words, dict(source=source)), "encoder.pth")]
         about = dict(pretraining=encoder.pretraining.name, seed=encoder.seed)
         return self._add("export", encoder.name, recipe, steps, gpus=0, about=about, needs=needs)
 
@@ -176,18 +162,10 @@ class Planner:
             mini = "slotcon_mini" in str(content.get("DATASETS.TRAIN"))
             recipe["data"] = self.environment.get("SLOTCON_DATA" if mini else "COCO_ROOT")
         values = dict(config=config, gpus=transfer.gpus, backbone=backbone, seed=seed)
-        steps = _detectron2_steps if detectron2 else _openmmlab_steps
-        self._add(
-            "transfer",
-            name,
-            recipe,
-            steps(transfer, values | dict(last=f"iter_{length}.pth")),
-            gpus=transfer.gpus,
-            needs=needs,
-            length=length,
-            about=about,
-            deviations=deviations,
-        )
+        values["last"] = f"iter_{length}.pth"
+        steps = (_detectron2_steps if detectron2 else _openmmlab_steps)(transfer, values)
+        rest = dict(gpus=transfer.gpus, length=length, about=about, deviations=deviations)
+        self._add("transfer", name, recipe, steps, needs=needs, **rest)
 
     def _evaluation(self, name: str, encoder: Encoder, transfer: Transfer, about: dict) -> None:
         source, recipe, needs = self._checkpoint(encoder)
@@ -199,30 +177,23 @@ class Planner:
             recipe[option] = value
             if option in ("images", "labels", "list"):
                 value = self._path(value)
-                recipe[option] = self._file_digest(value) if value.is_file() else str(value)
+                recipe[option] = self.file_digest(value) if value.is_file() else str(value)
             command.append(f"--{option.replace('_', '-')}={value}")
-        self._add(
-            "evaluate",
-            name,
-            recipe,
-            [Step([*command, "--out", "{folder}/figures.json"], "figures.json")],
-            gpus=min(transfer.gpus, 1),
-            needs=needs,
-            about=about,
-            deviations=self.protocols.unsupervised(transfer),
-        )
+        steps = [Step([*command, "--out", "{folder}/figures.json"], "figures.json")]
+        rest = dict(needs=needs, about=about, deviations=self.protocols.deviations(transfer, {}))
+        self._add("evaluate", name, recipe, steps, gpus=min(transfer.gpus, 1), **rest)
 
 
 def _openmmlab_steps(one: Transfer, values: dict) -> list[Step]:
     options = _cfg_options(one.overrides)
-    train = "--backbone {backbone} --work-dir {folder} --seed {seed} --resume"
-    train = [*_trainer(values["config"], one.gpus), *_words(train, **values), *options]
+    train = _trainer(one.gpus)
+    train += " --backbone {backbone} --work-dir {folder} --seed {seed} --resume"
     test = "torchrun {gpus}" if one.gpus > 1 else "python"
     test += " tools/test.py {config} {folder}/{last} --work-dir {folder}/test"
     test += " --out {folder}/figures.json" + " --launcher pytorch" * (one.gpus > 1)
     return [
-        Step(train, values["last"]),
-        Step([*_words(test, **values), *options], "figures.json"),
+        Step(_words(train, values, options), values["last"]),
+        Step(_words(test, values, options), "figures.json"),
     ]
 
 
@@ -233,20 +204,18 @@ def _detectron2_steps(one: Transfer, values: dict) -> list[Step]:
     test += " --work-dir {folder}/test --eval-only --out {folder}/figures.json"
     test += " MODEL.WEIGHTS {folder}/model_final.pth"
     return [  # detectron2 writes `last_checkpoint` after the checkpoint, which a kill can truncate
-        Step([*_words(train, **values), *options], "last_checkpoint", "model_final.pth"),
-        Step([*_words(test, **values), *options], "figures.json"),
+        Step(_words(train, values, options), "last_checkpoint", "model_final.pth"),
+        Step(_words(test, values, options), "figures.json"),
     ]
 
 
-def _words(command: str, **values) -> list[str]:
-    """The words of a command with `values`; `{folder}` remains."""
-    return [word.format(folder="{folder}", **values) for word in command.split()]
+def _trainer(gpus: int) -> str:
+    return "tools/dist_train.sh {config} {gpus}" if gpus > 1 else "python tools/train.py {config}"
 
 
-def _trainer(config: Path, gpus: int) -> list[str]:
-    if gpus > 1:
-        return ["tools/dist_train.sh", str(config), str(gpus)]
-    return ["python", "tools/train.py", str(config)]
+def _words(command: str, values: dict, options: list[str] = ()) -> list[str]:
+    """The words of a command with `values`, and `options`; `{folder}` remains."""
+    return [*(word.format(folder="{folder}", **values) for word in command.split()), *options]
 
 
 def _cfg_options(overrides: dict) -> list[str]:

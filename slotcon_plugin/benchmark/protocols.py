@@ -38,14 +38,7 @@ class Protocol(BaseModel):
 
 
 class Protocols:
-    """Protocols and published rows.
-
-    Args:
-        root: the repository's root folder.
-
-    Raises:
-        ConfigError: one of the two files cannot be used.
-    """
+    """The protocols and published rows of the repository in `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,11 +58,14 @@ class Protocols:
                 )
 
     def deviations(self, one: Pretraining | Transfer, content: dict) -> list[str]:
-        """How a training with the resolved config `content` differs from the paper's.
+        """How a training or an evaluation differs from the protocol of its `paper` row or column.
 
-        A pretraining is compared with its `paper` row's, a transfer with its column's.
+        `content` is the resolved config of a training.
         """
         if isinstance(one, Transfer):
+            if one.evaluate:
+                content = dict(size=one.size or 320, images=Path(one.images).name)
+                content["labels_format"] = one.labels_format or "coco-stuff"
             return self._differences(f"{one.column}-{one.kind}", content)
         if one.paper is None:
             return ["a pretraining that is none of the paper's"]
@@ -79,15 +75,6 @@ class Protocols:
         batch = content.get("train_dataloader.batch_size", 0) * max(one.gpus, 1)
         batch *= content.get("optim_wrapper.accumulative_counts", 1)
         return self._differences(reference.protocol, dict(content, global_batch=batch))
-
-    def unsupervised(self, one: Transfer) -> list[str]:
-        """How an evaluation of the prototypes differs from the protocol."""
-        used = dict(
-            size=one.size or 320,
-            images=Path(one.images).name,
-            labels_format=one.labels_format or "coco-stuff",
-        )
-        return _other_values(used, self.protocols["stuff-unsupervised"].facts)
 
     def counted(self, name: str | None, result: JobResult) -> list[str]:
         """How a finished run differs from the protocol `name` in what it counted."""
@@ -102,18 +89,11 @@ class Protocols:
         protocol = self.protocols.get(name)
         if protocol is None:
             return [f"the paper has no such protocol ({name})"]
-        original = resolve(self.root / protocol.config, {})
-        original["global_batch"] = content.get("global_batch")  # checked with the facts
-        found = [
-            f"{key} is {content.get(key)!r}, the paper's is {expected!r}"
-            for key, expected in protocol.facts.items()
-            if content.get(key) != expected
-        ]
-        others = sorted(
-            key
-            for key in (content.keys() | original.keys()) - protocol.facts.keys()
-            if content.get(key) != original.get(key) and not WITHOUT_EFFECT.match(key)
-        )
+        original = resolve(self.root / protocol.config, {}) if protocol.config else {}
+        found = _other_values(content, protocol.facts)
+        keys = (content.keys() | original.keys()) - protocol.facts.keys()
+        others = sorted(key for key in keys if content.get(key) != original.get(key))
+        others = [key for key in others if not WITHOUT_EFFECT.match(key)]
         if others:
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             found.append(f"other values of {', '.join(others[:3])}{more}")
@@ -132,6 +112,6 @@ def _other_values(values: dict, protocol: dict) -> list[str]:
     for key, allowed in protocol.items():
         allowed = allowed if isinstance(allowed, list) else [allowed]
         if values.get(key) not in allowed:
-            words = " or ".join(map(str, allowed))
-            found.append(f"{key}: {values.get(key, 'not known')}, the paper's is {words}")
+            value = repr(values[key]) if key in values else "not known"
+            found.append(f"{key} is {value}, the paper's is {' or '.join(map(repr, allowed))}")
     return found

@@ -1,7 +1,7 @@
 """What a result depends on: a config with its bases, overrides and environment, and digests.
 
-The code is not part of it: results of other versions of this package stay valid, and each says
-which version it is of.
+The code is not part of it: results of other versions of this package stay valid; each has its
+version.
 """
 
 import ast
@@ -29,30 +29,26 @@ def resolve(config: Path, overrides: dict) -> dict:
     """A config with its bases, the environment and `overrides`: dotted entries and plain values.
 
     Args:
-        config: a config of MMEngine (.py), or of detectron2 (.yaml): then without detectron2's
-            defaults, since detectron2 may not be installed on the machine that plans.
-        overrides: dotted entries and values. For MMEngine they must exist in the config, or begin
-            with a plus sign.
-
-    Raises:
-        ConfigError: the config cannot be read or has no such entry.
+        config: of MMEngine (.py), or of detectron2 (.yaml): then without detectron2's defaults,
+            since detectron2 may not be installed on the machine that plans.
+        overrides: values by dotted entry. MMEngine's must exist, or begin with a plus sign.
     """
     if config.suffix != ".py":
-        return _read_detectron2(config) | flatten(overrides)
+        return _read_detectron2(config) | _flatten(overrides)
     removed = {name: os.environ.pop(name) for name in SET_BY_JOBS if name in os.environ}
     try:
         content = read_config(config, option_words(overrides)).to_dict()
     finally:
         os.environ.update(removed)
-    return flatten(json.loads(json.dumps(content, default=str)))
+    return _flatten(json.loads(json.dumps(content, default=str)))
 
 
-def flatten(content: dict, prefix: str = "") -> dict:
+def _flatten(content: dict, prefix: str = "") -> dict:
     """Nested dictionaries as one with dotted keys."""
     flat = {}
     for key, value in content.items():
         if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
+            flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -65,7 +61,7 @@ def _read_detectron2(config: Path, used_by: tuple[Path, ...] = ()) -> dict:
     if not isinstance(content, dict):
         raise ConfigError(f"{config}: expected sections, found {content!r:.80}.")
     base = str(content.pop("_BASE_", ""))
-    content = flatten(json.loads(json.dumps(content, default=str)))
+    content = _flatten(json.loads(json.dumps(content, default=str)))
     if not base or "://" in base:  # an address is one of detectron2's own configs
         return content
     return _read_detectron2(config.parent / base, (*used_by, config.resolve())) | content
@@ -99,17 +95,8 @@ def relative_paths(content: object, folders: list[Path]) -> object:
     return content
 
 
-def digest(content: object) -> str:
-    """SHA-256 of nested plain values in hexadecimal digits; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """SHA-256 of a file's content in hexadecimal digits."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """One table of all results, as Markdown, CSV and LaTeX."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +32,8 @@ class Cell:
     def of(cls, percent: pd.Series, marked: bool) -> "Cell":
         """Mean and standard deviation (n - 1) of runs with different seeds.
 
-        Args:
-            percent: of each run, by the seed of its pretraining. Runs that share a pretraining are
-                not independent: with several pretrainings, the deviation is that of their means.
-            marked: not the paper's protocol.
+        `percent` is indexed by the seed of each run's pretraining. Runs that share a pretraining
+        are not independent: with several pretrainings, the deviation is that of their means.
         """
         means = percent.groupby(level=0).mean()
         independent = means if len(means) > 1 else percent
@@ -106,10 +105,13 @@ class Table:
     def latex(self) -> str:
         """A LaTeX table (booktabs) with its notes."""
         frame = self.frame().map(_escape_latex)
-        heads = [column.measure.latex + _escape_latex(column.suffix) for column in self.columns]
-        frame.columns = ["pretraining", *heads, "source"]
+        # AP$^\text{b}$50 becomes AP$^\text{b}_{50}$
+        size = re.compile(r"(?<=\^\\text{.})\$(\d+)")
+        frame.columns = [size.sub(r"_{\1}$", _escape_latex(head)) for head in frame.columns]
         caption = ". ".join([self.title, *([WARNING] if self.has_marks else []), *self.notes])
-        form = dict(column_format=f"l{'c' * len(heads)}l", caption=f"{_escape_latex(caption)}.")
+        form = dict(
+            column_format=f"l{'c' * len(self.columns)}l", caption=f"{_escape_latex(caption)}."
+        )
         table = frame.to_latex(index=False, escape=False, **form)
         return f"% needs booktabs and amsmath\n{table}"
 
@@ -120,11 +122,11 @@ class Table:
             for i, cell in row.cells.items():
                 column = self.columns[i]
                 digits = column.measure.digits + 1
-                figure = [row.kind, row.label, column.measure.head + column.suffix]
-                figure += [round(cell.mean, digits), cell.sd and round(cell.sd, digits), cell.runs]
-                figure += [cell.runs and cell.pretrainings]
-                figure += [cell.runs and ("no" if cell.marked else "yes")]
-                lines.append([*figure, column.family, row.source])
+                line = [row.kind, row.label, column.measure.head + column.suffix]
+                line += [round(cell.mean, digits), cell.sd and round(cell.sd, digits), cell.runs]
+                line += [cell.runs and cell.pretrainings]
+                line += [cell.runs and ("no" if cell.marked else "yes"), column.family, row.source]
+                lines.append(line)
         counts = dict(runs="Int64", pretrainings="Int64")  # integers that may be missing
         return to_csv(pd.DataFrame(lines, columns=FIGURE).astype(counts))
 
@@ -146,7 +148,7 @@ def _escape_markdown(text: str) -> str:
 def _escape_latex(text: str) -> str:
     signs = {sign: f"\\{sign}" for sign in "&%_#${}"}
     signs |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
-    signs |= {MARK: r"$^\dagger$", "±": r"$\pm$"}
+    signs |= {MARK: r"$^\dagger$", "±": r"$\pm$", "ᵇ": r"$^\text{b}$", "ᵐ": r"$^\text{m}$"}
     return "".join(signs.get(sign, sign) for sign in text)
 
 

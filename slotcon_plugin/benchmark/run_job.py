@@ -40,19 +40,15 @@ def is_complete(step: Step, folder: Path) -> bool:
 
 
 def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> None:
-    """Run a job to its end and write its result.
+    """Run a job to its end and write its result; TrainingStopped if a command fails.
 
     Args:
         job: of the plan.
         root: the repository's root folder.
-        needs: by their names, the result files of the jobs that it needs. If one of them began from
+        needs: the result files of the jobs that it needs, by name. If one of them began from
             nothing since, this job does too.
         attempt: Snakemake's count within one start of the benchmark, from 1. Only a job that was
             interrupted (time limit, machine) is run again; one that failed would fail again.
-
-    Raises:
-        ConfigError: it cannot be started on this machine.
-        TrainingStopped: one of its commands failed; the message names the log.
     """
     run = _Run(job, root)
     failure = run.folder / "failure.txt"
@@ -124,15 +120,13 @@ class _Run:
         return self._describe(clock.note(), environment)
 
     def _run_step(self, step: Step, environment: dict[str, str], clock: Clock) -> None:
-        words = self._command_line(step)
-        log = self.folder / "log.txt"
+        words, log = self._command_line(step), self.folder / "log.txt"
         with open(log, "ab") as output:
             output.write(f"\n$ {shlex.join(words)}\n".encode())
             output.flush()
             streams = dict(stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
-            process = subprocess.Popen(
-                words, cwd=self.root, env=environment, pass_fds=self.locks, **streams
-            )
+            streams |= dict(cwd=self.root, env=environment, pass_fds=self.locks)
+            process = subprocess.Popen(words, **streams)
         status = None
         while status is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -150,13 +144,13 @@ class _Run:
 
     def _command_line(self, step: Step) -> list[str]:
         """A step's command with this Python and the job's folder."""
-        words = [word.replace("{folder}", self.job.folder) for word in step.command]
-        if words[0] == "python":
-            return [sys.executable, "-u", *words[1:]]
-        if words[0] == "torchrun":
+        program, *words = [word.replace("{folder}", self.job.folder) for word in step.command]
+        if program == "python":
+            return [sys.executable, "-u", *words]
+        if program == "torchrun":
             launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-            return [sys.executable, *launch, *words[1:]]
-        return [str(self.root / words[0]), *words[1:]]
+            return [sys.executable, *launch, *words]
+        return [str(self.root / program), *words]
 
     def _describe(self, notes: Notes, environment: dict[str, str]) -> JobResult:
         folder, about = self.folder, self.job.about
@@ -190,9 +184,8 @@ def environment_of(job: Job, root: Path, gpus: str) -> dict[str, str]:
     threads = "1" if job.gpus else str(job.cores)  # on a CPU they change the order of sums
     variables = {name: value for name, value in os.environ.items() if name not in unset}
     variables |= job.environment | dict(PYTHONPATH=path, PYTHON=sys.executable)
-    return variables | dict(
-        CUDA_VISIBLE_DEVICES=gpus, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads
-    )
+    variables |= dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
+    return variables | dict(CUDA_VISIBLE_DEVICES=gpus)
 
 
 def _device(gpus: int, environment: dict[str, str]) -> str:

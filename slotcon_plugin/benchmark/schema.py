@@ -96,11 +96,6 @@ class Pretraining(Source):
             self.paper = self.paper or "random"
         return self
 
-    @property
-    def kind(self) -> str:
-        """config, checkpoint, random or supervised."""
-        return self.weights or ("config" if self.config else "checkpoint")
-
 
 class Transfer(Source):
     """A measurement: training with `config`, or `evaluate: unsupervised`."""
@@ -171,25 +166,18 @@ class Benchmark(Section):
 
 
 def read_benchmark(path: str | Path) -> Benchmark:
-    """Read and check a benchmark file.
+    """Read a benchmark file; the ConfigError for entries that cannot be used has their full names.
 
     `${NAME}` in a text is the environment variable, `${NAME:-default}` has a default.
-
-    Raises:
-        ConfigError: the file cannot be read, or entries cannot be used; the message has the file
-            and each entry's full name.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"There is no benchmark {path}; configs/benchmark/ has examples.")
-    content = read_yaml(path)
     try:
-        content = _with_environment(content, "")
+        content = _with_environment(read_yaml(path), f"{path}: ")
         if isinstance(content, dict):
             content.setdefault("work_dir", f"work_dirs/benchmark/{path.stem}")
         benchmark = Benchmark.model_validate(content)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe_errors(error)}") from None
     benchmark.path, benchmark.title = path, benchmark.title or path.stem
@@ -214,18 +202,16 @@ def describe_errors(error: ValidationError) -> str:
 def _with_environment(value: object, where: str) -> object:
     """The value with environment variables inserted into its texts."""
     if isinstance(value, dict):
-        return {
-            key: _with_environment(one, f"{where}.{key}".lstrip(".")) for key, one in value.items()
-        }
+        return {key: _with_environment(one, f"{where}{key}.") for key, one in value.items()}
     if isinstance(value, list):
-        return [_with_environment(one, f"{where}.{i}") for i, one in enumerate(value)]
+        return [_with_environment(one, f"{where}{i}.") for i, one in enumerate(value)]
 
     def look_up(found: re.Match) -> str:
         text = os.environ.get(found[1]) or found[2]
         if text is None:
             raise ConfigError(
-                f"{where}: the environment variable {found[1]} is not set. Set it, or write "
-                f"${{{found[1]}:-default}}."
+                f"{where.rstrip('.: ')}: the environment variable {found[1]} is not set. "
+                f"Set it, or write ${{{found[1]}:-default}}."
             )
         return text
 

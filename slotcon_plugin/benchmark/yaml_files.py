@@ -23,17 +23,22 @@ class YamlLoader(yaml.SafeLoader):
         is_alias = self.check_event(yaml.AliasEvent)
         line = self.peek_event().start_mark.line + 1
         node = super().compose_node(parent, index)
-        if is_alias and id(node) not in self._sizes:
-            raise ConfigError(f"line {line}: the alias refers to a section that contains it")
-        if not is_alias:
-            inner = [self._sizes[id(child)] for child in _children(node)]
-            values = 1 + sum(size for size, _ in inner)
-            levels = 1 + max((levels for _, levels in inner), default=0)
-            if values > MAX_VALUES:
-                raise ConfigError(f"line {line}: more than {MAX_VALUES} values, aliases expanded")
-            if levels > MAX_LEVELS:
-                raise ConfigError(f"line {line}: more than {MAX_LEVELS} levels of nesting")
-            self._sizes[id(node)] = values, levels
+        if is_alias:
+            if id(node) not in self._sizes:
+                raise ConfigError(f"line {line}: the alias refers to a section that contains it")
+            return node
+        inner = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [self._sizes[id(part)] for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = [self._sizes[id(part)] for part in node.value]
+        values = 1 + sum(size for size, _ in inner)
+        levels = 1 + max((levels for _, levels in inner), default=0)
+        if values > MAX_VALUES:
+            raise ConfigError(f"line {line}: more than {MAX_VALUES} values, aliases expanded")
+        if levels > MAX_LEVELS:
+            raise ConfigError(f"line {line}: more than {MAX_LEVELS} levels of nesting")
+        self._sizes[id(node)] = values, levels
         return node
 
     def compose_mapping_node(self, anchor):
@@ -55,19 +60,8 @@ YamlLoader.add_implicit_resolver(
 )
 
 
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return node.value if isinstance(node, yaml.SequenceNode) else []
-
-
 def read_yaml(path: Path) -> object:
-    """Read a YAML file.
-
-    Raises:
-        ConfigError: the file cannot be read, is not UTF-8 or not YAML, has a key twice, more than
-            MAX_VALUES values or more than MAX_LEVELS levels.
-    """
+    """Read a YAML file; every reason not to is a ConfigError that names the file."""
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), YamlLoader)
     except OSError as error:
