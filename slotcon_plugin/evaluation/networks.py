@@ -12,7 +12,7 @@ from ..checkpoints.encoder import find_tensors
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.metadata import describe_pixels
 from ..checkpoints.names import PUBLISHED, rename, reverse
-from ..datasets.photometric import normalize, to_unit_range
+from ..datasets.data_preprocessor import TwoViewPreprocessor
 from ..errors import CheckpointError, ConfigError
 from ..functional.grouping import prototype_scores, unit_directions
 from ..models.backbones import TorchvisionResNet
@@ -36,15 +36,14 @@ class DenseFeatures(nn.Module):
         super().__init__()
         self.encoder = encoder.eval().requires_grad_(False)
         self.projector = nn.Identity()
-        self.register_buffer("mean_c", torch.tensor(pixels["mean_0_1"]))
-        self.register_buffer("std_c", torch.tensor(pixels["std_0_1"]))
+        self.preprocessor = TwoViewPreprocessor(pixels["mean_0_1"], pixels["std_0_1"])
         self.origin = origin
 
     @torch.no_grad()
     def forward(self, images_b3hw: Tensor) -> Tensor:
         """Features (b, c, h, w) of uint8 RGB images, not of unit length."""
-        pixels = to_unit_range(images_b3hw.to(self.mean_c.device))
-        return self.projector(self.encoder(normalize(pixels, self.mean_c, self.std_c))[-1])
+        pixels = self.preprocessor(dict(inputs=images_b3hw))["inputs"]
+        return self.projector(self.encoder(pixels)[-1])
 
 
 class PixelGroups(nn.Module):
@@ -121,11 +120,12 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
 
     Sizes are those of the weights; no config is executed.
     """
+    alone = (
+        f"{path} is an encoder alone, without projector and prototypes: a full checkpoint is "
+        "needed here. Without --projected, the sub-command overcluster takes any encoder."
+    )
     if _named_depth(str(path)) is not None:
-        raise ConfigError(
-            f"{path} is an encoder alone, without projector and prototypes: a full checkpoint is "
-            "needed here. Without --projected, the sub-command overcluster takes any encoder."
-        )
+        raise ConfigError(alone)
     features = open_encoder(str(path), part)
     tensors, kind = find_tensors(read_file(path), str(path))
     if kind == "published":
@@ -134,10 +134,7 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
     state = {k.removeprefix(neck): v for k, v in tensors.items() if k.startswith(neck)}
     needed = (tensors.get(prototypes), state.get("mlp.0.weight"), state.get("mlp.6.weight"))
     if any(tensor is None or tensor.ndim < 2 for tensor in needed):
-        raise CheckpointError(
-            f"{path} has no {neck}mlp.* and {prototypes}: it is an encoder alone. Unsupervised "
-            "segmentation needs the full checkpoint; the sub-command overcluster takes any encoder."
-        )
+        raise CheckpointError(f"{alone} It has no {neck}mlp.* and {prototypes}.")
     hidden, inputs = state["mlp.0.weight"].shape[:2]
     projector = PixelProjector(inputs, hidden, len(state["mlp.6.weight"]))
     try:
