@@ -8,11 +8,9 @@ from torch import nn
 
 
 class CpuAmpOptimWrapper(OptimWrapper):
-    """`OptimWrapper` with bfloat16 autocast on the CPU, where MMEngine's `AmpOptimWrapper` refuses
-    to work.
+    """bfloat16 autocast on the CPU, where MMEngine's `AmpOptimWrapper` refuses to work.
 
-    bfloat16 has float32's range, so there is no loss scale. Parameters and optimizer stay in
-    float32.
+    Parameters and optimizer stay in float32. bfloat16 has its range, so there is no loss scale.
     """
 
     @contextmanager

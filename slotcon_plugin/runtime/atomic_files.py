@@ -1,5 +1,6 @@
 """Files that are written completely or not at all."""
 
+import glob
 import os
 import secrets
 from contextlib import suppress
@@ -15,12 +16,11 @@ except ImportError:  # Windows
 
 
 def write_atomically(data: bytes, path: str | Path) -> None:
-    """Write a file completely or not at all.
+    """Write a file completely or not at all; a missing folder is made.
 
-    The data are written to a temporary file `.NAME.RANDOM.tmp` in the same folder, flushed to disk,
-    and the file is renamed. Several processes may write the same file: readers always see one
-    complete version. Temporary files of killed processes are removed by the next write to the
-    same path. A missing folder is made.
+    The data are written to `.NAME.RANDOM.tmp` in the same folder, flushed to disk, and renamed.
+    Several processes may write the same file: readers always see one complete version. Temporary
+    files of killed processes are removed by the next write to the same path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,11 @@ def write_atomically(data: bytes, path: str | Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-    _remove_abandoned(path)
+    if fcntl is not None:
+        for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            with suppress(OSError), open(abandoned, "rb") as file:  # locked, or already gone
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                abandoned.unlink()
 
 
 def _open_temporary(path: Path) -> BufferedWriter:
@@ -57,18 +61,6 @@ def _open_temporary(path: Path) -> BufferedWriter:
         if os.fstat(file.fileno()).st_nlink > 0:
             return file
         file.close()  # another process removed it before it was locked
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files of `path` that no process has locked: their writers were killed."""
-    if fcntl is None:
-        return
-    for entry in os.scandir(path.parent):
-        if not (entry.name.startswith(f".{path.name}.") and entry.name.endswith(".tmp")):
-            continue
-        with suppress(OSError), open(entry.path, "rb") as file:  # locked, or already gone
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(entry.path)
 
 
 class AtomicLocalBackend(LocalBackend):

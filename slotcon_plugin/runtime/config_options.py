@@ -36,6 +36,10 @@ def _is_real(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
 def _items(value: object) -> list | tuple:
     return value if isinstance(value, list | tuple) else [value]
 
@@ -52,54 +56,38 @@ FLAG = Rule("True or False", lambda v: isinstance(v, bool))
 SECTION = Rule("a dictionary", lambda v: isinstance(v, dict | None))
 NAME = Rule("a name", lambda v: isinstance(v, str | type))
 LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda v: v in LEVELS)
-PATH = Rule("a path or None", lambda v: isinstance(v, str | os.PathLike | None))
-PATHS = Rule(
-    "a path or a list of paths",
-    lambda v: all(isinstance(path, str | os.PathLike) for path in _items(v)),
-)
+PATH = Rule("a path or None", lambda v: v is None or _is_path(v))
+PATHS = Rule("a path or a list of paths", lambda v: all(map(_is_path, _items(v))))
 
 # Entries of a config that are checked if they are there, before anything is built.
-RULES = {
-    "model": SECTION,
-    "model.compile": FLAG,
-    "model.channels_last": FLAG,
-    "model.teacher_momentum": FRACTION,
-    "model.head.group_loss_weight": FRACTION,
-    "model.head.prototypes.num_prototypes": whole(1),
-    "train_dataloader.dataset.source": PATHS,
-    "train_dataloader.dataset.views.scale": TWO_NUMBERS,
-    "train_dataloader.dataset.views.size": whole(1),
-    "train_dataloader.drop_last": FLAG,
-    "train_dataloader.sampler.rounds": whole(1),
-    **{f"{part}_dataloader": SECTION for part in ("train", "val", "test")},
-    **{f"{part}_dataloader.batch_size": whole(1) for part in ("train", "val", "test")},
-    **{f"{part}_dataloader.num_workers": whole(0) for part in ("train", "val", "test")},
-    "train_cfg": SECTION,
-    "train_cfg.max_epochs": whole(1),
-    "train_cfg.max_iters": whole(1),
-    "train_cfg.val_interval": whole(1),
-    "total_batch_size": whole(1),
-    "optim_wrapper": SECTION,
-    "optim_wrapper.accumulative_counts": whole(1),
-    "optim_wrapper.optimizer": SECTION,
-    "optim_wrapper.optimizer.type": NAME,
-    "optim_wrapper.optimizer.lr": POSITIVE,
-    "optim_wrapper.optimizer.momentum": FRACTION,
-    "optim_wrapper.optimizer.weight_decay": NOT_NEGATIVE,
-    "auto_scale_lr.enable": FLAG,
-    "auto_scale_lr.base_batch_size": whole(1),
-    "param_scheduler.by_epoch": FLAG,
-    "param_scheduler.warmup": NOT_NEGATIVE,
-    "default_hooks.logger.interval": whole(1),
-    "default_hooks.checkpoint.interval": COUNT_OR_OFF,
-    "default_hooks.checkpoint.max_keep_ckpts": COUNT_OR_OFF,
-    "randomness": SECTION,
-    "randomness.seed": SEED,
-    "default_scope": NAME,
-    "log_level": LEVEL,
-    "resume": FLAG,
-    "load_from": PATH,
-}
+RULES = [
+    (SECTION, ("model", "train_dataloader", "val_dataloader", "test_dataloader")),
+    (SECTION, ("train_cfg", "optim_wrapper", "optim_wrapper.optimizer", "randomness")),
+    (FLAG, ("model.compile", "model.channels_last", "train_dataloader.drop_last")),
+    (FLAG, ("auto_scale_lr.enable", "param_scheduler.by_epoch", "resume")),
+    (FRACTION, ("model.teacher_momentum", "model.head.group_loss_weight")),
+    (FRACTION, ("optim_wrapper.optimizer.momentum",)),
+    (POSITIVE, ("optim_wrapper.optimizer.lr",)),
+    (NOT_NEGATIVE, ("optim_wrapper.optimizer.weight_decay", "param_scheduler.warmup")),
+    (whole(1), ("model.head.prototypes.num_prototypes", "train_dataloader.dataset.views.size")),
+    (whole(1), ("train_dataloader.sampler.rounds", "train_dataloader.batch_size")),
+    (whole(1), ("val_dataloader.batch_size", "test_dataloader.batch_size", "total_batch_size")),
+    (whole(1), ("train_cfg.max_epochs", "train_cfg.max_iters", "train_cfg.val_interval")),
+    (whole(1), ("optim_wrapper.accumulative_counts", "auto_scale_lr.base_batch_size")),
+    (whole(1), ("default_hooks.logger.interval",)),
+    (whole(0), ("train_dataloader.num_workers", "val_dataloader.num_workers")),
+    (whole(0), ("test_dataloader.num_workers",)),
+    (
+        COUNT_OR_OFF,
+        ("default_hooks.checkpoint.interval", "default_hooks.checkpoint.max_keep_ckpts"),
+    ),
+    (TWO_NUMBERS, ("train_dataloader.dataset.views.scale",)),
+    (SEED, ("randomness.seed",)),
+    (NAME, ("optim_wrapper.optimizer.type", "default_scope")),
+    (LEVEL, ("log_level",)),
+    (PATHS, ("train_dataloader.dataset.source",)),
+    (PATH, ("load_from",)),
+]
 CLOSE = 0.85  # similarity from which an added key is taken for a misspelled one
 
 
@@ -122,9 +110,8 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: it can raise anything
-        raise ConfigError(
-            f"The config {path} cannot be read: {type(error).__name__}: {error}"
-        ) from error
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"The config {path} cannot be read: {what}") from error
     try:
         cfg.merge_from_dict(dict(_read_option(cfg, option) for option in options or []))
     except ConfigError:
@@ -136,26 +123,24 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
 
 
 def _read_option(cfg: Config, option: str) -> tuple[str, object]:
-    key, equals, text = option.partition("=")
-    if not equals or not key.removeprefix("+"):
+    marked, equals, text = option.partition("=")
+    key = marked.removeprefix("+")
+    if not equals or not key:
         raise ConfigError(
             f"--cfg-options {option}: expected KEY=VALUE, without spaces around the ="
         )
-    _check_key(cfg, key.removeprefix("+"), new=key.startswith("+"))
-    value: object = text
+    _check_key(cfg, key, new=marked.startswith("+"))
     if text.lower() in ("true", "false"):
-        value = text.lower() == "true"
-    else:
-        with suppress(ValueError, SyntaxError):
-            value = ast.literal_eval(text)
-    return key.removeprefix("+"), value
+        return key, text.lower() == "true"
+    with suppress(ValueError, SyntaxError):
+        return key, ast.literal_eval(text)
+    return key, text
 
 
 def _check_key(cfg: Config, key: str, new: bool) -> None:
     """Every part of a dotted key must be in the config; a new one must not resemble another."""
-    node, passed = cfg._cfg_dict, []
+    node, where = cfg._cfg_dict, "the config"
     for part in key.split("."):
-        where = ".".join(passed) or "the config"
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):
                 raise ConfigError(
@@ -172,13 +157,14 @@ def _check_key(cfg: Config, key: str, new: bool) -> None:
                     f"To add a new key, write +{key}=…"
                 )
             close = difflib.get_close_matches(part, known, n=1, cutoff=CLOSE)
-            if close and (passed or part not in inspect.signature(Runner).parameters):
+            of_mmengine = node is cfg._cfg_dict and part in inspect.signature(Runner).parameters
+            if close and not of_mmengine:
                 raise ConfigError(
                     f"--cfg-options +{key}: {where} has no `{part}`. Did you mean {close[0]}? "
                     "A new key with such a similar name can only be added in a config file."
                 )
             return
-        passed.append(part)
+        where = part if where == "the config" else f"{where}.{part}"
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
@@ -190,35 +176,27 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 
 
 def check_values(cfg: Config) -> None:
-    """Check the entries of `RULES` that a config has.
-
-    Raises:
-        ConfigError: a value of another type or out of range.
-    """
-    for key, rule in RULES.items():
-        node = cfg._cfg_dict
-        *parents, last = key.split(".")
-        for part in parents:
-            node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, dict) and last in node:
-            check_value(f"the config's {key}", node[last], rule)
+    """Raise a ConfigError for an entry of `RULES` with another type or out of range."""
+    for rule, keys in RULES:
+        for key in keys:
+            node = cfg._cfg_dict
+            *parents, last = key.split(".")
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            if isinstance(node, dict) and last in node:
+                check_value(f"the config's {key}", node[last], rule)
 
 
 def check_value(name: str, value: object, rule: Rule) -> None:
-    """Check a value of a config or an option of a command.
-
-    Raises:
-        ConfigError: the rule does not accept it.
-    """
+    """Raise a ConfigError if a value of a config or a command does not fulfill a rule."""
     if not rule.accepts(value):
         raise ConfigError(f"{name} is {value!r}, expected {rule.expected}")
 
 
 def check_optimizer(cfg: Config) -> None:
-    """MMEngine's own message for an unknown optimizer is "None is not a callable object".
+    """Raise a ConfigError if the optimizer's name is not registered.
 
-    Raises:
-        ConfigError: the optimizer's name is not registered.
+    MMEngine's own message is "None is not a callable object".
     """
     name = cfg.optim_wrapper.optimizer.type
     if isinstance(name, str) and registries.OPTIMIZERS.get(name) is None:
@@ -235,10 +213,9 @@ def explained_build_errors() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        explained = _explain(error)
-        if explained is None:
-            raise
-        raise explained from error
+        if explained := _explain(error):
+            raise explained from error
+        raise
 
 
 def _explain(error: Exception) -> ConfigError | None:
@@ -258,12 +235,8 @@ def _explain(error: Exception) -> ConfigError | None:
 
 
 def _unregistered(kind: str, name: str) -> ConfigError:
-    known = [
-        known
-        for one in vars(registries).values()
-        if isinstance(one, Registry) and one.name == kind
-        for known in one.module_dict
-    ]
+    ours = (r for r in vars(registries).values() if isinstance(r, Registry) and r.name == kind)
+    known = [known for registry in ours for known in registry.module_dict]
     library = name.rpartition(".")[0]
     advice = f" Is {library} installed?" if library else did_you_mean(name, known)
     return ConfigError(

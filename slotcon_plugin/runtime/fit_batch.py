@@ -12,12 +12,10 @@ from ..errors import ConfigError
 
 
 def fit_total_batch(cfg: Config, world_size: int, scale_lr: bool | None = None) -> list[str]:
-    """Divide `total_batch_size` among the processes, unless the learning rate is scaled instead.
+    """Divide the config's `total_batch_size`, if it has one, among `world_size` processes.
 
-    Args:
-        cfg: is changed in place; nothing is done if it has no `total_batch_size`.
-        world_size: number of processes.
-        scale_lr: True keeps the configured batch size per process.
+    With `scale_lr` the configured batch size per process is kept: the learning rate is scaled
+    instead.
 
     Raises:
         ConfigError: the total batch cannot be divided evenly.
@@ -29,18 +27,16 @@ def fit_total_batch(cfg: Config, world_size: int, scale_lr: bool | None = None) 
     each, rest = divmod(total, world_size * steps)
     if rest or not each:
         fits = [str(n) for n in range(1, total + 1) if total % (n * steps) == 0]
+        accumulated = f" and {steps} accumulated iterations" * (steps > 1)
         raise ConfigError(
-            f"A total batch of {total} cannot be divided among {world_size} processes"
-            + f" and {steps} accumulated iterations" * (steps > 1)
-            + f". Use {', '.join(fits)} processes; or keep the config's "
+            f"A total batch of {total} cannot be divided among {world_size} processes{accumulated}."
+            f" Use {', '.join(fits)} processes; or keep the config's "
             f"{cfg.train_dataloader.batch_size} images per process and scale the learning rate "
             "with --auto-scale-lr; or change the recipe with --cfg-options total_batch_size=N."
         )
     cfg.train_dataloader.batch_size = each
-    return [
-        f"total batch {total} = {world_size} processes x {each}"
-        + f" x {steps} accumulated (batch norm sees {world_size * each})" * (steps > 1)
-    ]
+    seen = f" x {steps} accumulated (batch norm sees {world_size * each})" * (steps > 1)
+    return [f"total batch {total} = {world_size} processes x {each}{seen}"]
 
 
 def fit_batch_norm(cfg: Config) -> list[str]:
@@ -52,22 +48,20 @@ def fit_batch_norm(cfg: Config) -> list[str]:
         return []
     if "detector" in cfg.model:
         cfg.model.detector.device = "cpu"
-    if not _replace(cfg.model, "SyncBN", "BN"):
-        return []
-    return ["no GPU: batch norm of each process instead of synchronized batch norm"]
+    changed = _replace(cfg.model, "SyncBN", "BN")
+    return ["no GPU: batch norm of each process instead of synchronized batch norm"] * changed
 
 
-def _replace(node: object, old: str, new: str) -> int:
-    """Replace the value `old` everywhere in nested dictionaries and lists; returns how often."""
-    count = 0
+def _replace(node: object, old: str, new: str) -> bool:
+    """Replace the value `old` everywhere in nested dictionaries and lists; whether it was there."""
+    found = False
     if isinstance(node, dict | list):
         for key in list(node) if isinstance(node, dict) else range(len(node)):
             if node[key] == old:
-                node[key] = new
-                count += 1
+                node[key], found = new, True
             else:
-                count += _replace(node[key], old, new)
-    return count
+                found |= _replace(node[key], old, new)
+    return found
 
 
 def fit_random_numbers(cfg: Config) -> list[str]:

@@ -1,7 +1,7 @@
 """Adapts a config to the machine: processes, precision, learning rate, workers, loggers.
 
 A config describes the paper's setup. Each function here changes the entries that depend on the
-machine and returns one line for each change, so that a command can print them.
+machine in place and returns one line for each change, so that a command can print them.
 """
 
 from importlib.util import find_spec
@@ -16,17 +16,7 @@ from .launch import cores_each, join_cpu_processes, processes
 def fit_to_machine(
     cfg: Config, launcher: str = "none", precision: str | None = None, scale_lr: bool | None = None
 ) -> list[str]:
-    """Apply all functions of this module.
-
-    Args:
-        cfg: is changed in place.
-        launcher: see `launch.processes`.
-        precision: see `fit_precision`.
-        scale_lr: see `fit_learning_rate`.
-
-    Returns:
-        What was changed, one line each.
-    """
+    """Apply all functions of this module; for the arguments see these and `launch.processes`."""
     _, world_size = processes(launcher)
     return [
         *fit_to_processes(cfg, launcher),
@@ -51,73 +41,63 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
     if torch.cuda.is_available():
         cfg.sync_bn = "torch"
         return [f"{world_size} processes on GPUs: NCCL, synchronized batch norm"]
-    cfg.model_wrapper_cfg = dict(
-        type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
-    )
+    kind = "MMDistributedDataParallel"
+    cfg.model_wrapper_cfg = dict(type=kind, device_ids=None, broadcast_buffers=False)
     cfg.pop("sync_bn", None)
     threads = cores_each()
     torch.set_num_threads(threads)
     join_cpu_processes(launcher)
-    return [
-        f"{world_size} processes on CPUs: gloo, batch norm per process, "
-        f"{threads} thread{'s' * (threads > 1)} each"
-    ]
+    each = f"{threads} thread{'s' * (threads > 1)} each"
+    return [f"{world_size} processes on CPUs: gloo, batch norm per process, {each}"]
 
 
 def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
     """Choose the optimizer wrapper.
 
     Args:
-        cfg: is changed in place.
         precision: "fp16", "bf16" or "off"; None keeps the config's, or float32 if that needs a GPU
             and there is none.
 
     Raises:
         ConfigError: float16 without a GPU.
     """
-    cuda = torch.cuda.is_available()
-    wrapper = cfg.optim_wrapper
-    if precision is None:
-        if cuda or wrapper.get("type") != "AmpOptimWrapper":
-            return []
-        _set_wrapper(wrapper, "OptimWrapper")
-        return ["no GPU: float32 instead of the config's mixed precision (--amp bf16 works here)"]
-    if precision == "off":
-        _set_wrapper(wrapper, "OptimWrapper")
-    elif cuda and precision == "fp16":
-        _set_wrapper(wrapper, "AmpOptimWrapper", dtype="float16", loss_scale="dynamic")
-    elif cuda:  # bfloat16 has float32's range and needs no loss scale
-        _set_wrapper(wrapper, "AmpOptimWrapper", dtype="bfloat16", loss_scale=dict(enabled=False))
-    elif precision == "bf16":
-        _set_wrapper(wrapper, "CpuAmpOptimWrapper")
-    else:
+    cuda, wrapper = torch.cuda.is_available(), cfg.optim_wrapper
+    if precision is None and (cuda or wrapper.get("type") != "AmpOptimWrapper"):
+        return []
+    if precision == "fp16" and not cuda:
         raise ConfigError(
             "--amp fp16 needs a GPU, and torch sees none: float16 is slow and inexact on a CPU. "
             "Use --amp bf16, or omit --amp for float32."
         )
-    names = dict(fp16="float16 mixed", bf16="bfloat16 mixed", off="float32")
-    return [f"precision: {names[precision]}"]
-
-
-def _set_wrapper(wrapper: dict, kind: str, **options) -> None:
+    fp16 = dict(type="AmpOptimWrapper", dtype="float16", loss_scale="dynamic")
+    bf16 = dict(type="CpuAmpOptimWrapper")
+    if cuda:  # bfloat16 has float32's range and needs no loss scale
+        bf16 = dict(type="AmpOptimWrapper", dtype="bfloat16", loss_scale=dict(enabled=False))
+    off = dict(type="OptimWrapper")
+    change, options = {
+        "fp16": ("precision: float16 mixed", fp16),
+        "bf16": ("precision: bfloat16 mixed", bf16),
+        "off": ("precision: float32", off),
+        None: ("no GPU: float32 instead of the config's mixed precision (--amp bf16 works)", off),
+    }[precision]
     for name in ("dtype", "loss_scale", "use_fsdp"):
         wrapper.pop(name, None)
-    wrapper.update(type=kind, **options)
+    wrapper.update(options)
+    return [change]
 
 
 def fit_learning_rate(cfg: Config, world_size: int, scale: bool | None = None) -> list[str]:
     """Scale the learning rate by global batch / base_batch_size.
 
-    Unlike MMEngine's scaling, the global batch includes accumulated iterations. MMEngine's scaling
-    is turned off, so that the learning rate is scaled once.
+    Unlike MMEngine's scaling, which is turned off, the global batch includes accumulated
+    iterations.
 
     Args:
-        cfg: is changed in place; its `auto_scale_lr` has `base_batch_size` and `enable`.
         world_size: number of processes.
-        scale: whether to scale; None: the config's `enable`.
+        scale: whether to scale; None: `auto_scale_lr.enable` of the config.
 
     Raises:
-        ConfigError: the config has no base batch size.
+        ConfigError: the config has no `auto_scale_lr.base_batch_size`.
     """
     rule = cfg.get("auto_scale_lr") or {}
     scale = rule.get("enable", False) if scale is None else scale
@@ -149,13 +129,11 @@ def fit_workers(cfg: Config) -> list[str]:
         loader = cfg.get(name)
         if not loader:
             continue
-        configured = loader.get("num_workers", 0)
-        loader.num_workers = min(configured, cores_each())
-        if loader.num_workers < configured and name == "train_dataloader":
-            changes.append(
-                f"{loader.num_workers} loading workers per process instead of {configured}: "
-                "one per CPU core"
-            )
+        configured, cores = loader.get("num_workers", 0), cores_each()
+        loader.num_workers = min(configured, cores)
+        if configured > cores and name == "train_dataloader":
+            instead = f"instead of {configured}: one per CPU core"
+            changes.append(f"{cores} loading workers per process {instead}")
         if loader.num_workers == 0:  # torch refuses these two without workers
             loader.persistent_workers = False
             loader.pop("prefetch_factor", None)

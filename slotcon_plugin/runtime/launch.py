@@ -1,4 +1,4 @@
-"""The processes of a training: their ranks, how they meet, and the CPU cores of each."""
+"""The processes of a training: their ranks, their process group, and the CPU cores of each."""
 
 import ctypes
 import os
@@ -35,8 +35,7 @@ def processes(launcher: str) -> tuple[int, int]:
     if launcher == "none":
         return 0, 1
     names = LAUNCHER_VARIABLES[launcher]
-    missing = [name for name in names if name not in os.environ]
-    if missing:
+    if missing := [name for name in names if name not in os.environ]:
         raise ConfigError(
             f"--launcher {launcher} needs {', '.join(missing)} in the environment, which the "
             "launcher sets. Start with tools/dist_train.sh CONFIG PROCESSES or "
@@ -64,17 +63,13 @@ def announce(line: str, launcher: str = "none") -> None:
 def join_processes(rank: int, world_size: int, device: str = "cuda") -> None:
     """Initialize the process group: NCCL if every process has its own GPU, gloo otherwise.
 
-    Args:
-        rank: this process's rank; `LOCAL_RANK` is its rank on this machine.
-        world_size: number of processes.
-        device: "cuda" or "cpu"; with "cpu" no GPU is used.
+    With `device="cpu"` no GPU is used. `LOCAL_RANK` in the environment chooses the GPU.
     """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    own_gpu = device == "cuda" and torch.cuda.device_count() >= here
-    if own_gpu:
+    backend, timeout = "gloo", timedelta(minutes=30)
+    if device == "cuda" and torch.cuda.device_count() >= here:
+        backend = "nccl"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    backend = "nccl" if own_gpu else "gloo"
-    timeout = timedelta(minutes=30)
     dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=timeout)
 
 

@@ -8,17 +8,13 @@ from .atomic_files import write_atomically
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every logged number of a training against the step, in the order of steps.
+    """From each logged name, such as `loss`, to its (step, value) pairs in the order of steps.
 
-    A step that was logged twice, by two runs, has the later one's value. MMEngine's and
-    detectron2's files are read.
+    A step that was logged twice, by two runs, has the later one's value.
 
     Args:
         folder: a training's work dir, with a `<time>/vis_data/scalars.json` of MMEngine for each
             run in it or with detectron2's `metrics.json`; or the folder of one run.
-
-    Returns:
-        From a name, such as `loss`, to (step, value) pairs.
     """
     curves: dict[str, dict[int, float]] = {}
     names = ("vis_data/scalars.json", "*/vis_data/scalars.json", "metrics.json")
@@ -32,22 +28,14 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
             if step is None:
                 continue
             for name, value in entry.items():
-                if name not in ("step", "iteration", "iter", "epoch") and _is_number(value):
+                is_number = type(value) in (int, float) and math.isfinite(value)
+                if is_number and name not in ("step", "iteration", "iter", "epoch"):
                     curves.setdefault(name, {})[int(step)] = float(value)
     return {name: sorted(points.items()) for name, points in curves.items()}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def note_images(work_dir: str | Path, **counts: int) -> None:
-    """Write how many images a training or an evaluation reads into its work dir's images.json.
-
-    Args:
-        work_dir: of the training or evaluation.
-        counts: `trained` or `evaluated`.
-    """
+    """Write how many images were read (`trained`, `evaluated`) into the work dir's images.json."""
     write_atomically(json.dumps(counts).encode(), Path(work_dir) / "images.json")
 
 
@@ -59,5 +47,4 @@ def last_losses(folder: Path) -> dict[str, float]:
 
 def peak_gpu_memory(folder: Path) -> float | None:
     """The most memory that the first process's GPU had allocated, MiB; None without a GPU."""
-    memory = [value for _, value in read_curves(folder).get("memory", [])]
-    return max(memory) if memory else None
+    return max((value for _, value in read_curves(folder).get("memory", [])), default=None)
