@@ -12,6 +12,7 @@ from tiny_weights import lively_model, ours, published_content, slotcon_config
 from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.apis.export import export
+from slotcon_plugin.checkpoints import read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.published import to_ours, to_published
 from slotcon_plugin.errors import CheckpointError
@@ -168,6 +169,16 @@ def test_the_papers_checkpoint_by_names_and_shapes():
 def test_a_damaged_training_state_gets_one_message(key, value):
     with pytest.raises(CheckpointError, match="state of optimizer or schedule in it is damaged"):
         to_ours({**published_content(), key: value}, "it")
+
+
+@pytest.mark.parametrize("args", [[1], {1: 2}, 5])
+def test_a_damaged_command_line_gets_one_message(tmp_path, args):
+    path = tmp_path / "a.pth"
+    meta = {"published": {"args": args}}
+    torch.save({"meta": meta, "state_dict": lively_model(18).state_dict()}, path)
+    for read in (lambda: read_encoder(path), lambda: to_published(read_file(path), "it")):
+        with pytest.raises(CheckpointError, match="expected the options by name"):
+            read()
 
 
 @pytest.mark.slow

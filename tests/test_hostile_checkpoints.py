@@ -145,7 +145,7 @@ def hostile_notes(folder: Path, encoder) -> None:
     changes += [{"pixels": {**encoder.meta["pixels"], "mean_0_1": ["a", 1, 2]}}]
     changes += [{"digest": "sha256:0"}, {"versions": "x"}, {"architecture": 5}]
     for i, change in enumerate(changes):
-        wrong = type(encoder)(**{**vars(encoder), "meta": {**encoder.meta, **change}})
+        wrong = encoder._replace(meta={**encoder.meta, **change})
         for to, suffix in (
             ("openmmlab", ".pth"),
             ("openmmlab", ".safetensors"),

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,8 +45,8 @@ def train_detectron2(
             "https://detectron2.readthedocs.io/en/latest/tutorials/install.html. Without it, "
             "configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py trains mmdet's Mask R-CNN."
         ) from None
-    run = partial(_run, config, list(options), backbone, num_gpus, resume, eval_only, work_dir, out)
-    launch(run, num_gpus, dist_url="auto")
+    given = (config, list(options), backbone, num_gpus, resume, eval_only, work_dir, out)
+    launch(_run, num_gpus, dist_url="auto", args=given)
 
 
 def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) -> None:

@@ -19,14 +19,6 @@ class Architecture(NamedTuple):
     depth: int
     num_stages: int
 
-    @property
-    def name(self) -> str:
-        return f"resnet{self.depth}"
-
-    @property
-    def complete(self) -> bool:
-        return self.num_stages == 4
-
     def __str__(self) -> str:
         absent = [f"layer{i + 1}" for i in range(self.num_stages, 4)]
         return f"ResNet-{self.depth}" + f" without {', '.join(absent)}" * bool(absent)
@@ -50,17 +42,10 @@ def refuse_deep_stem(names: Mapping[str, object], owner: str) -> None:
 
 
 def recognize(state: Mapping[str, Tensor], source: str) -> Architecture:
-    """The ResNet that has exactly these tensors.
+    """The ResNet that has exactly these tensors, under torchvision's names without the classifier.
 
-    The first stages of ResNet-50, 101 and 152 have equal names and shapes; then the smallest one is
-    returned.
-
-    Args:
-        state: torchvision's names (without the classifier) -> tensors.
-        source: the file, for messages.
-
-    Raises:
-        CheckpointError: another architecture, missing tensors, or other shapes.
+    The first two stages of ResNet-50, 101 and 152 are equal; then the smallest one is returned.
+    For any other architecture, missing tensors or other shapes CheckpointError is raised.
     """
     refuse_deep_stem(state, source)
     stages = [n for n in (1, 2, 3, 4) if any(name.startswith(f"layer{n}.") for name in state)]

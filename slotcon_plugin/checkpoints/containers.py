@@ -8,7 +8,9 @@ read as `.pth`.
 import io
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -17,37 +19,26 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..runtime.pickle_limits import check_opcodes, require
-from ..runtime.safe_loading import (
-    check_content,
-    check_file,
-    load_checkpoint_safely,
-    why_not_loaded,
-)
+from ..runtime.safe_loading import check_content, check_file, load_checkpoint_safely, why_not_loaded
 from ..runtime.stand_ins import NAMESPACE, PLAIN_DTYPES, ArrayUnpickler, plain_values
 
 METADATA_KEY = "slotcon"  # of our metadata in `.safetensors` and in plain state dicts
 
 MAX_HEADER = 16 << 20  # bytes of the names and metadata in a `.safetensors`
 
-# Published checkpoints contain their command line as a Namespace, which has attributes but no code.
-PUBLISHED_TYPES = (NAMESPACE,)
-
 
 def read_file(path: str | Path) -> dict:
     """The content of a file of weights, with tensors on the CPU.
 
-    A `.safetensors` gives `state_dict` and `meta`, our metadata if there are any.
-
-    Raises:
-        CheckpointError: the file is missing, empty, damaged or of another kind, or it refers to
-            something that could run code.
+    A `.safetensors` gives `state_dict` and `meta`, our metadata if there are any. A file that is
+    missing, damaged, of another kind, or refers to code raises CheckpointError.
     """
     path = check_file(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix == ".pkl":
         return _read_pickle(path)
-    return load_checkpoint_safely(path, also=PUBLISHED_TYPES)
+    return load_checkpoint_safely(path, also=(NAMESPACE,))  # the published command line
 
 
 def _read_safetensors(path: Path) -> dict:
@@ -72,27 +63,23 @@ def _read_pickle(path: Path) -> dict:
         file = io.BytesIO(path.read_bytes())
         check_opcodes(file)
         file.seek(0)
-        content = _with_tensors(plain_values(ArrayUnpickler(file, encoding="latin1").load()))
+        arrays = plain_values(ArrayUnpickler(file, encoding="latin1").load())
+        content = _convert(arrays, np.ndarray | np.generic, _tensor)
     except Exception as error:  # a damaged pickle can raise anything
         kind = "a pickle of arrays as detectron2 reads it"
         raise CheckpointError(why_not_loaded(path, error, kind)) from None
     return check_content(content, path)
 
 
-def _with_tensors(content: Any) -> Any:
-    if isinstance(content, np.ndarray | np.generic):
-        return torch.from_numpy(np.array(content))  # a copy: unpickled arrays may be read-only
-    if isinstance(content, dict):
-        return {key: _with_tensors(value) for key, value in content.items()}
-    return content
+def _tensor(array: np.ndarray | np.generic) -> Tensor:
+    return torch.from_numpy(np.array(array))  # a copy: unpickled arrays may be read-only
 
 
-def _with_arrays(content: Any) -> Any:
-    if isinstance(content, Tensor):
-        return content.detach().cpu().numpy()
+def _convert(content: Any, kind: type | UnionType, function: Callable) -> Any:
+    """Apply a function to every value of a type, in nested dictionaries."""
     if isinstance(content, dict):
-        return {key: _with_arrays(value) for key, value in content.items()}
-    return content
+        return {key: _convert(value, kind, function) for key, value in content.items()}
+    return function(content) if isinstance(content, kind) else content
 
 
 def _safetensors():
@@ -101,8 +88,7 @@ def _safetensors():
         import safetensors.torch
     except ImportError:
         raise CheckpointError(
-            "A .safetensors file needs the package safetensors: pip install safetensors, or use "
-            "the suffix .pth."
+            "A .safetensors file needs: pip install safetensors. Or use the suffix .pth."
         ) from None
     return safetensors
 
@@ -122,4 +108,5 @@ def safetensors_bytes(state: dict[str, Tensor], meta: dict) -> bytes:
 
 def pkl_bytes(content: dict) -> bytes:
     """A pickle with every tensor as a NumPy array."""
-    return pickle.dumps(_with_arrays(content), protocol=4)
+    arrays = _convert(content, Tensor, lambda value: value.detach().cpu().numpy())
+    return pickle.dumps(arrays, protocol=4)

@@ -2,39 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from . import metadata, names
 from .architecture import Architecture, check_finite, recognize, refuse_deep_stem
 from .containers import METADATA_KEY, read_file
-from .metadata import (
-    check_metadata,
-    check_stride,
-    describe,
-    describe_pixels,
-    describe_training,
-    read_config,
-)
-from .names import (
-    CLASSIFIER,
-    CLASSIFIER_DETECTRON2,
-    DETECTRON2,
-    NOT_PUBLISHED,
-    PARTS,
-    PUBLISHED,
-    TORCHVISION,
-    WRAPPER,
-    Pairs,
-    listed,
-    rename,
-    reverse,
-)
 
-# A name in the file -> the kind of file. The first one that is found decides.
+# A name in the file -> the kind of file. The first one that is found decides. "slotcon" and
+# "published" are full checkpoints; mmdet, mmseg and timm use torchvision's names.
 KINDS = {
     "teacher.backbone.conv1.weight": "slotcon",
     "encoder_k.conv1.weight": "published",
@@ -43,28 +23,16 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """The weights of a ResNet with their metadata.
+class Encoder(NamedTuple):
+    """The weights of a ResNet with their metadata."""
 
-    Attributes:
-        state_dict: torchvision's names without the classifier -> tensors, on the CPU.
-        architecture: depth and stages; every tensor was checked against it.
-        meta: the metadata that are exported, see `metadata.describe`, and `digest`.
-        source: the file.
-        kind: "slotcon" or "published" (full checkpoints), "detectron2" or "torchvision" (names of
-            an encoder alone; mmdet, mmseg and timm use torchvision's).
-        old_names: torchvision's name -> name in the file.
-        dropped: names in the file that were left out, all of them on a drop list.
-    """
-
-    state_dict: dict[str, Tensor]
+    state_dict: dict[str, Tensor]  # torchvision's names without the classifier; on the CPU
     architecture: Architecture
-    meta: dict
+    meta: dict  # the exported metadata: see `metadata.describe`, and `digest`
     source: Path
-    kind: str
-    old_names: dict[str, str]
-    dropped: tuple[str, ...]
+    kind: str  # a value of KINDS
+    old_names: dict[str, str]  # torchvision's name -> name in the file
+    dropped: tuple[str, ...]  # names in the file that are on a drop list
 
 
 def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
@@ -77,14 +45,13 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
             an exported file contains.
 
     Raises:
-        CheckpointError: the file cannot be read safely, contains no complete known encoder or
-            unknown names, contains the other part, or has damaged metadata or other weights than
-            the exported ones.
+        CheckpointError: the file cannot be read safely, has no complete known encoder or unknown
+            names, or contains the other part, damaged metadata or changed weights.
     """
     path = Path(path)
     content = read_file(path)
     tensors, kind = find_tensors(content, str(path))
-    named = rename(tensors, *_table(kind, part or "teacher"), str(path))
+    named = names.rename(tensors, *_table(kind, part or "teacher"), str(path))
     architecture = recognize(named.values, str(path))
     check_finite(named.values, str(path))
     meta = _metadata(content, kind, part, path, architecture)
@@ -98,44 +65,40 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
 
 
 def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
-    """The named tensors in a file's content, without `module.`, and the kind of file (see KINDS).
-
-    Raises:
-        CheckpointError: the file is of none of these kinds.
-    """
+    """The tensors in a file's content by name, without `module.`, and the file's kind (KINDS)."""
     tensors = next((content[key] for key in ("state_dict", "model") if key in content), content)
     tensors = tensors if isinstance(tensors, dict) else {}
     if all(isinstance(name, str) for name in tensors):
-        if tensors and all(name.startswith(WRAPPER) for name in tensors):
-            tensors = {name.removeprefix(WRAPPER): value for name, value in tensors.items()}
+        if tensors and all(name.startswith(names.WRAPPER) for name in tensors):
+            tensors = {name.removeprefix(names.WRAPPER): value for name, value in tensors.items()}
         refuse_deep_stem(tensors, source)
         kind = next((kind for name, kind in KINDS.items() if name in tensors), None)
         if kind is not None:
             if others := [name for name, v in tensors.items() if not isinstance(v, Tensor)]:
                 raise CheckpointError(
-                    f"{source} contains something else than tensors: {listed(others)}."
+                    f"{source} contains something else than tensors: {names.listed(others)}."
                 )
             return dict(tensors), kind
     raise CheckpointError(
         f"{source} contains no known encoder; its entries are "
-        f"{listed(map(str, tensors or content)) or 'none'}. Expected a checkpoint of tools/train.py"
-        " (teacher.backbone.*), a published SlotCon checkpoint (model: module.encoder_k.*), an "
-        "exported encoder, or torchvision's weights (conv1.weight, layer1.*, …)."
+        f"{names.listed(map(str, tensors or content)) or 'none'}. Expected a checkpoint of "
+        "tools/train.py (teacher.backbone.*), a published SlotCon checkpoint (model: "
+        "module.encoder_k.*), an exported encoder, or torchvision's weights (conv1.weight, …)."
     )
 
 
-def _table(kind: str, part: str) -> tuple[Pairs, tuple[str, ...]]:
+def _table(kind: str, part: str) -> tuple[names.Pairs, tuple[str, ...]]:
     """The table from the names in a kind of file to torchvision's, and the names to drop."""
     if kind == "detectron2":
-        return reverse(DETECTRON2), CLASSIFIER_DETECTRON2
+        return names.reverse(names.DETECTRON2), names.CLASSIFIER_DETECTRON2
     if kind == "torchvision":
-        return TORCHVISION, CLASSIFIER
+        return names.TORCHVISION, names.CLASSIFIER
     column = ("slotcon", "published").index(kind)
-    encoder = PARTS[part][column]
-    others = (pair[column] for pair in PUBLISHED if pair[column] != encoder)
+    encoder = names.PARTS[part][column]
+    others = (pair[column] for pair in names.PUBLISHED if pair[column] != encoder)
     prefix = encoder.removesuffix("{rest}")
-    pairs = [(prefix + name, name) for name, _ in TORCHVISION]
-    return pairs, (*others, *NOT_PUBLISHED, *(prefix + name for name in CLASSIFIER))
+    pairs = [(prefix + name, name) for name, _ in names.TORCHVISION]
+    return pairs, (*others, *names.NOT_PUBLISHED, *(prefix + name for name in names.CLASSIFIER))
 
 
 def _metadata(
@@ -143,17 +106,17 @@ def _metadata(
 ) -> dict:
     """The metadata in an exported file, or new ones from a checkpoint's config."""
     if kind in ("slotcon", "published"):
-        config = read_config(content)
-        check_stride(config, str(path))
+        config = metadata.read_config(content)
+        metadata.check_stride(config, str(path))
         origin = {"file": path.name, "kind": kind, "part": part or "teacher"}
-        return describe(architecture, describe_pixels(config), origin, describe_training(content))
+        return metadata.describe(architecture, config, origin, metadata.describe_training(content))
     attributes = getattr(content, "_metadata", None) or {}  # of a plain state dict
     stored = attributes.get(METADATA_KEY) or content.get("meta") or {}
     if "origin" not in stored:
         origin = {"file": path.name, "kind": kind, "part": "encoder"}
         training = {"method": "not stated in the file"}
-        return describe(architecture, describe_pixels({}), origin, training)
-    check_metadata(stored, str(path))
+        return metadata.describe(architecture, {}, origin, training)
+    metadata.check_metadata(stored, str(path))
     contained = stored["origin"]["part"]
     if part not in (None, contained):
         raise CheckpointError(

@@ -36,11 +36,11 @@ def check_format(name: str, suffix: str, architecture: Architecture | None = Non
             f"{suffix or 'a file without a suffix'}. The suffix of OUT selects the container; only "
             "detectron2 has .pkl."
         )
-    if architecture and not architecture.complete and name in ALWAYS_FOUR_STAGES:
+    if architecture and architecture.num_stages < 4 and name in ALWAYS_FOUR_STAGES:
         count = architecture.num_stages
         raise CheckpointError(
-            f"This encoder is a {architecture}; {name}'s {architecture.name} always has four "
-            "stages, so the last ones would stay random. Export it --to openmmlab (num_stages="
+            f"This encoder is a {architecture}; {name}'s resnet{architecture.depth} always has "
+            "four stages, so the last ones would stay random. Export it --to openmmlab (num_stages="
             f"{count}) or --to detectron2 (OUT_FEATURES up to res{count + 1}), or pretrain with "
             "four stages."
         )
@@ -52,10 +52,7 @@ def encoder_file(encoder: Encoder, target: str, suffix: str) -> tuple[bytes, dic
     Args:
         encoder: from `read_encoder`.
         target: "openmmlab", "torchvision", "timm" or "detectron2".
-        suffix: ".pth", ".safetensors" or ".pkl".
-
-    Raises:
-        CheckpointError: see `check_format`.
+        suffix: ".pth", ".safetensors" or ".pkl"; see `check_format`.
     """
     check_format(target, suffix, encoder.architecture)
     table = DETECTRON2 if target == "detectron2" else TORCHVISION
@@ -104,67 +101,58 @@ def usage(encoder: Encoder, target: str, out: Path) -> str:
 
 
 def report_encoder(encoder: Encoder, old_names: Mapping[str, str], keys: bool = False) -> str:
-    """The report about an exported encoder.
+    """The report about an exported encoder, with the `old_names` of `encoder_file`.
 
-    Args:
-        encoder: what was exported.
-        old_names: name in the written file -> name in the source.
-        keys: list every tensor.
+    `keys` lists every tensor.
     """
     origin, tensors = encoder.meta["origin"], encoder.state_dict.values()
     other = f" of {origin['file']}" * (origin["file"] != encoder.source.name)
-    rows = {
+    head = {
         "source": f"{encoder.source} ({encoder.kind}), {origin['part']}{other}",
         "encoder": f"{encoder.architecture}, {sum(v.numel() for v in tensors):,} numbers",
-        **_counts(old_names, encoder.dropped),
-        "digest": encoder.meta["digest"],
     }
+    tail = {"digest": encoder.meta["digest"]}
     for name in ("architecture", "pixels", "training", "versions"):
-        rows[name] = ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
-    shapes = _shapes(old_names, dict(zip(old_names, tensors)), keys)
-    return "\n".join([*_table(rows), *shapes])
+        tail[name] = ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
+    weights = dict(zip(old_names, tensors))
+    return _report(head, tail, (), weights, old_names, encoder.dropped, keys)
 
 
 def report_checkpoint(source: Path, converted: Converted, keys: bool = False) -> str:
     """The report about a converted full checkpoint; `keys` lists every tensor."""
-    rows = {
-        "source": str(source),
-        "entries": ", ".join(converted.content),
-        **_counts(converted.old_names, converted.dropped),
-        "digest": converted.digest,
-    }
-    remarks = [f"{'':15}{line}" for line in converted.remarks]
-    content = converted.content
+    content, old_names, dropped, digest, remarks = converted
     weights = content["state_dict"] if "state_dict" in content else content["model"]
-    shapes = _shapes(converted.old_names, weights, keys)
-    return "\n".join([*_table(rows), *remarks, *shapes])
+    head = {"source": str(source), "entries": ", ".join(content)}
+    return _report(head, {"digest": digest}, remarks, weights, old_names, dropped, keys)
 
 
-def _counts(old_names: Mapping[str, str], dropped: Iterable[str]) -> dict[str, str]:
+def _report(
+    head: Mapping[str, str],
+    tail: Mapping[str, str],
+    remarks: Iterable[str],
+    weights: Mapping[str, Tensor],
+    old_names: Mapping[str, str],
+    dropped: Iterable[str],
+    keys: bool,
+) -> str:
+    """A table, the remarks, and the shape of every tensor or of the first one of each module."""
     groups = Counter(_group(name) for name in dropped)
     text = ", ".join(f"{name} ({count})" for name, count in groups.items())
-    return {"keys used": f"{len(old_names)}", "keys dropped": f"{groups.total()}: {text or 'none'}"}
+    counts = {"keys used": len(old_names), "keys dropped": f"{groups.total()}: {text or 'none'}"}
+    lines = [f"{name + ':':15}{value}" for name, value in {**head, **counts, **tail}.items()]
+    lines += [*(f"{'':15}{line}" for line in remarks), "shapes:"]
+    left = Counter(name.partition(".")[0] for name in old_names)
+    for name, old in old_names.items():
+        group = name.partition(".")[0]
+        if keys or left[group]:
+            more = f"  and {left[group] - 1} more of {group}" * (not keys and left[group] > 1)
+            source = f" from {old}" * (old != name)
+            lines.append(f"  {name} {tuple(weights[name].shape)}{source}{more}")
+            left[group] = 0
+    return "\n".join(lines)
 
 
 def _group(name: str) -> str:
     """The module of a tensor: `teacher.neck` of teacher.neck.mlp.0.weight."""
     parts = name.split(".")
-    depth = 2 if parts[0] in ("teacher", "head", "module") else 1
-    return ".".join(parts[:depth])
-
-
-def _table(rows: Mapping[str, str]) -> list[str]:
-    return [f"{name + ':':15}{value}" for name, value in rows.items()]
-
-
-def _shapes(old_names: Mapping[str, str], state: Mapping[str, Tensor], keys: bool) -> list[str]:
-    """Every tensor, or the first one of each module and the number of the others."""
-    lines, left = [], Counter(name.partition(".")[0] for name in old_names)
-    for name, old in old_names.items():
-        group = name.partition(".")[0]
-        if keys or left[group]:
-            more = f"  and {left[group] - 1} more of {group}" * (not keys and left[group] > 1)
-            source = f" from {old}" if old != name else ""
-            lines.append(f"  {name} {tuple(state[name].shape)}{source}{more}")
-            left[group] = 0
-    return ["shapes:", *lines]
+    return ".".join(parts[: 2 if parts[0] in ("teacher", "head", "module") else 1])

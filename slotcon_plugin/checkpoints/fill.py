@@ -66,7 +66,7 @@ def check_state_dict(model: nn.Module, checkpoint: dict, path: str | Path) -> No
     Args:
         model: may be wrapped for distributed training.
         checkpoint: has a `state_dict`, or is one.
-        path: of the file, for the message.
+        path: its file, for the message.
     """
     model = unwrapped(model)
     weights = checkpoint.get("state_dict", checkpoint)
@@ -87,11 +87,7 @@ def check_state_dict(model: nn.Module, checkpoint: dict, path: str | Path) -> No
 def supervised_file(depth: int) -> Path:
     """The file of torchvision's ResNet trained on ImageNet with labels (IMAGENET1K_V1).
 
-    torch downloads it once, into TORCH_HOME.
-
-    Raises:
-        ConfigError: torchvision has no ResNet of this depth.
-        CheckpointError: the download failed.
+    torch downloads it once, into TORCH_HOME. The error of a failed download is CheckpointError.
     """
     if depth not in DEPTHS:
         raise ConfigError(f"torchvision has no resnet{depth}; the depths are {DEPTHS}.")

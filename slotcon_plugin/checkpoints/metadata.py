@@ -93,10 +93,10 @@ def read_config(content: dict) -> dict:
 
 
 def read_options(content: dict) -> dict:
-    """The command line in a published checkpoint; empty if there is none."""
-    args = content.get("args")
+    """The command line in a published checkpoint, or in one converted from it; {} if none."""
+    args = lookup(content, "meta.published.args") or content.get("args")
     options = vars(args) if isinstance(args, argparse.Namespace) else args or {}
-    if not isinstance(options, dict):
+    if not isinstance(options, dict) or not all(isinstance(name, str) for name in options):
         raise CheckpointError(
             f"The checkpoint's `args` are a {type(args).__name__}, expected the options by name."
         )
@@ -105,8 +105,7 @@ def read_options(content: dict) -> dict:
 
 def describe_training(content: dict) -> dict[str, Any]:
     """How the weights of a full checkpoint, ours or a published one, were trained."""
-    options = lookup(content, "meta.published.args") or read_options(content)
-    config = read_config(content)
+    options, config = read_options(content), read_config(content)
     found = {key: options.get(name) for key, name in PUBLISHED_OPTIONS.items()}
     found |= {key: value for key, path in CONFIG_PATHS.items() if (value := lookup(config, path))}
     meta = content.get("meta") or content
@@ -135,16 +134,15 @@ def describe_pixels(config: dict) -> dict[str, Any]:
     }
 
 
-def describe(architecture: Architecture, pixels: dict, origin: dict, training: dict) -> dict:
+def describe(architecture: Architecture, config: dict, origin: dict, training: dict) -> dict:
     """The metadata that are stored with exported weights, as plain values for JSON."""
     network = {
-        "name": architecture.name,
-        "depth": architecture.depth,
-        "num_stages": architecture.num_stages,
+        "name": f"resnet{architecture.depth}",
+        **architecture._asdict(),
         "stem": "7x7 convolution, stride 2, 3x3 max pooling (not a deep stem)",
         "stride_in_1x1": False,
     }
-    values = (network, pixels, origin, training, collect_versions())
+    values = (network, describe_pixels(config), origin, training, collect_versions())
     metadata = dict(zip(PARTS, values, strict=True))
     return json.loads(json.dumps(metadata))  # a copy, with lists for tuples
 

@@ -90,13 +90,9 @@ def reverse(pairs: Pairs) -> list[tuple[str, str]]:
 
 
 def rename(values: Mapping[str, Any], pairs: Pairs, drop: Sequence[str], source: str) -> Renamed:
-    """Rename by a table.
+    """Rename by a table of (old pattern, new pattern); names that match `drop` are left out.
 
-    Args:
-        values: name -> anything.
-        pairs: (old pattern, new pattern).
-        drop: patterns of old names that are left out.
-        source: where the values come from, for messages.
+    `source` says in messages where the values come from.
 
     Raises:
         CheckpointError: a name matches no pattern, or two names become the same one.

@@ -56,23 +56,13 @@ def to_ours(content: dict, published: list[str], ours: list[str]) -> tuple[dict,
     if "scaler" in content:
         optimizer["loss_scaler"] = content["scaler"]
         remarks.append("converted: the loss scale of mixed precision")
-    histories = ("log_scalars", "runtime_info", "resumed_keys")
-    entries = {
-        "meta": meta,
-        "message_hub": {name: OrderedDict() for name in histories},
-        "optimizer": optimizer,
-        "param_schedulers": [schedule],
-    }
-    return entries, remarks
+    logs = {name: OrderedDict() for name in ("log_scalars", "runtime_info", "resumed_keys")}
+    entries = {"meta": meta, "message_hub": logs, "optimizer": optimizer}
+    return {**entries, "param_schedulers": [schedule]}, remarks
 
 
 def to_published(content: dict, published: list[str], ours: list[str]) -> tuple[dict, list[str]]:
-    """The training state of a checkpoint of ours as the published code stores it; remarks.
-
-    Args:
-        content: our checkpoint.
-        published, ours: see `to_ours`.
-    """
+    """The inverse of `to_ours`: our training state as the published code stores it; remarks."""
     entries: dict = {}
     remarks = []
     kept = lookup(content, "meta.published") or {}
@@ -113,11 +103,7 @@ def _positions(ours: list[str], published: list[str]) -> dict[int, int]:
 
 
 def _convert(state: dict, positions: dict[int, int], options: Pairs, buffer: Pairs) -> dict:
-    """An optimizer's state with other numbers of parameters and other names of options.
-
-    Raises:
-        CheckpointError: options, buffers or parameters that the other optimizer does not have.
-    """
+    """An optimizer's state with other numbers of parameters and other names of options."""
     groups = []
     for group in state["param_groups"]:
         numbers = group["params"]

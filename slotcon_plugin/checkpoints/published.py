@@ -7,7 +7,7 @@ scale) is converted if it is there; remarks say what is not.
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -38,31 +38,18 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A full checkpoint in the other format.
+class Converted(NamedTuple):
+    """A full checkpoint in the other format."""
 
-    Attributes:
-        content: what is to be saved; its weights are in `state_dict` or `model`.
-        old_names: new name -> old name of each weight.
-        dropped: names of weights that were left out.
-        digest: of the weights under our names, so it is the same in both formats.
-        remarks: what else was converted, and what was not and why; one line each.
-    """
-
-    content: dict
-    old_names: dict[str, str]
-    dropped: tuple[str, ...]
-    digest: str
-    remarks: tuple[str, ...]
+    content: dict  # what is to be saved; the weights are in `state_dict` or `model`
+    old_names: dict[str, str]  # new name -> old name of each weight
+    dropped: tuple[str, ...]  # names of weights that were left out
+    digest: str  # of the weights under our names, so it is the same in both formats
+    remarks: tuple[str, ...]  # what else was converted, and what was not and why
 
 
 def _build(state: dict[str, Tensor], source: str) -> tuple[dict, nn.Module]:
-    """The config of the `model` that has exactly these weights, and the model without data.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The config of the `model` that has exactly these weights, and the model without data."""
     check_finite(state, source)
     start = "backbone."
     encoder = {name.removeprefix(start): v for name, v in state.items() if name.startswith(start)}
@@ -155,8 +142,8 @@ def to_published(content: dict, source: str) -> Converted:
     parameters = [name for name, _ in model.named_parameters()]
     with _training_state(source):
         training, remarks = optimizer_state.to_published(content, list(named.values), parameters)
-    args = lookup(content, "meta.published.args")
-    if args is None:
+    args = read_options(content)
+    if lookup(content, "meta.published.args") is None:
         args = {"arch": f"resnet{config['backbone']['depth']}"}
         for known in ({"model": config}, read_config(content)):  # the second one has precedence
             found = {name: lookup(known, path) for path, name in OPTIONS.items()}
