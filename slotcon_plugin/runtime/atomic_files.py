@@ -36,13 +36,12 @@ def write_atomically(data: bytes, path: str | Path) -> None:
     except BaseException:
         Path(file.name).unlink(missing_ok=True)
         raise
-    if os.name == "posix":  # the new name is on disk when the folder is
+    if fcntl is not None:
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(folder)  # the new name is on disk when the folder is
         finally:
             os.close(folder)
-    if fcntl is not None:
         for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
             with suppress(OSError), open(abandoned, "rb") as file:  # locked, or already gone
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -77,10 +77,8 @@ RULES = [
     (whole(1), ("default_hooks.logger.interval",)),
     (whole(0), ("train_dataloader.num_workers", "val_dataloader.num_workers")),
     (whole(0), ("test_dataloader.num_workers",)),
-    (
-        COUNT_OR_OFF,
-        ("default_hooks.checkpoint.interval", "default_hooks.checkpoint.max_keep_ckpts"),
-    ),
+    (COUNT_OR_OFF, ("default_hooks.checkpoint.interval",)),
+    (COUNT_OR_OFF, ("default_hooks.checkpoint.max_keep_ckpts",)),
     (TWO_NUMBERS, ("train_dataloader.dataset.views.scale",)),
     (SEED, ("randomness.seed",)),
     (NAME, ("optim_wrapper.optimizer.type", "default_scope")),
@@ -100,8 +98,8 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
             Values are Python literals, true and false, or text.
 
     Raises:
-        ConfigError: no such file; a file that cannot be run; a key that the config does not have;
-            a new key that resembles one of the config's; a value out of range.
+        ConfigError: no such file, a file that cannot be run, an unknown key, a new key that
+            resembles one of the config's, or a value out of range.
     """
     path = Path(path)
     if not path.is_file():
@@ -126,9 +124,7 @@ def _read_option(cfg: Config, option: str) -> tuple[str, object]:
     marked, equals, text = option.partition("=")
     key = marked.removeprefix("+")
     if not equals or not key:
-        raise ConfigError(
-            f"--cfg-options {option}: expected KEY=VALUE, without spaces around the ="
-        )
+        raise ConfigError(f"--cfg-options {option}: expected KEY=VALUE without spaces around =")
     _check_key(cfg, key, new=marked.startswith("+"))
     if text.lower() in ("true", "false"):
         return key, text.lower() == "true"
@@ -139,30 +135,26 @@ def _read_option(cfg: Config, option: str) -> tuple[str, object]:
 
 def _check_key(cfg: Config, key: str, new: bool) -> None:
     """Every part of a dotted key must be in the config; a new one must not resemble another."""
-    node, where = cfg._cfg_dict, "the config"
+    node, where, option = cfg._cfg_dict, "the config", f"--cfg-options {'+' * new}{key}"
     for part in key.split("."):
         if isinstance(node, list | tuple):
             if not part.isdigit() or int(part) >= len(node):
-                raise ConfigError(
-                    f"--cfg-options {key}: {where} is a list of {len(node)}; its items are 0, 1, …"
-                )
+                items = f"a list of {len(node)}; its items are 0, 1, …"
+                raise ConfigError(f"{option}: {where} is {items}")
             node = node[int(part)]
         elif isinstance(node, dict) and part in node:
             node = node[part]
         else:
             known = list(node) if isinstance(node, dict) else []
+            absent = f"{option}: {where} has no `{part}`."
             if not new:
-                raise ConfigError(
-                    f"--cfg-options {key}: {where} has no `{part}`.{did_you_mean(part, known)} "
-                    f"To add a new key, write +{key}=…"
-                )
+                close = did_you_mean(part, known)
+                raise ConfigError(f"{absent}{close} To add a new key, write +{key}=…")
             close = difflib.get_close_matches(part, known, n=1, cutoff=CLOSE)
             of_mmengine = node is cfg._cfg_dict and part in inspect.signature(Runner).parameters
             if close and not of_mmengine:
-                raise ConfigError(
-                    f"--cfg-options +{key}: {where} has no `{part}`. Did you mean {close[0]}? "
-                    "A new key with such a similar name can only be added in a config file."
-                )
+                only = "A new key with such a similar name can only be added in a config file."
+                raise ConfigError(f"{absent} Did you mean {close[0]}? {only}")
             return
         where = part if where == "the config" else f"{where}.{part}"
 
@@ -225,8 +217,7 @@ def _explain(error: Exception) -> ConfigError | None:
     message = str(error.args[0]) if error.args else ""
     if isinstance(error, KeyError) and " registry. Please check" in message:
         name, _, rest = message.partition(" is not in the ")
-        kind = rest.partition(" registry")[0].split("::")[-1]
-        return _unregistered(kind, name)
+        return _unregistered(rest.partition(" registry")[0].split("::")[-1], name)
     if isinstance(error, TypeError) and "__init__() " in message:
         return ConfigError(f"The config has a wrong argument: {message.removeprefix('Error: ')}")
     if isinstance(error, ValueError) or files[-1] == build_functions.__file__:

@@ -12,13 +12,10 @@ from ..errors import ConfigError
 
 
 def fit_total_batch(cfg: Config, world_size: int, scale_lr: bool | None = None) -> list[str]:
-    """Divide the config's `total_batch_size`, if it has one, among `world_size` processes.
+    """Divide the config's `total_batch_size`, if it has one, evenly among `world_size` processes.
 
     With `scale_lr` the configured batch size per process is kept: the learning rate is scaled
     instead.
-
-    Raises:
-        ConfigError: the total batch cannot be divided evenly.
     """
     total = cfg.get("total_batch_size")
     if not total or scale_lr:
@@ -48,20 +45,10 @@ def fit_batch_norm(cfg: Config) -> list[str]:
         return []
     if "detector" in cfg.model:
         cfg.model.detector.device = "cpu"
-    changed = _replace(cfg.model, "SyncBN", "BN")
-    return ["no GPU: batch norm of each process instead of synchronized batch norm"] * changed
-
-
-def _replace(node: object, old: str, new: str) -> bool:
-    """Replace the value `old` everywhere in nested dictionaries and lists; whether it was there."""
-    found = False
-    if isinstance(node, dict | list):
-        for key in list(node) if isinstance(node, dict) else range(len(node)):
-            if node[key] == old:
-                node[key], found = new, True
-            else:
-                found |= _replace(node[key], old, new)
-    return found
+    found = [(part, key) for part in _parts(cfg.model) for key in part if part[key] == "SyncBN"]
+    for part, key in found:
+        part[key] = "BN"
+    return ["no GPU: batch norm of each process instead of synchronized batch norm"] * bool(found)
 
 
 def fit_random_numbers(cfg: Config) -> list[str]:
@@ -71,15 +58,16 @@ def fit_random_numbers(cfg: Config) -> list[str]:
     if loader.sampler.get("type") != "InfiniteSampler":
         return []
     loader.sampler.type = "EndlessSampler"
-    for dataset in _datasets_with_pipeline(loader.dataset):
+    for dataset in [part for part in _parts(loader.dataset) if "pipeline" in part]:
         dataset.pipeline = [dict(type="mmengine.SeedFromDraw"), *dataset.pipeline]
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="IterSeedHook")]
     return ["random numbers: seeded for each image and each iteration, also after --resume"]
 
 
-def _datasets_with_pipeline(dataset: dict) -> Iterator[dict]:
-    """The datasets with a pipeline in a dataset's config; wrappers have `dataset` or `datasets`."""
-    if "pipeline" in dataset:
-        yield dataset
-    for part in [*dataset.get("datasets", []), *filter(None, [dataset.get("dataset")])]:
-        yield from _datasets_with_pipeline(part)
+def _parts(config: object) -> Iterator[dict]:
+    """All dictionaries of a part of a config, at every depth."""
+    if isinstance(config, dict):
+        yield config
+    if isinstance(config, dict | list | tuple):
+        for part in config.values() if isinstance(config, dict) else config:
+            yield from _parts(part)

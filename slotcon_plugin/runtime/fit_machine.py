@@ -56,10 +56,7 @@ def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
 
     Args:
         precision: "fp16", "bf16" or "off"; None keeps the config's, or float32 if that needs a GPU
-            and there is none.
-
-    Raises:
-        ConfigError: float16 without a GPU.
+            and there is none. float16 without a GPU is a ConfigError.
     """
     cuda, wrapper = torch.cuda.is_available(), cfg.optim_wrapper
     if precision is None and (cuda or wrapper.get("type") != "AmpOptimWrapper"):
@@ -95,9 +92,6 @@ def fit_learning_rate(cfg: Config, world_size: int, scale: bool | None = None) -
     Args:
         world_size: number of processes.
         scale: whether to scale; None: `auto_scale_lr.enable` of the config.
-
-    Raises:
-        ConfigError: the config has no `auto_scale_lr.base_batch_size`.
     """
     rule = cfg.get("auto_scale_lr") or {}
     scale = rule.get("enable", False) if scale is None else scale

@@ -22,15 +22,9 @@ LAUNCHER_VARIABLES = {
 
 
 def processes(launcher: str) -> tuple[int, int]:
-    """This process's rank and the number of processes.
+    """This process's rank and the number of processes, from the environment of the launcher.
 
-    Sets `LOCAL_RANK`, which MMEngine reads under every launcher.
-
-    Args:
-        launcher: "none", "pytorch", "slurm" or "mpi".
-
-    Raises:
-        ConfigError: the launcher's environment variables are not set.
+    Sets `LOCAL_RANK`, which MMEngine reads under every launcher: "none", "pytorch", "slurm", "mpi".
     """
     if launcher == "none":
         return 0, 1
@@ -74,11 +68,7 @@ def join_processes(rank: int, world_size: int, device: str = "cuda") -> None:
 
 
 def join_cpu_processes(launcher: str) -> None:
-    """Initialize a gloo process group, unless there is one.
-
-    Raises:
-        ConfigError: several machines, and the address of the first is unknown.
-    """
+    """Initialize a gloo process group, unless there is one."""
     rank, world_size = processes(launcher)
     if dist.is_initialized():
         return

@@ -10,11 +10,7 @@ MAX_DEPTH = 10_000  # of nested tuples in a pickle; hashing deeper ones overflow
 
 
 def require(condition: bool, expected: str) -> None:
-    """Refuse a file whose content does not fulfill a condition.
-
-    Raises:
-        pickle.UnpicklingError: with `expected` in the message.
-    """
+    """Raise a pickle.UnpicklingError that names what is expected, unless a condition is true."""
     if not condition:
         raise pickle.UnpicklingError(f"a damaged or hostile entry: expected {expected}")
 
@@ -26,9 +22,7 @@ def check_opcodes(file: BinaryIO, names: Container[str] | None = None) -> None:
         file: is read from its current position to the end of the pickle.
         names: what a pickle of protocol 2, torch's, may name; None: the unpickler checks it.
 
-    Raises:
-        pickle.UnpicklingError: an unknown name, or a limit is exceeded.
-        ValueError: the pickle is damaged.
+    Raises pickle.UnpicklingError, or ValueError if the pickle is damaged.
     """
     mark = -1
     stack: list[int] = []  # the depth of each value on the unpickler's stack

@@ -21,7 +21,7 @@ from mmengine.runner import CheckpointLoader
 
 from ..errors import CheckpointError
 from .pickle_limits import check_opcodes, require
-from .stand_ins import TORCH_NAMES, allowed, plain_values
+from .stand_ins import NAMESPACE, STAND_INS, TORCH_NAMES, plain_values
 from .training_state import check_training_state
 
 TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
@@ -34,11 +34,7 @@ REMOTE_PREFIXES = [
 
 
 def check_file(path: str | Path) -> Path:
-    """The path of a file that exists and is not empty, with the home folder for `~`.
-
-    Raises:
-        CheckpointError: it does not exist, is no regular file, or is empty.
-    """
+    """The path of a file that is there and not empty, with the home folder for `~`."""
     path = Path(os.path.expanduser(path))
     if os.path.isdir(path):
         raise CheckpointError(f"{path} is a folder. Give the path of a checkpoint, a file.")
@@ -47,33 +43,22 @@ def check_file(path: str | Path) -> Path:
             f"There is no checkpoint {path}. Check the path; --resume alone searches the work dir."
         )
     if os.path.getsize(path) == 0:
-        raise CheckpointError(
-            f"The checkpoint {path} is empty (0 bytes). Use another one, or copy it again."
-        )
+        raise CheckpointError(f"The checkpoint {path} is empty. Use another one or copy it again.")
     return path
 
 
-def load_checkpoint_safely(
-    path: str | Path, map_location: str | torch.device | None = None, also: Iterable[str] = ()
-) -> dict:
-    """Read a checkpoint without running anything that is in it.
+def load_checkpoint_safely(path: str | Path, also: Iterable[str] = ()) -> dict:
+    """Read a dictionary that `torch.save` wrote without running anything that is in the file.
 
-    Args:
-        path: a file that `torch.save` wrote.
-        map_location: the device of the tensors; None: the CPU.
-        also: names of types that are allowed in addition, see `stand_ins.allowed`.
-
-    Returns:
-        The dictionary in the file; its `meta`, if there is one, is a dictionary, too.
+    The tensors are on the CPU. `also` may contain `stand_ins.NAMESPACE`, to allow it in addition.
 
     Raises:
         CheckpointError: the file is missing, empty, truncated, changed, compressed or of another
             kind, or contains a type that is not allowed.
     """
     path = check_file(path)
-    known = allowed(also)
-    names = {*known, *TORCH_NAMES}
-    pairs = [(kind, name) for name, kind in known.items()]
+    allowed = {name: kind for name, kind in STAND_INS.items() if name != NAMESPACE or name in also}
+    names = allowed.keys() | TORCH_NAMES
     try:
         with open(path, "rb") as file:
             if zipfile.is_zipfile(file):
@@ -81,8 +66,8 @@ def load_checkpoint_safely(
             else:
                 _check_old(file, names)
             file.seek(0)
-            with torch.serialization.safe_globals(pairs):
-                content = torch.load(file, map_location or "cpu", weights_only=True)
+            with torch.serialization.safe_globals([(kind, name) for name, kind in allowed.items()]):
+                content = torch.load(file, "cpu", weights_only=True)
         checkpoint = plain_values(content)
     except Exception as error:
         # zipfile, pickle and torch raise many types of errors for files of other kinds.
@@ -91,16 +76,10 @@ def load_checkpoint_safely(
 
 
 def check_content(content: Any, path: Path) -> dict:
-    """The content of a file of weights, if it and the entries with fixed names are dictionaries.
-
-    Raises:
-        CheckpointError: they are not.
-    """
+    """The content of a file, if it and its `meta`, `state_dict` and `model` are dictionaries."""
     if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} contains a {type(content).__name__}, not a checkpoint: a dictionary of "
-            "weights was expected."
-        )
+        found = type(content).__name__
+        raise CheckpointError(f"{path} contains a {found}, expected a dictionary of weights.")
     for key in ("meta", "state_dict", "model"):
         if key in content and not isinstance(content[key], dict):
             found = type(content[key]).__name__
@@ -132,22 +111,16 @@ def _check_old(file: BinaryIO, names: set[str]) -> None:
 
 
 def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.save wrote") -> str:
-    """The message for a file that could not be read.
-
-    Args:
-        path: the file.
-        error: what was raised.
-        kind: what was expected.
-    """
+    """The message for a file that could not be read because of `error`; `kind` was expected."""
+    own = isinstance(error, pickle.UnpicklingError | zipfile.BadZipFile)
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and refused:
         return (
-            f"The checkpoint {path} was refused: it asks for `{refused[1]}`, and loading what is "
-            "not on a short list can run code. Nothing in it was run. Only dense tensors, plain "
-            "values and MMEngine's logged histories are accepted; if you trust the file, convert "
-            "it to weights alone with its own software first."
+            f"The checkpoint {path} was refused: it asks for `{refused[1]}`, which could run code "
+            "when it is loaded. Nothing in it was run. Only dense tensors, plain values and "
+            "MMEngine's logs are accepted; if you trust the file, convert it to weights alone with "
+            "its own software first."
         )
-    own = isinstance(error, pickle.UnpicklingError | zipfile.BadZipFile)
     text = str(error).rpartition("WeightsUnpickler error: ")[2]  # torch's, behind its own advice
     reason = f": {text.splitlines()[0][:200]}" if own and text else ""
     return (
@@ -161,15 +134,12 @@ def use_safe_loader(work_dir: str | Path | None = None) -> None:
     """Let MMEngine read every checkpoint of this process with `load_checkpoint_safely`.
 
     This includes resuming, `load_from` and `init_cfg=dict(type="Pretrained")`. URLs are refused. A
-    training state is checked before MMEngine applies it.
-
-    Args:
-        work_dir: the training's, see `check_training_state`.
+    training state is checked before MMEngine applies it; for `work_dir` see `check_training_state`.
     """
 
     def load_file(filename: str, map_location: Any = None) -> dict:
-        device = map_location if isinstance(map_location, str | torch.device) else None
-        checkpoint = load_checkpoint_safely(filename, device)
+        # On the CPU, whatever the map_location is: modules and optimizers copy to their devices.
+        checkpoint = load_checkpoint_safely(filename)
         # Runner.resume would run this program; MMEngine itself writes none.
         checkpoint.get("meta", {}).pop("config", None)
         if all(key in checkpoint for key in TRAINING_KEYS):

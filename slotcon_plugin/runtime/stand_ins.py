@@ -8,7 +8,7 @@ import argparse
 import math
 import pickle
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,30 +19,19 @@ from torch import Tensor
 from .pickle_limits import MAX_VALUES, require
 
 MAX_NESTING = 100  # of containers in the result
-NAMESPACE = (
-    "argparse.Namespace"  # a published checkpoint's command line; only where it is asked for
-)
+HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
+NAMESPACE = "argparse.Namespace"  # a published checkpoint's command line; only if it is asked for
 PLAIN_DTYPES = {
-    torch.float64: "Double",
-    torch.float32: "Float",
-    torch.float16: "Half",
-    torch.bfloat16: "BFloat16",
-    torch.int64: "Long",
-    torch.int32: "Int",
-    torch.int16: "Short",
-    torch.int8: "Char",
-    torch.uint8: "Byte",
-    torch.bool: "Bool",
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
 }
+STORAGES = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 # Names that torch.load may resolve by itself.
 TORCH_NAMES = {
-    "_codecs.encode",
-    "builtins.set",
-    "collections.Counter",
-    "collections.OrderedDict",
-    "torch.Size",
-    *(f"torch._utils._rebuild_{what}" for what in ("tensor", "tensor_v2", "parameter")),
-    *(f"torch.{name}Storage" for name in PLAIN_DTYPES.values()),
+    *("_codecs.encode", "builtins.set", "collections.Counter", "collections.OrderedDict"),
+    *("torch.Size", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"),
+    "torch._utils._rebuild_parameter",
+    *(f"torch.{name}Storage" for name in STORAGES),
     *map(str, PLAIN_DTYPES),
 }
 
@@ -63,7 +52,8 @@ class StandIn:
         self.state = state
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether it is an integer from 0; not True or False."""
     return type(value) is int and value >= 0
 
 
@@ -83,14 +73,15 @@ def _array(args: tuple, state: Any) -> np.ndarray:
     raw, dtype, shape, order = args
     raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2's
     require(isinstance(raw, bytes) and isinstance(dtype, np.dtype), "numeric data")
-    require(isinstance(shape, tuple) and all(map(_is_count, shape)), "a shape as counts")
+    require(isinstance(shape, tuple) and all(map(is_count, shape)), "a shape as counts")
     require(order in ("C", "F") and state is None, "an array in C or Fortran order")
     require(math.prod(shape) * dtype.itemsize == len(raw), f"{len(raw)} bytes as {shape} {dtype}")
     return np.ndarray(shape, dtype, raw, order=order).astype(dtype.newbyteorder("="))
 
 
 def _scalar(args: tuple, state: Any) -> np.generic:
-    return _array((args[1], args[0], (), "C"), state)[()]
+    dtype, raw = args
+    return _array((raw, dtype, (), "C"), state)[()]
 
 
 def _array_by_state(args: tuple, state: Any) -> np.ndarray:
@@ -111,7 +102,7 @@ def _history(args: tuple, state: Any) -> HistoryBuffer:
     for values in (logged, counts):
         require(isinstance(values, np.ndarray) and values.ndim == 1, "logged numbers")
     require(len(logged) == len(counts), "as many counts as logged numbers")
-    require(_is_count(length) and length > 0, "max_length as a positive number")
+    require(is_count(length) and length > 0, "max_length as a positive number")
     return HistoryBuffer(logged, counts, length)
 
 
@@ -127,16 +118,11 @@ def _bytes(args: tuple, state: Any) -> bytes:
     return text.encode(encoding)
 
 
-def _not_called(args: tuple, state: Any) -> None:
-    raise pickle.UnpicklingError("a damaged or hostile entry: it calls a type that is not called")
-
-
-HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
 # Name in a pickle -> the function of a call's arguments and state that builds the value.
 _BUILDERS: dict[str, Callable[[tuple, Any], Any]] = {
     "builtins.bytes": _bytes,
     "builtins.getattr": _history_method,
-    "numpy.ndarray": _not_called,
+    "numpy.ndarray": lambda args, state: require(False, "a type that is not called"),
     "numpy.dtype": _dtype,
     HISTORY: _history,
     NAMESPACE: lambda args, state: argparse.Namespace(**state),
@@ -151,29 +137,24 @@ STAND_INS = {
 }
 
 
-def allowed(also: Iterable[str] = ()) -> dict[str, type[StandIn]]:
-    """The stand-ins by name; `NAMESPACE` only if it is in `also`."""
-    return {name: kind for name, kind in STAND_INS.items() if name != NAMESPACE or name in also}
-
-
 class ArrayUnpickler(pickle.Unpickler):
     """Reads a pickle without tensors, such as detectron2's files of NumPy arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
-        known = {**allowed(), "collections.OrderedDict": OrderedDict}
-        known["_codecs.encode"] = STAND_INS["builtins.bytes"]
         path = f"{'builtins' if module == '__builtin__' else module}.{name}"
-        if path not in known:
+        if path == "collections.OrderedDict":
+            return OrderedDict
+        path = "builtins.bytes" if path == "_codecs.encode" else path
+        if path == NAMESPACE or path not in STAND_INS:
             raise pickle.UnpicklingError(f"GLOBAL {path}")
-        return known[path]
+        return STAND_INS[path]
 
 
 def plain_values(content: Any) -> Any:
     """The content of a pickle with arrays, logs and plain values in place of stand-ins.
 
-    Raises:
-        pickle.UnpicklingError: a value is of a type that is not read, or has a wrong size.
-        Exception: a value cannot be built; NumPy raises many types.
+    Raises pickle.UnpicklingError for a value of a type that is not read or of a wrong size, and
+    what NumPy raises for a value that cannot be built.
     """
     built: dict[int, Any] = {}  # each stand-in once, also if there are many references
     count = 0
@@ -193,10 +174,8 @@ def plain_values(content: Any) -> Any:
         if kind in (tuple, list, set, frozenset):
             return kind(plain(item, depth + 1) for item in value)
         if kind in (dict, OrderedDict, Counter):
-            items = [
-                (plain(key, depth + 1), plain(item, depth + 1)) for key, item in dict.items(value)
-            ]
-            found = kind(dict(items)) if kind is Counter else kind(items)
+            # Not value.items: a pickle could have replaced it.
+            found = kind({plain(k, depth + 1): plain(v, depth + 1) for k, v in dict.items(value)})
             if attributes := getattr(value, "__dict__", None):
                 found._metadata = _check_metadata(plain(attributes, depth + 1))
             return found
@@ -226,8 +205,8 @@ def _check_metadata(attributes: dict) -> dict:
     """The versions of a state dict's modules, its only attribute."""
     require(attributes.keys() == {"_metadata"}, "a state dict without other attributes")
     found = attributes["_metadata"]
-    require(isinstance(found, dict), "`_metadata` as a dictionary")
+    is_table = isinstance(found, dict) and all(isinstance(part, dict) for part in found.values())
+    require(is_table, "`_metadata` as a dictionary of dictionaries")
     for part in found.values():
-        require(isinstance(part, dict), "`_metadata` of dictionaries")
         require(type(part.get("version", 1)) in (int, type(None)), "a version as a number")
     return found
