@@ -19,7 +19,7 @@ class Step:
 
     command: list[str]
     done: str  # the file that exists when the step is complete
-    says: str | None = None  # and its content, if that matters
+    content: str | None = None  # of that file, if it matters
     needed: bool = True  # otherwise the job succeeds without it
 
 

@@ -36,7 +36,7 @@ def is_complete(step: Step, folder: Path) -> bool:
     done = folder / step.done
     if done.suffix == ".json":
         return read_record(done, dict) is not None
-    return done.is_file() and (step.says is None or done.read_text().strip() == step.says)
+    return done.is_file() and (step.content is None or done.read_text().strip() == step.content)
 
 
 def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> None:
