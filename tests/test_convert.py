@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from tiny_training import assert_same, train_apart, write_images
-from tiny_weights import lively_model, ours, published_content, slotcon_config
+from tiny_weights import ours, published_content, random_model, slotcon_config
 
 from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import pretraining_options
@@ -39,7 +39,7 @@ def test_the_round_trip_is_bit_equal(content, tmp_path):
 
 def test_the_converted_model_is_the_same(content):
     state = to_ours(content, "it").content["state_dict"]
-    original = lively_model(18)
+    original = random_model(18)
     model = MODELS.build(slotcon_config(18))
     model.load_state_dict(state)  # strict
     assert_same(dict(model.state_dict()), dict(original.state_dict()))
@@ -48,7 +48,7 @@ def test_the_converted_model_is_the_same(content):
 
 def test_momentum_belongs_to_the_same_parameter(content):
     done = to_ours(content, "it")
-    model = lively_model(18)
+    model = random_model(18)
     ours = [name for name, _ in model.named_parameters()]
     buffers = ("running_mean", "running_var", "num_batches_tracked", "center")
     theirs = [name for name in content["model"] if not name.endswith(buffers)]
@@ -89,8 +89,8 @@ def test_remarks_name_what_was_not_converted(tmp_path, change, remark):
     torch.save(done.content, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="cannot be resumed from"):
         load_training_state(tmp_path / "a.pth")
-    lively = MODELS.build(slotcon_config(18))
-    lively.load_state_dict(load_checkpoint_safely(tmp_path / "a.pth")["state_dict"])
+    model = MODELS.build(slotcon_config(18))
+    model.load_state_dict(load_checkpoint_safely(tmp_path / "a.pth")["state_dict"])
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_damaged_training_state_gets_one_message(key, value):
 def test_a_damaged_command_line_gets_one_message(tmp_path, args):
     path = tmp_path / "a.pth"
     meta = {"published": {"args": args}}
-    torch.save({"meta": meta, "state_dict": lively_model(18).state_dict()}, path)
+    torch.save({"meta": meta, "state_dict": random_model(18).state_dict()}, path)
     for read in (lambda: read_encoder(path), lambda: to_published(read_file(path), "it")):
         with pytest.raises(CheckpointError, match="expected the options by name"):
             read()

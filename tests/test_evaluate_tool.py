@@ -35,7 +35,7 @@ def image():
 
 def test_the_groups_are_the_model_s(checkpoint, image):
     """The network read from a checkpoint has the scores of the trained model."""
-    model = tiny_weights.lively_model(18, 3)
+    model = tiny_weights.random_model(18, 3)
     expected = model.test_step(dict(inputs=image))[0].scores
     torch.testing.assert_close(open_groups(checkpoint)(image)[0], expected)
     student = open_groups(checkpoint, "student")(image)[0]
@@ -47,7 +47,7 @@ def test_the_groups_are_the_model_s(checkpoint, image):
 
 def test_the_groups_of_a_published_checkpoint(tmp_path, image):
     torch.save(tiny_weights.published_content(), tmp_path / "published.pth")
-    expected = tiny_weights.lively_model(18).test_step(dict(inputs=image))[0].scores
+    expected = tiny_weights.random_model(18).test_step(dict(inputs=image))[0].scores
     torch.testing.assert_close(open_groups(tmp_path / "published.pth")(image)[0], expected)
 
 
@@ -55,8 +55,8 @@ def test_encoders_of_every_origin(checkpoint, image, tmp_path):
     teacher = open_encoder(str(checkpoint))
     tiny_weights.assert_same_features(
         teacher(image),
-        tiny_weights.lively_model(18, 3).encode(
-            tiny_weights.lively_model(18, 3).data_preprocessor(dict(inputs=image))["inputs"]
+        tiny_weights.random_model(18, 3).encode(
+            tiny_weights.random_model(18, 3).data_preprocessor(dict(inputs=image))["inputs"]
         ),
     )
     assert "teacher" in teacher.origin

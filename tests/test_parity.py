@@ -132,26 +132,10 @@ def test_the_exit_status_of_the_program(short, tmp_path):
 
 # ---- a record of the reference ------------------------------------------------------------------
 
-OTHER = dict(
-    seed=77,
-    encoder="patch",
-    dim_hidden=24,
-    dim_out=20,
-    num_prototypes=50,
-    group_loss_weight=0.3,
-    batch=2,
-    size=64,
-    steps=3,
-    teacher_momentum=0.9,
-    student_temp=0.2,
-    teacher_temp=0.05,
-    center_momentum=0.7,
-    weight_decay=1e-3,
-    lr=0.8,
-    iters_per_epoch=2,
-    epochs=3,
-    warmup_epoch=1,
-)
+OTHER = dict(seed=77, encoder="patch", dim_hidden=24, dim_out=20, num_prototypes=50)
+OTHER |= dict(batch=2, size=64, steps=3, iters_per_epoch=2, epochs=3, warmup_epoch=1, lr=0.8)
+OTHER |= dict(group_loss_weight=0.3, teacher_momentum=0.9, center_momentum=0.7)
+OTHER |= dict(student_temp=0.2, teacher_temp=0.05, weight_decay=1e-3)
 
 
 def batch_of(config, step, rank):

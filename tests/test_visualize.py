@@ -467,7 +467,7 @@ def test_errors_of_the_function(checkpoint, tmp_path):
     image = tmp_path / "a.png"
     Image.new("RGB", (70, 64)).save(image)
     encoder = tmp_path / "encoder.pth"
-    torch.save(tiny_weights.lively_model(18, 3).teacher.backbone.state_dict(), encoder)
+    torch.save(tiny_weights.random_model(18, 3).teacher.backbone.state_dict(), encoder)
     for network, images, options, words in (
         (encoder, image, {}, "is an encoder alone.*full checkpoint"),
         (tmp_path / "no.pth", image, {}, "no.pth"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchvision
 from test_checkpoint import Planted, safe_mmengine  # noqa: F401  (a fixture)
-from tiny_weights import lively_model, ours, published_content
+from tiny_weights import ours, published_content, random_model
 
 from slotcon_plugin.checkpoints import read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
@@ -106,7 +106,7 @@ def test_the_config_in_a_checkpoint_is_not_run(tmp_path, safe_mmengine):  # noqa
 
     trace = tmp_path / "was_run"
     program = f"import os\nos.mkdir({str(trace)!r})\nmodel = dict(backbone=dict(depth=18))\n"
-    state = lively_model(18).state_dict()
+    state = random_model(18).state_dict()
     meta = dict(epoch=1, iter=1, cfg=program, config=program)  # Runner.resume runs `config`
     torch.save(dict(meta=meta, state_dict=state), tmp_path / "c.pth")
     assert read_encoder(tmp_path / "c.pth").meta["training"]["epoch"] == 1
@@ -150,7 +150,7 @@ def broken_files(folder: Path, checkpoint: Path) -> dict[str, str]:
         ),
         "v1c.pth": ({"state_dict": {"stem.0.weight": torch.ones(1)}}, "has a deep stem"),
     }
-    nan = lively_model(18).backbone.state_dict()
+    nan = random_model(18).backbone.state_dict()
     saved["nan.pth"] = ({**nan, "bn1.bias": nan["bn1.bias"] * torch.nan}, "bn1.bias` is not finite")
     for name, (content, message) in saved.items():
         torch.save(content, folder / name)
@@ -212,7 +212,7 @@ def test_a_wrapped_state_dict_is_unwrapped(tmp_path, checkpoint):
 
 def test_style_caffe_is_refused(tmp_path):
     meta = dict(cfg="model = dict(backbone=dict(type='mmdet.ResNet', style='caffe'))")
-    torch.save(dict(meta=meta, state_dict=lively_model(18).state_dict()), tmp_path / "c.pth")
+    torch.save(dict(meta=meta, state_dict=random_model(18).state_dict()), tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match="style='caffe', which has its stride in the"):
         read_encoder(tmp_path / "c.pth")
 

@@ -35,7 +35,7 @@ def slotcon_config(depth: int = 50, num_stages: int = 4, prototypes: int = 12) -
 
 
 @cache
-def lively_model(depth: int = 50, num_stages: int = 4) -> nn.Module:
+def random_model(depth: int = 50, num_stages: int = 4) -> nn.Module:
     """A model in evaluation mode, built from a seed. Every tensor influences the features, student
     and teacher differ, and so do all counts of batches."""
     torch.manual_seed(depth)
@@ -55,11 +55,11 @@ def lively_model(depth: int = 50, num_stages: int = 4) -> nn.Module:
 
 
 def ours(folder: Path, depth: int = 50, num_stages: int = 4) -> Path:
-    """A checkpoint as MMEngine writes it, of `lively_model`."""
+    """A checkpoint as MMEngine writes it, of `random_model`."""
     cfg = Config(dict(model=slotcon_config(depth, num_stages), train_cfg=dict(max_epochs=800)))
     meta = dict(epoch=7, iter=70, seed=0, cfg=cfg.pretty_text, experiment_name="mine_2026_01")
     path = folder / f"epoch_7_r{depth}_{num_stages}.pth"
-    torch.save(dict(meta=meta, state_dict=lively_model(depth, num_stages).state_dict()), path)
+    torch.save(dict(meta=meta, state_dict=random_model(depth, num_stages).state_dict()), path)
     return path
 
 
@@ -71,7 +71,7 @@ def write_encoder(path: Path, depth: int = 18) -> None:
 
 def published_content(depth: int = 18) -> dict:
     """What the published code saves after 3 epochs of 10 iterations, with LARS' momentum."""
-    values = lively_model(depth).state_dict()
+    values = random_model(depth).state_dict()
     named = {published_name(name): value for name, value in values.items()}
     del named[None]  # idle_steps
     order = [theirs.removesuffix("{rest}") for _, theirs in PUBLISHED]
@@ -119,7 +119,7 @@ def normalized(meta: dict) -> Tensor:
 @torch.no_grad()
 def features(part: str = "teacher", depth: int = 50, num_stages: int = 4) -> Tensor:
     """The features of the photograph by SlotCon's encoder, with our data preprocessor."""
-    model = lively_model(depth, num_stages)
+    model = random_model(depth, num_stages)
     image = torch.tensor(pixels()).permute(2, 0, 1)
     inputs = model.data_preprocessor({"inputs": [image]})["inputs"]
     return model.encode(inputs) if part == "teacher" else model.backbone(inputs)[-1]
