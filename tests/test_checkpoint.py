@@ -191,9 +191,8 @@ def test_last_checkpoint_may_be_wrong_or_missing(tmp_path, note):
     if note is not None:
         (tmp_path / "last_checkpoint").write_text(note)
     path, _ = find_last_good_checkpoint(tmp_path)
-    assert (
-        path.name == "epoch_2.pth"
-    )  # as when killed between writing the checkpoint and last_checkpoint
+    # As when killed between writing the checkpoint and last_checkpoint.
+    assert path.name == "epoch_2.pth"
 
 
 def test_no_checkpoint_and_no_good_checkpoint(tmp_path):

@@ -205,24 +205,20 @@ def explained_build_errors() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        if explained := _explain(error):
-            raise explained from error
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if build_functions.__file__ not in files:
+            raise  # not raised while something was built
+        message = str(error.args[0]) if error.args else ""
+        if isinstance(error, KeyError) and " registry. Please check" in message:
+            name, _, rest = message.partition(" is not in the ")
+            kind = rest.partition(" registry")[0].split("::")[-1]
+            raise _unregistered(kind, name) from error
+        if isinstance(error, TypeError) and "__init__() " in message:
+            argument = message.removeprefix("Error: ")
+            raise ConfigError(f"The config has a wrong argument: {argument}") from error
+        if isinstance(error, ValueError) or files[-1] == build_functions.__file__:
+            raise ConfigError(f"The config has a value that cannot be used: {message}") from error
         raise
-
-
-def _explain(error: Exception) -> ConfigError | None:
-    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if build_functions.__file__ not in files:
-        return None  # not raised while something was built
-    message = str(error.args[0]) if error.args else ""
-    if isinstance(error, KeyError) and " registry. Please check" in message:
-        name, _, rest = message.partition(" is not in the ")
-        return _unregistered(rest.partition(" registry")[0].split("::")[-1], name)
-    if isinstance(error, TypeError) and "__init__() " in message:
-        return ConfigError(f"The config has a wrong argument: {message.removeprefix('Error: ')}")
-    if isinstance(error, ValueError) or files[-1] == build_functions.__file__:
-        return ConfigError(f"The config has a value that cannot be used: {message}")
-    return None
 
 
 def _unregistered(kind: str, name: str) -> ConfigError:

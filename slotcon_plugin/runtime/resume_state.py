@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from ..errors import CheckpointError
-from .safe_loading import TRAINING_KEYS, load_checkpoint_safely
-from .training_state import check_training_state
+from .safe_loading import load_checkpoint_safely
+from .training_state import TRAINING_KEYS, check_training_state
 
 
 def load_training_state(path: str | Path) -> dict:

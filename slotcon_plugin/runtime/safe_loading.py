@@ -22,9 +22,7 @@ from mmengine.runner import CheckpointLoader
 from ..errors import CheckpointError
 from .pickle_limits import check_opcodes, require
 from .stand_ins import NAMESPACE, STAND_INS, TORCH_NAMES, plain_values
-from .training_state import check_training_state
-
-TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
+from .training_state import TRAINING_KEYS, check_training_state
 
 # The prefixes for which MMEngine 0.10 has a loader; some of those loaders unpickle fully.
 REMOTE_PREFIXES = [

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .stand_ins import is_count
 
+TRAINING_KEYS = ("meta", "state_dict", "message_hub", "optimizer")
 CHECKPOINT_NAME = re.compile(r"(best_[^/\\]+|(epoch|iter)_\d+)(\.pth)?")
 Checks = Iterator[tuple[bool, str, str]]  # whether fulfilled, the entry, what it is expected to be
 
@@ -30,7 +31,7 @@ def check_training_state(
     work dir. They are removed if they are not names of checkpoints, or without a work dir.
 
     Args:
-        checkpoint: with `meta`, `state_dict`, `message_hub` and `optimizer`.
+        checkpoint: with all of TRAINING_KEYS.
         path: of the checkpoint, for the message.
         work_dir: of the training.
     """
@@ -49,7 +50,7 @@ def check_training_state(
 
 def _checks(checkpoint: dict) -> Checks:
     """The checks of a training state; a later one may rely on the earlier ones."""
-    for part in ("meta", "state_dict", "message_hub", "optimizer"):
+    for part in TRAINING_KEYS:
         yield isinstance(checkpoint[part], dict), part, "a dictionary"
     meta, optimizer = checkpoint["meta"], checkpoint["optimizer"]
     for key in ("epoch", "iter"):
