@@ -97,9 +97,7 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
         options: "dotted.key=value" for a key of the config, "+dotted.key=value" for a new one.
             Values are Python literals, true and false, or text.
 
-    Raises:
-        ConfigError: no such file, a file that cannot be run, an unknown key, a new key that
-            resembles one of the config's, or a value out of range.
+    A ConfigError names the file, key or value that cannot be used.
     """
     path = Path(path)
     if not path.is_file():

@@ -52,11 +52,9 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
 
 
 def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
-    """Choose the optimizer wrapper.
+    """Choose the optimizer wrapper for "fp16" (only on a GPU), "bf16" or "off".
 
-    Args:
-        precision: "fp16", "bf16" or "off"; None keeps the config's, or float32 if that needs a GPU
-            and there is none. float16 without a GPU is a ConfigError.
+    None keeps the config's precision, or float32 if that needs a GPU and there is none.
     """
     cuda, wrapper = torch.cuda.is_available(), cfg.optim_wrapper
     if precision is None and (cuda or wrapper.get("type") != "AmpOptimWrapper"):
@@ -84,14 +82,10 @@ def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
 
 
 def fit_learning_rate(cfg: Config, world_size: int, scale: bool | None = None) -> list[str]:
-    """Scale the learning rate by global batch / base_batch_size.
+    """Scale the learning rate by global batch / `auto_scale_lr.base_batch_size`.
 
     Unlike MMEngine's scaling, which is turned off, the global batch includes accumulated
-    iterations.
-
-    Args:
-        world_size: number of processes.
-        scale: whether to scale; None: `auto_scale_lr.enable` of the config.
+    iterations. `scale=None` follows the config's `auto_scale_lr.enable`.
     """
     rule = cfg.get("auto_scale_lr") or {}
     scale = rule.get("enable", False) if scale is None else scale

@@ -16,7 +16,7 @@ def run_command(
     Errors of the user are printed as one message without a traceback.
 
     Args:
-        function: the work; an integer that it returns is the exit status, anything else means 0.
+        function: an integer that it returns is the exit status, anything else means 0.
         launcher: how the processes were started, see `launch.processes`.
         stopped: what to print after Ctrl-C.
     """

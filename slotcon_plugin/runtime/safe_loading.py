@@ -1,9 +1,7 @@
-"""Reads checkpoints without running code that is in them.
+"""Reads checkpoints without running code, which a pickle can contain.
 
-A pickle can run any code, and MMEngine's own loader lets it; `use_safe_loader` replaces that one.
-Here `torch.load(weights_only=True)` reads a file whose names and sizes were checked before. The
-data of a zip file, which `torch.save` has written since torch 1.6, are compared with their
-checksums; older files have none.
+`torch.load(weights_only=True)` reads a file whose names, sizes and (since torch 1.6) checksums were
+checked before. `use_safe_loader` replaces MMEngine's own loader, which lets a pickle run code.
 """
 
 import os
