@@ -52,6 +52,7 @@ def test_everything_is_read(tmp_path):
     assert (stuff.kind, stuff.column, stuff.seeds) == ("unsupervised", "stuff", [0])
     assert (stuff.images, stuff.labels, stuff.list) == ("p", "l.json", None)
     assert benchmark.references is True
+    assert read_benchmark(write(tmp_path, {**GOOD, "references": None})).references is False
 
 
 @pytest.mark.parametrize("name", ["paper", "mini"])

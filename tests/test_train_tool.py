@@ -41,7 +41,6 @@ def train(images, tmp_path, monkeypatch, capsys):
     """Trains with the small demo config in this process, on the CPU: status, output, errors."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    schemes = dict(CheckpointLoader._schemes)
 
     def run(cfg_options=(), config=DEMO, launcher="none", **options):
         small = [*pretraining_options(images, tmp_path / "work"), *cfg_options]
@@ -54,8 +53,7 @@ def train(images, tmp_path, monkeypatch, capsys):
         output = capsys.readouterr()
         return status, output.out, output.err
 
-    yield run
-    CheckpointLoader._schemes = schemes
+    return run
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "tools").glob("*.py")))
@@ -264,6 +262,15 @@ def test_a_resume_needs_all_weights_of_the_model(train, tmp_path):
         ({}, ["+model.neck.depth=3"], "unexpected keyword argument 'depth'"),
         ({}, ["optim_wrapper.optimizer.lr=-1"], "optim_wrapper.optimizer.lr is -1"),
         ({}, ["model=None"], "cannot be trained: it has no model"),
+        ({}, ["optim_wrapper.optimizer=None"], "has no optim_wrapper.optimizer.type"),
+        ({}, ["optim_wrapper.optimizer.lr=None"], "optimizer.lr is None, expected a number"),
+        ({}, ["train_dataloader.dataset=None"], "it has no train_dataloader.dataset"),
+        ({}, ["train_cfg.max_epochs=None"], "max_epochs is None, expected a whole number"),
+        ({}, ["+train_cfg.max_iters=5"], "train_cfg has both max_epochs and max_iters"),
+        ({}, ["+default_hooks.foo=dict(a=1)"], "default_hooks.foo is 'dict(a=1)', expected"),
+        ({}, ["+default_hooks.foo={'a':1}"], "default_hooks.foo is {'a': 1}, expected"),
+        ({}, ["+custom_hooks=['a']"], "custom_hooks.0 is 'a', expected a dictionary"),
+        ({}, ["load_from=https://x.org/a.pth"], "https://x.org/a.pth is a URL"),
         ({}, ["+train_dataloader.dataset.preset=cocoo"], "cocoo"),
         ({}, ["param_scheduler.warmup=3"], "shorten param_scheduler.warmup or lengthen train_cfg"),
         ({}, ["resume=True", "load_from=absent.pth"], "There is no checkpoint absent.pth"),
@@ -286,7 +293,23 @@ def test_a_mistake_gets_one_message(train, options, cfg_options, message):
 def test_a_value_is_checked_in_a_dry_run_too(train):
     status, out, err = train(["model.head.prototypes.num_prototypes=abc"], dry_run=True)
     assert (status, out) == (1, "")
-    assert "num_prototypes is 'abc', expected a whole number from 1 on" in err
+    assert "num_prototypes is 'abc', expected a whole number from 2 on" in err
+    status, _, err = train(["default_hooks.loss_guard.patience=0"], dry_run=True)
+    assert status == 1 and "patience is 0" in err
+
+
+def test_mmengine_s_loader_is_restored(train):
+    schemes = dict(CheckpointLoader._schemes)
+    assert train()[0] == 0
+    assert train(resume="absent.pth")[0] == 1
+    assert CheckpointLoader._schemes == schemes
+
+
+def test_hooks_can_be_switched_off_and_the_seed_left_to_chance(train, tmp_path):
+    off = ["default_hooks.loss_guard=None", "default_hooks.unreadable_images=None"]
+    status, out, err = train([*off, "randomness.seed=None"])
+    assert status == 0, err
+    assert "LossGuardHook" not in out and "TeacherHook" in out
 
 
 def test_only_the_first_process_reports_a_common_error(train, monkeypatch):

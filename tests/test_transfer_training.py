@@ -12,7 +12,6 @@ import torch
 import torchvision
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
-from mmengine.runner import CheckpointLoader
 from tiny_training import train_apart
 from tiny_weights import ours, write_encoder
 
@@ -50,7 +49,6 @@ def run(root, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setenv("SLOTCON_DATA", str(root))
-    schemes = dict(CheckpointLoader._schemes)
     MMLogger._instance_dict.clear()  # the last test's logger writes to that test's closed output
 
     def run_api(function, config, *arguments, cfg_options=(), **options):
@@ -60,8 +58,7 @@ def run(root, monkeypatch, capsys):
         output = capsys.readouterr()
         return status, output.out, output.err
 
-    yield run_api
-    CheckpointLoader._schemes = schemes
+    return run_api
 
 
 @pytest.mark.parametrize("config", [DET, SEG], ids=["det", "seg"])
@@ -98,6 +95,17 @@ def test_trains_evaluates_resumes_and_tests(config, run, weights, root, tmp_path
     (shown,) = re.findall(rf"^{METRICS[config]}: (\S+)$", out, re.MULTILINE)
     assert float(shown) == pytest.approx(float(in_training), abs=1e-3)
     assert json.loads(out_file.read_text())[METRICS[config]] == pytest.approx(float(shown), 1e-3)
+
+    # A config without anything for training gives it too.
+    cfg = read_config(config, transfer_options(config, root))
+    for name in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg.pop(name)
+    cfg.dump(tmp_path / "evaluation.py")
+    name = f"+experiment_name=transfer{next(runs)}"
+    metrics = evaluate(
+        tmp_path / "evaluation.py", work / "iter_2.pth", tmp_path / "only", cfg_options=[name]
+    )
+    assert metrics[METRICS[config]] == pytest.approx(float(shown), 1e-3)
 
 
 def test_weights_of_a_pretraining_are_refused_as_those_of_the_model(run, tmp_path):

@@ -12,7 +12,7 @@ from ..runtime.config_options import explained_build_errors, read_config
 from ..runtime.fit_batch import fit_batch_norm
 from ..runtime.fit_machine import fit_loggers, fit_to_processes, fit_workers
 from ..runtime.launch import announce, leave_processes, process_number
-from ..runtime.safe_loading import load_checkpoint_safely, use_safe_loader
+from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images
 from ..transfer.data_layout import check_layout
 from ..transfer.fit_transfer import keep_only_test
@@ -39,7 +39,6 @@ def test(
     Returns:
         The metrics by the names that the log has.
     """
-    use_safe_loader()
     weights = load_checkpoint_safely(checkpoint)
     cfg = read_config(config, cfg_options)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
@@ -49,7 +48,7 @@ def test(
     lines = [*fit_to_processes(cfg, launcher), *fit_batch_norm(cfg)]
     for line in (*lines, *fit_workers(cfg), *fit_loggers(cfg)):
         announce(line, launcher)
-    with explained_build_errors():
+    with safe_loader(), explained_build_errors():
         runner = Runner.from_cfg(cfg)
         check_state_dict(runner.model, weights, str(checkpoint))
         metrics = runner.test()

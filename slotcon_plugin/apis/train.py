@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..checkpoints.fill import check_state_dict
+from ..checkpoints.metadata import lookup
 from ..errors import ConfigError
 from ..runtime.config_options import (
     check_optimizer,
@@ -19,14 +20,17 @@ from ..runtime.config_options import (
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce, leave_processes, processes
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
-from ..runtime.safe_loading import load_checkpoint_safely, use_safe_loader
+from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images
 from ..transfer.data_layout import check_listed_files
 from ..transfer.fill_backbone import name_backbone
 from ..transfer.fit_transfer import fit_transfer, is_transfer
 from .training_plan import check_enough_images, describe_plan
 
+# Entries without which no training can be planned.
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
+NEEDED_IN_THEM = ("model.type", "train_dataloader.dataset", "train_dataloader.batch_size")
+NEEDED_IN_THEM += ("optim_wrapper.optimizer.type", "optim_wrapper.optimizer.lr")
 
 
 def train(
@@ -64,8 +68,7 @@ def train(
     """
     rank, world_size = processes(launcher)
     cfg = read_config(config, cfg_options)
-    if missing := [name for name in NEEDED if not cfg.get(name)]:
-        raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.")
+    check_complete(cfg, config)
     check_optimizer(cfg)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.randomness = {"seed": 0, **(cfg.get("randomness") or {})}
@@ -79,7 +82,6 @@ def train(
             raise ConfigError(f"--compile is for pretraining; {config} trains {cfg.model.type}.")
         cfg.model.compile = True
     check_values(cfg)
-    use_safe_loader(cfg.work_dir)
     say = partial(announce, launcher=launcher)
     lines = fit_transfer(cfg, world_size, amp, auto_scale_lr)
     for line in (*lines, *fit_to_machine(cfg, launcher, amp, auto_scale_lr)):
@@ -87,7 +89,7 @@ def train(
     start = choose_start(cfg, resume, say, keep_seed=seed is None)
     for line in name_backbone(cfg, backbone and str(backbone)):
         say(line)
-    with explained_build_errors():
+    with safe_loader(cfg.work_dir), explained_build_errors():
         if dry_run:
             plan = describe_plan(cfg, world_size)
             if rank == 0:
@@ -107,6 +109,20 @@ def train(
     leave_processes()
     say(f"done; results are in {cfg.work_dir}")
     return Path(cfg.work_dir)
+
+
+def check_complete(cfg: Config, config: str | Path) -> None:
+    """Check that a config has what every training needs; a ConfigError names what is missing."""
+    missing = [name for name in NEEDED if not cfg.get(name)]
+    if not missing:
+        parts = {name: cfg[name] for name in NEEDED}
+        missing = [name for name in NEEDED_IN_THEM if lookup(parts, name) is None]
+    if missing:
+        raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.")
+    lengths = [name for name in ("max_epochs", "max_iters") if cfg.train_cfg.get(name) is not None]
+    if len(lengths) != 1:
+        found = "both max_epochs and max_iters" if lengths else "neither max_epochs nor max_iters"
+        raise ConfigError(f"{config}: train_cfg has {found}, expected one of them.")
 
 
 def default_work_dir(config: str | Path) -> str:

@@ -2,7 +2,7 @@
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from ..checkpoints.fill import check_state_dict
@@ -20,6 +20,9 @@ def describe_plan(cfg: Config, world_size: int) -> str:
     `cfg` must already be adapted to the machine. Returns a table, one row per line.
     """
     init_default_scope(cfg.get("default_scope", "mmengine"))
+    for hook in [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or [])]:
+        if isinstance(hook, dict):
+            HOOKS.build(hook)  # hooks check their arguments
     model = MODELS.build(cfg.model)
     loader = Runner.build_dataloader(cfg.train_dataloader, seed=cfg.randomness.seed)
     check_enough_images(loader)

@@ -54,6 +54,8 @@ class Section(BaseModel):
         for key in content:
             if key not in known:
                 raise ValueError(f"unknown key `{key}`.{did_you_mean(str(key), known)}")
+        if content.get("references", True) is None:
+            content = {**content, "references": False}  # an empty list; other entries: left out
         return {key: value for key, value in content.items() if value is not None}
 
 

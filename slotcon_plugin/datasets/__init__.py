@@ -4,13 +4,10 @@ An item is a function of a draw: image and seed, which the sampler gives. Worker
 colors are changed in batches on the device.
 """
 
-from .samplers import EndlessSampler, ImageSampler
-from .seeding import Draw, SeededIndex, SeedFromDraw
-from .transforms import TwoViews
-from .unlabeled_images import UnlabeledImages
-
-# fmt: off
-__all__ = [
-    "Draw", "EndlessSampler", "ImageSampler", "SeedFromDraw", "SeededIndex", "TwoViews",
-    "UnlabeledImages",
-]
+from .samplers import EndlessSampler as EndlessSampler
+from .samplers import ImageSampler as ImageSampler
+from .seeding import Draw as Draw
+from .seeding import SeededIndex as SeededIndex
+from .seeding import SeedFromDraw as SeedFromDraw
+from .transforms import TwoViews as TwoViews
+from .unlabeled_images import UnlabeledImages as UnlabeledImages

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mmengine import registry as registries
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import Registry, build_functions
 from mmengine.runner import Runner
 
@@ -55,7 +56,9 @@ TWO_NUMBERS = Rule("two numbers", lambda v: len(_items(v)) == 2 and all(map(_is_
 FLAG = Rule("True or False", lambda v: isinstance(v, bool))
 SECTION = Rule("a dictionary", lambda v: isinstance(v, dict | None))
 NAME = Rule("a name", lambda v: isinstance(v, str | type))
-LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda v: v in LEVELS)
+LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda v: v in LEVELS or whole(0).accepts(v))
+SEED_OR_RANDOM = Rule(f"{SEED.expected}, or None", lambda v: v is None or SEED.accepts(v))
+NAME_OR_NONE = Rule("a name or None", lambda v: v is None or NAME.accepts(v))
 PATH = Rule("a path or None", lambda v: v is None or _is_path(v))
 PATHS = Rule("a path or a list of paths", lambda v: all(map(_is_path, _items(v))))
 
@@ -69,7 +72,8 @@ RULES = [
     (FRACTION, ("optim_wrapper.optimizer.momentum",)),
     (POSITIVE, ("optim_wrapper.optimizer.lr",)),
     (NOT_NEGATIVE, ("optim_wrapper.optimizer.weight_decay", "param_scheduler.warmup")),
-    (whole(1), ("model.head.prototypes.num_prototypes", "train_dataloader.dataset.views.size")),
+    (whole(2), ("model.head.prototypes.num_prototypes",)),
+    (whole(1), ("train_dataloader.dataset.views.size",)),
     (whole(1), ("train_dataloader.sampler.rounds", "train_dataloader.batch_size")),
     (whole(1), ("val_dataloader.batch_size", "test_dataloader.batch_size", "total_batch_size")),
     (whole(1), ("train_cfg.max_epochs", "train_cfg.max_iters", "train_cfg.val_interval")),
@@ -80,12 +84,22 @@ RULES = [
     (COUNT_OR_OFF, ("default_hooks.checkpoint.interval",)),
     (COUNT_OR_OFF, ("default_hooks.checkpoint.max_keep_ckpts",)),
     (TWO_NUMBERS, ("train_dataloader.dataset.views.scale",)),
-    (SEED, ("randomness.seed",)),
-    (NAME, ("optim_wrapper.optimizer.type", "default_scope")),
+    (SEED_OR_RANDOM, ("randomness.seed",)),
+    (NAME, ("optim_wrapper.optimizer.type",)),
+    (NAME_OR_NONE, ("default_scope",)),
     (LEVEL, ("log_level",)),
     (PATHS, ("train_dataloader.dataset.source",)),
     (PATH, ("load_from",)),
 ]
+# MMEngine's default hooks; only these may be None in its Runner.
+MMENGINE_HOOKS = {
+    "runtime_info",
+    "timer",
+    "sampler_seed",
+    "logger",
+    "param_scheduler",
+    "checkpoint",
+}
 CLOSE = 0.85  # similarity from which an added key is taken for a misspelled one
 
 
@@ -115,7 +129,22 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
     except Exception as error:
         raise ConfigError(f"--cfg-options do not fit {path.name}: {error}") from error
     check_values(cfg)
+    _check_hooks(cfg)
     return cfg
+
+
+def _check_hooks(cfg: Config) -> None:
+    """Check that hooks are dictionaries with a type; remove the hooks that are switched off."""
+    hooks = cfg.get("default_hooks") or {}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in MMENGINE_HOOKS:
+            del hooks[name]
+    custom = cfg.get("custom_hooks") or []
+    named = {f"default_hooks.{name}": hook for name, hook in hooks.items() if hook is not None}
+    named |= {f"custom_hooks.{i}": hook for i, hook in enumerate(custom)}
+    for name, hook in named.items():
+        if not isinstance(hook, Hook) and not (isinstance(hook, dict) and "type" in hook):
+            raise ConfigError(f"The config's {name} is {hook!r}, expected a dictionary with a type")
 
 
 def _read_option(cfg: Config, option: str) -> tuple[str, object]:

@@ -9,7 +9,8 @@ import pickle
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +32,10 @@ REMOTE_PREFIXES = [
 
 def check_file(path: str | Path) -> Path:
     """The path of a file that is there and not empty, with the home folder for `~`."""
+    if "://" in str(path):
+        raise CheckpointError(
+            f"{path} is a URL. Download the file, check its origin, and give its path."
+        )
     path = Path(os.path.expanduser(path))
     if os.path.isdir(path):
         raise CheckpointError(f"{path} is a folder. Give the path of a checkpoint, a file.")
@@ -142,10 +147,16 @@ def use_safe_loader(work_dir: str | Path | None = None) -> None:
             check_training_state(checkpoint, filename, work_dir)
         return checkpoint
 
-    def refuse_url(filename: str, map_location: Any = None) -> dict:
-        raise CheckpointError(
-            f"{filename} is a URL. Download the file, check its origin, and give its path."
-        )
+    for prefixes in ("", REMOTE_PREFIXES):  # URLs too: `check_file` refuses them
+        CheckpointLoader.register_scheme(prefixes=prefixes, loader=load_file, force=True)
 
-    CheckpointLoader.register_scheme(prefixes="", loader=load_file, force=True)
-    CheckpointLoader.register_scheme(prefixes=REMOTE_PREFIXES, loader=refuse_url, force=True)
+
+@contextmanager
+def safe_loader(work_dir: str | Path | None = None) -> Iterator[None]:
+    """`use_safe_loader` for a while: MMEngine's loaders are the same as before afterwards."""
+    schemes = dict(CheckpointLoader._schemes)
+    use_safe_loader(work_dir)
+    try:
+        yield
+    finally:
+        CheckpointLoader._schemes = schemes
