@@ -6,6 +6,7 @@ from collections import deque
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
+from mmengine.runner import find_latest_checkpoint
 
 from ..errors import TrainingStopped
 from ..functional.checks import check_integers, check_numbers
@@ -131,7 +132,8 @@ class LossGuardHook(Hook):
 
 
 def _last_checkpoint(runner) -> str:
-    saved = runner.message_hub.runtime_info.get("last_ckpt")
+    # The message hub's `last_ckpt` is missing after a resume, or names a file elsewhere.
+    saved = find_latest_checkpoint(runner.work_dir)
     if not saved:
-        return "There is no checkpoint yet."
+        return f"There is no checkpoint in {runner.work_dir} yet."
     return f"The last checkpoint, {saved}, is intact: --resume continues from it."
