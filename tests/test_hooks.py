@@ -227,7 +227,7 @@ def test_the_guard_stops_at_its_patience_and_keeps_the_checkpoint(tmp_path):
         resume=True,
         load_from=str(tmp_path / "epoch_2.pth"),
     )
-    with safe_loader(tmp_path), pytest.raises(TrainingStopped) as stopped:  # as apis.train does
+    with safe_loader(), pytest.raises(TrainingStopped) as stopped:  # it removes saved paths
         runner.train()
     message = str(stopped.value)
     assert runner.iter == 16 + 2 + 4  # steps 19, 20, 21, 22 and 23 counted from 1
