@@ -241,7 +241,9 @@ def test_the_guard_stops_at_its_patience_and_keeps_the_checkpoint(tmp_path):
 
 def test_a_streak_at_the_end_of_an_epoch_is_not_saved(tmp_path):
     runner = make_runner(tmp_path, Numbers(4, lost=(3,)))
-    with pytest.raises(TrainingStopped, match=r"1 step at the end of the epoch.*no checkpoint in .* yet"):
+    with pytest.raises(
+        TrainingStopped, match=r"1 step at the end of the epoch.*no checkpoint in .* yet"
+    ):
         runner.train()
     assert not list(tmp_path.glob("*.pth"))
 
