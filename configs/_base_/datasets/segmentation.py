@@ -3,18 +3,7 @@
 batch_size 2: for 8 GPUs; tools/train.py divides total_batch_size among the processes.
 """
 
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type="InfiniteSampler", shuffle=True),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-)
+loading = dict(num_workers=4, persistent_workers=True, pin_memory=True)
+train_dataloader = dict(batch_size=2, sampler=dict(type="InfiniteSampler", shuffle=True), **loading)
+val_dataloader = dict(batch_size=1, sampler=dict(type="DefaultSampler", shuffle=False), **loading)
 test_dataloader = val_dataloader
