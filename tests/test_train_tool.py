@@ -152,9 +152,10 @@ def test_resume_without_a_good_checkpoint(train, tmp_path):
 
 def test_resume_keeps_the_seed_of_the_run(train, tmp_path):
     train(["train_cfg.max_epochs=1"], seed=7)
-    train(resume=str(tmp_path / "work" / "epoch_1.pth"), cfg_options=["train_cfg.max_epochs=1"])
-    assert load_checkpoint_safely(tmp_path / "work" / "epoch_1.pth")["meta"]["seed"] == 7
-    logs = list((tmp_path / "work").rglob("*.log"))
+    start, again = tmp_path / "work" / "epoch_1.pth", tmp_path / "again"
+    train(["train_cfg.max_epochs=1"], resume=str(start), work_dir=again)
+    assert load_checkpoint_safely(start)["meta"]["seed"] == 7
+    logs = [*(tmp_path / "work").rglob("*.log"), *again.rglob("*.log")]  # named by the second
     assert len(logs) == 2
     assert all("    seed: 7\n" in log.read_text() for log in logs)
 
