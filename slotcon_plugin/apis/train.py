@@ -91,7 +91,7 @@ def train(
         say(line)
     with safe_loader(cfg.work_dir), explained_build_errors():
         if dry_run:
-            plan = describe_plan(cfg, world_size)
+            plan = describe_plan(cfg, world_size, start)
             if rank == 0:
                 print(plan, flush=True)
             return Path(cfg.work_dir)
@@ -150,7 +150,7 @@ def choose_start(
         found = find_last_good_checkpoint(cfg.work_dir, warn=say)
         if found is None:
             say(f"no checkpoint in {cfg.work_dir} to resume from: a new training starts")
-            return None
+            return load_checkpoint_safely(cfg.load_from) if cfg.get("load_from") else None
         path, state = found
     else:
         path, state = Path(resume), load_training_state(resume)

@@ -7,20 +7,21 @@ from mmengine.runner import Runner
 
 from ..checkpoints.fill import check_state_dict
 from ..errors import DataError
+from ..runtime.config_options import hooks_of
 from ..runtime.fit_machine import global_batch
-from ..runtime.safe_loading import load_checkpoint_safely
 from ..transfer.data_layout import check_listed_files
 from ..transfer.fill_backbone import backbone_hook, fill_backbone
 from ..transfer.fit_transfer import is_transfer
 
 
-def describe_plan(cfg: Config, world_size: int) -> str:
+def describe_plan(cfg: Config, world_size: int, start: dict | None = None) -> str:
     """Build model and data as for training, fill the backbone, and describe the training.
 
-    `cfg` must already be adapted to the machine. Returns a table, one row per line.
+    `cfg` must already be adapted to the machine; `start` is the checkpoint that it starts from, if
+    any. Returns a table, one row per line.
     """
     init_default_scope(cfg.get("default_scope", "mmengine"))
-    for hook in [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or [])]:
+    for hook in hooks_of(cfg).values():
         if isinstance(hook, dict):
             HOOKS.build(hook)  # hooks check their arguments
     model = MODELS.build(cfg.model)
@@ -36,7 +37,7 @@ def describe_plan(cfg: Config, world_size: int) -> str:
     rows = {
         "images": f"{len(loader.dataset):,}",
         "model": f"{type(model).__name__}, {trained:.1f} M trained weights{prototypes}",
-        "backbone": _backbone(cfg, model),
+        "backbone": _backbone(cfg, model, start),
         "batch": f"{batch} = {world_size} processes x {cfg.train_dataloader.batch_size} images"
         + f" x {accumulated} accumulated" * (accumulated > 1),
         "length": _length(cfg, len(loader), accumulated, batch),
@@ -49,10 +50,10 @@ def describe_plan(cfg: Config, world_size: int) -> str:
     return "\n".join(f"{name + ':':15}{value}" for name, value in rows.items())
 
 
-def _backbone(cfg: Config, model: torch.nn.Module) -> str:
+def _backbone(cfg: Config, model: torch.nn.Module, start: dict | None) -> str:
     hook = backbone_hook(cfg)
-    if cfg.get("load_from"):
-        check_state_dict(model, load_checkpoint_safely(cfg.load_from), cfg.load_from)
+    if start is not None:
+        check_state_dict(model, start, cfg.load_from)
         return "from the checkpoint"
     if hook is None:
         return "random weights"

@@ -133,16 +133,21 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
     return cfg
 
 
+def hooks_of(cfg: Config) -> dict[str, dict]:
+    """A config's hooks by the names of their entries, without default hooks that are None."""
+    hooks = (cfg.get("default_hooks") or {}).items()
+    named = {f"default_hooks.{name}": hook for name, hook in hooks if hook is not None}
+    custom = enumerate(cfg.get("custom_hooks") or [])
+    return named | {f"custom_hooks.{i}": hook for i, hook in custom}
+
+
 def _check_hooks(cfg: Config) -> None:
     """Check that hooks are dictionaries with a type; remove the hooks that are switched off."""
     hooks = cfg.get("default_hooks") or {}
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in MMENGINE_HOOKS:
             del hooks[name]
-    custom = cfg.get("custom_hooks") or []
-    named = {f"default_hooks.{name}": hook for name, hook in hooks.items() if hook is not None}
-    named |= {f"custom_hooks.{i}": hook for i, hook in enumerate(custom)}
-    for name, hook in named.items():
+    for name, hook in hooks_of(cfg).items():
         if not isinstance(hook, Hook) and not (isinstance(hook, dict) and "type" in hook):
             raise ConfigError(f"The config's {name} is {hook!r}, expected a dictionary with a type")
 

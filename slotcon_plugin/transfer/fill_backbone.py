@@ -7,6 +7,7 @@ from ..checkpoints import Encoder, fill, read_encoder
 from ..checkpoints.fill import supervised_file
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
+from ..runtime.config_options import hooks_of
 
 RANDOM, SUPERVISED = "none", "supervised"
 UNNAMED = "unnamed"  # a config's default; MMEngine drops an empty one
@@ -36,8 +37,7 @@ def name_backbone(cfg: Config, source: str | None) -> list[str]:
 
 def backbone_hook(cfg: Config) -> dict | None:
     """The config's `BackboneHook`, in `default_hooks` or `custom_hooks`; None if it has none."""
-    hooks = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or [])]
-    for hook in filter(None, hooks):
+    for hook in filter(None, hooks_of(cfg).values()):
         kind = hook["type"]  # a class, or a name, which can have a scope
         if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "BackboneHook":
             return hook
