@@ -62,10 +62,3 @@ def recognize(state: Mapping[str, Tensor], source: str) -> Architecture:
 
 def _shapes(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:
     return {(name, value.shape) for name, value in state.items()}
-
-
-def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise CheckpointError if a weight is infinite or NaN."""
-    for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(f"{source}: `{name}` is not finite. Take an earlier checkpoint.")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..runtime.safe_loading import check_finite
 from . import metadata, names
-from .architecture import Architecture, check_finite, recognize, refuse_deep_stem
+from .architecture import Architecture, recognize, refuse_deep_stem
 from .containers import METADATA_KEY, read_file
 
 # A name in the file -> the kind of file. The first one that is found decides. "slotcon" and

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..models.slotcon import RECENT_STEPS
+from ..runtime.safe_loading import check_finite
 from . import optimizer_state
-from .architecture import check_finite, recognize
+from .architecture import recognize
 from .encoder import digest, find_tensors
 from .metadata import lookup, read_config, read_options
 from .names import NOT_PUBLISHED, PUBLISHED, WRAPPER, differences, rename, reverse

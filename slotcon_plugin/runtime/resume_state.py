@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from ..errors import CheckpointError
-from .safe_loading import load_checkpoint_safely
+from .safe_loading import check_finite, load_checkpoint_safely
 from .training_state import TRAINING_KEYS, check_training_state
 
 
@@ -26,11 +24,7 @@ def load_training_state(path: str | Path) -> dict:
             "only; start a new training from them with --cfg-options load_from=PATH."
         )
     check_training_state(checkpoint, path)
-    for name, value in checkpoint["state_dict"].items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(
-                f"{path} cannot be resumed from: `{name}` is not finite. Use an earlier one."
-            )
+    check_finite(checkpoint["state_dict"], f"{path} cannot be resumed from")
     return checkpoint
 
 

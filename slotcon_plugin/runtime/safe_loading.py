@@ -9,7 +9,7 @@ import pickle
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 from mmengine.runner import CheckpointLoader
+from torch import Tensor
 
 from ..errors import CheckpointError
 from .pickle_limits import check_opcodes, require
@@ -109,6 +110,13 @@ def _check_old(file: BinaryIO, names: set[str]) -> None:
     file.seek(0)
     for _ in range(5):  # magic number, protocol, machine, content, names of the storages
         check_opcodes(file, names)
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError if a weight is infinite or NaN."""
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"{source}: `{name}` is not finite. Take an earlier checkpoint.")
 
 
 def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.save wrote") -> str:
