@@ -120,8 +120,46 @@ def test_an_encoder_with_untrained_stages_is_refused():
     with pytest.raises(ConfigError, match=r"num_stages=4 and out_indices=\(2,\).*num_stages=3"):
         MODELS.build(resnet_config(backbone))
     backbone.update(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), frozen_stages=0)
-    with pytest.raises(ConfigError, match="frozen_stages=0, which freeze part of it"):
+    with pytest.raises(
+        ConfigError, match=r"frozen_stages=0 and \d+ frozen layers \(first: conv1.weight"
+    ):
         MODELS.build(resnet_config(backbone))
+
+
+class Frozen(nn.Module):
+    """An encoder with an argument whose meaning only its parameters show."""
+
+    def __init__(self, frozen_stages: int, norm_eval: bool = False) -> None:
+        super().__init__()
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.stages = nn.Sequential(nn.Conv2d(3, 16, 8, stride=8), nn.BatchNorm2d(16))
+        self.position = nn.Parameter(torch.zeros(16, 1, 1), requires_grad=False)  # fixed
+        self.stages[:frozen_stages].requires_grad_(False)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        super().train(mode)
+        self.stages[1].training = mode and not self.norm_eval
+        return self
+
+    def forward(self, images):
+        return (self.stages(images) + self.position,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(frozen_stages=0), None),  # as mmpretrain's ConvNeXt: 0 freezes nothing
+        (dict(frozen_stages=1), r"frozen_stages=1 and 2 frozen layers \(first: stages.0.weight\)"),
+        (dict(frozen_stages=0, norm_eval=True), r"norm_eval=True .* 1 frozen .*first: stages.1\)"),
+    ],
+)
+def test_what_is_frozen_decides_and_not_an_argument(options, message):
+    config = tiny_config(backbone=dict(type=Frozen, **options))
+    if message is None:
+        MODELS.build(config)
+    else:
+        with pytest.raises(ConfigError, match=message):
+            MODELS.build(config)
 
 
 def test_the_papers_model_has_the_published_names_and_shapes():

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from mmengine.registry import MODELS
 from tiny_model import random_views, tiny_config, tiny_model
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from benchmarks.plain_model import random_geometry
 from slotcon_plugin import reference as plain
@@ -76,11 +78,58 @@ def test_it_is_a_copy_without_gradients():
     assert all(p.requires_grad for part in student for p in part.parameters())
 
 
+SWIN = dict(embed_dims=16, depths=(1, 1), num_heads=(1, 1), strides=(4, 2), out_indices=(1,))
+SWIN |= dict(window_size=2, drop_rate=0.3, attn_drop_rate=0.3, drop_path_rate=0.6)
+TIMM = dict(type="mmseg.TIMMBackbone", pretrained=False, drop_path_rate=0.6)
+
+
+@pytest.mark.parametrize(
+    ("library", "backbone"),
+    [
+        ("mmdet", dict(type="mmdet.SwinTransformer", **SWIN)),
+        ("mmseg", dict(type="mmseg.SwinTransformer", **SWIN)),
+        ("timm", dict(**TIMM, model_name="resnet10t")),
+        ("timm", dict(**TIMM, model_name="test_convnext", drop_rate=0.3)),
+        ("timm", dict(**TIMM, model_name="test_vit", img_size=64, attn_drop_rate=0.3)),
+        ("torch", dict(type="SequentialEncoder")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.get("model_name", value["type"]),
+)
+def test_it_is_a_function_of_the_images(library, backbone):
+    """Dropout and stochastic depth are the student's alone, in whatever encoder they are."""
+    pytest.importorskip(library)
+    pytest.importorskip("mmseg")
+    torch.manual_seed(0)
+    student = MODELS.build(backbone)
+    with torch.no_grad():
+        for p in student.parameters():  # so that every branch counts: some start at 0
+            p.add_(0.1 * torch.randn_like(p))
+    teacher = Teacher(student, nn.Identity(), nn.Identity())
+    images = torch.randn(4, 3, 64, 64)
+    assert not torch.equal(student(images)[-1], student(images)[-1])
+    for _ in range(2):  # as it is built, and as the runner sets the mode for each epoch
+        assert torch.equal(teacher(images)[-1], teacher(images)[-1])
+        teacher.eval().train()
+    norms = [part for part in teacher.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert teacher.training and all(norm.training for norm in norms)
+    assert not any(norm.training for norm in teacher.eval().modules())
+
+
+@MODELS.register_module(force=True)
+class SequentialEncoder(nn.Sequential):
+    """torchvision's and torch's own stochastic layers around a batch norm."""
+
+    def __init__(self) -> None:
+        stochastic = (StochasticDepth(0.5, "row"), nn.Dropout2d(0.5), nn.AlphaDropout(0.5))
+        super().__init__(nn.Conv2d(3, 4, 8, 8), nn.BatchNorm2d(4), *stochastic)
+
+    def forward(self, images):
+        return (super().forward(images),)
+
+
 @pytest.mark.parametrize("backbone", ["TinyEncoder", "TorchvisionResNet"])
 def test_it_equals_the_student_after_initialization(backbone):
     """The runner initializes after the constructor: an early copy would keep the old weights."""
-    from mmengine.registry import MODELS
-
     config = tiny_config(
         backbone=dict(type=backbone),
         init_cfg=dict(type="Constant", layer="Conv2d", val=0.25, bias=0.5),

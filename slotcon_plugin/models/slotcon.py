@@ -15,6 +15,7 @@ from ..functional.grouping import Grouping, slot_mask
 from ..functional.schedules import teacher_momentum
 from .teacher import Teacher
 
+LAYER = (".weight", ".bias")  # ends of the names of a layer's parameters
 RECENT_STEPS = 100  # a prototype counts as used if it won a pixel within this many steps
 
 
@@ -177,14 +178,20 @@ class SlotCon(BaseModel):
 
 
 def _check_all_is_trained(backbone: nn.Module, name: str) -> None:
-    """mmdet's and mmseg's ResNets can freeze stages and norms, and have stages without output."""
-    norm_eval = getattr(backbone, "norm_eval", False)
-    frozen_stages = getattr(backbone, "frozen_stages", -1)
-    frozen = any(not p.requires_grad for p in backbone.parameters())
-    if norm_eval or (frozen and frozen_stages >= 0):
+    """Other libraries' encoders can freeze layers and norms, and have stages without output."""
+    backbone.train()
+    # Fixed position embeddings are meant to be so; they are parameters of other names.
+    frozen = [
+        *(n for n, p in backbone.named_parameters() if n.endswith(LAYER) and not p.requires_grad),
+        *(n for n, m in backbone.named_modules() if hasattr(m, "running_mean") and not m.training),
+    ]
+    if frozen:
+        options = ("norm_eval", "frozen_stages")
+        found = [f"{key}={getattr(backbone, key)}" for key in options if hasattr(backbone, key)]
         raise ConfigError(
-            f"The backbone {name} has norm_eval={norm_eval} and frozen_stages={frozen_stages}, "
-            "which freeze part of it; pretraining trains it: set norm_eval=False, frozen_stages=-1."
+            f"The backbone {name} has {' and '.join([*found, f'{len(frozen)} frozen layers'])} "
+            f"(first: {frozen[0]}), but pretraining trains all of it: set norm_eval=False, "
+            "frozen_stages=-1, or what else freezes it."
         )
     num_stages, outputs = getattr(backbone, "num_stages", 0), getattr(backbone, "out_indices", ())
     if outputs and all(0 <= index < num_stages - 1 for index in outputs):

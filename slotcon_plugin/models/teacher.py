@@ -11,15 +11,26 @@ from ..functional.grouping import Grouping
 class Teacher(nn.Module):
     """Copies of encoder, projector and prototypes, with batch-norm statistics of their own.
 
-    It runs in training mode while the student trains, so that its statistics are those of its own
-    features; they are never copied from the student, and they are what is exported. Wherever
-    `student` is an argument, it is the student's backbone, neck and prototypes, in this order.
+    While the student trains, these layers are in training mode, so that the statistics are those of
+    the teacher's own features; they are never copied from the student, and they are what is
+    exported. All other layers are always in evaluation mode: dropout and stochastic depth are the
+    student's alone, and the teacher's output is a function of the images. Wherever `student` is an
+    argument, it is the student's backbone, neck and prototypes, in this order.
     """
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, prototypes: nn.Module) -> None:
         super().__init__()
         self.backbone, self.neck, self.prototypes = copy.deepcopy((backbone, neck, prototypes))
         self.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Set the mode of the layers that have statistics; see above."""
+        super().train(False)
+        for part in self.modules():
+            if part is self or hasattr(part, "running_mean"):
+                part.training = mode
+        return self
 
     @torch.no_grad()
     def forward(self, images_b3hw: Tensor) -> Grouping:
