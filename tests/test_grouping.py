@@ -47,10 +47,17 @@ def test_scores_of_four_pixels_by_hand():
 
 
 def test_active_slots_of_four_pixels_by_hand():
-    active = grouping.active_slots(scores_of(PIXELS, PROTOTYPES))  # winners 0 1 / 1 2
+    scores = scores_of(PIXELS, PROTOTYPES)  # winners 0 1 / 1 2
+    many = torch.cat([scores, torch.full_like(scores, -1)], dim=1)  # and three that win nothing
+    active = grouping.active_slots(many)
     assert active.index.tolist() == [[0, 1, 1, 2]]
     assert active.valid.tolist() == [[True, True, False, True]]
-    assert grouping.slot_mask(active, 4).tolist() == [[True, True, True, False]]
+    assert grouping.slot_mask(active, 6).tolist() == [[True] * 3 + [False] * 3]
+    scores[:, 2] -= 9  # with fewer prototypes than pixels all are candidates
+    active = grouping.active_slots(scores)
+    assert active.index.tolist() == [[0, 1, 2]]
+    assert active.valid.tolist() == [[True, True, False]]
+    assert grouping.slot_mask(active, 3).tolist() == [[True, True, False]]
 
 
 def test_pooling_of_four_pixels_by_hand():

@@ -125,7 +125,7 @@ def test_a_single_query_is_no_batch_for_the_predictor():
 
 def test_a_single_query_is_enough_where_the_predictor_needs_no_batch():
     model, views = tiny_model(), random_views(1)
-    known = [plain.active_slots(model.teacher(view).scores) for view in views]
+    known = [plain.active_slots(model.teacher(view)[0].scores) for view in views]
     move_to_one_side(model, [min(known[0] & known[1])])
     model.head.predictor.eval()
     expected = compare(model, views, random_geometry(1))
@@ -224,7 +224,7 @@ def test_diagnostics_by_counting():
     reference, ever = copy.deepcopy(model), set()
     for step in range(2):
         logged = model(views, geometry, mode="loss")
-        winners = [plain.active_slots(reference.teacher(view).scores) for view in views]
+        winners = [plain.active_slots(reference.teacher(view)[0].scores) for view in views]
         used = {slot % 200 for slots in winners for slot in slots}
         ever |= used
         assert logged["prototypes_used"].item() == pytest.approx(len(used) / 200)

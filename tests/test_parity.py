@@ -148,8 +148,8 @@ def batch_of(config, step, rank):
 def count_active(model, views):
     """For each direction: slots of the student's view, of the teacher's, and of both."""
     probe = copy.deepcopy(model)
-    student = [plain.active_slots(probe.group(view).scores) for view in views]
-    teacher = [plain.active_slots(probe.teacher(view).scores) for view in views]
+    student = [plain.active_slots(probe.group(view)[0].scores) for view in views]
+    teacher = [plain.active_slots(probe.teacher(view)[0].scores) for view in views]
     return [
         [len(student[s]), len(teacher[t]), len(student[s] & teacher[t])]
         for s, t in plain.DIRECTIONS

@@ -13,10 +13,10 @@ MIN_ATTENTION = 1e-6  # added to every attention weight before it is normalized 
 
 
 class ActiveSlots(NamedTuple):
-    """The prototypes that win a pixel of an image: at most m = h · w, however large k is."""
+    """The prototypes that win a pixel of an image: m candidates, at most h · w and at most k."""
 
-    index: Tensor  # (b, m) int64, the winner of each pixel, ascending in each image, with repeats
-    valid: Tensor  # (b, m) bool, true at the first occurrence only
+    index: Tensor  # (b, m) int64, ascending in each image: the winner of each pixel, or all k
+    valid: Tensor  # (b, m) bool, true at the first occurrence of a prototype that wins a pixel
 
 
 class Grouping(NamedTuple):
@@ -55,7 +55,11 @@ def prototype_scores(directions_bdhw: Tensor, prototypes_kd: Tensor) -> Tensor:
 def active_slots(scores_bkhw: Tensor) -> ActiveSlots:
     """The prototypes that win a pixel of each image. Does not wait for the device."""
     check_shapes(scores_bkhw=scores_bkhw)
-    index_bm = winners(scores_bkhw).sort(dim=1).values
+    winner_bp, (b, k, *_) = winners(scores_bkhw), scores_bkhw.shape
+    if winner_bp.shape[1] > k:
+        valid_bk = scores_bkhw.new_zeros((b, k), dtype=torch.bool).scatter_(1, winner_bp, True)
+        return ActiveSlots(torch.arange(k, device=winner_bp.device).expand(b, -1), valid_bk)
+    index_bm = winner_bp.sort(dim=1).values
     valid_bm = torch.ones_like(index_bm, dtype=torch.bool)
     valid_bm[:, 1:] = index_bm[:, 1:] != index_bm[:, :-1]
     return ActiveSlots(index_bm, valid_bm)
@@ -63,8 +67,9 @@ def active_slots(scores_bkhw: Tensor) -> ActiveSlots:
 
 def slot_mask(active: ActiveSlots, num_prototypes: int) -> Tensor:
     """Active slots as a mask of all prototypes, (b, k) bool."""
-    mask_bk = active.index.new_zeros((len(active.index), num_prototypes), dtype=torch.bool)
-    return mask_bk.scatter_(1, active.index, True)
+    index_bm = active.index.where(active.valid, num_prototypes)  # the others: a column more
+    mask = index_bm.new_zeros((len(index_bm), num_prototypes + 1), dtype=torch.bool)
+    return mask.scatter_(1, index_bm, True)[:, :num_prototypes]
 
 
 @full_precision

@@ -1,5 +1,7 @@
 """The default encoder: torchvision's ResNets, with torchvision's parameter names."""
 
+from collections.abc import Sequence
+
 import torchvision
 from torch import Tensor, nn
 
@@ -11,24 +13,37 @@ class TorchvisionResNet(nn.Module):
 
     Initialized as in the published code: convolutions He-normal (fan out), the last batch-norm
     scale of every residual block zero. The first `num_stages` stages, 1-4, are kept: four give
-    stride 32, three stride 16.
+    stride 32, three stride 16. A decoder needs the maps of all stages: `out_indices=(0, 1, 2, 3)`,
+    where stage 0 has stride 4; by default only the last one is returned.
     """
 
-    def __init__(self, depth: int = 50, num_stages: int = 4) -> None:
+    def __init__(
+        self, depth: int = 50, num_stages: int = 4, out_indices: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         if depth not in DEPTHS:
             raise ValueError(f"depth is {depth!r}, expected one of {DEPTHS}.")
         if num_stages not in (1, 2, 3, 4):
             raise ValueError(f"num_stages is {num_stages!r}, expected 1, 2, 3 or 4.")
+        last = num_stages - 1
+        self.out_indices = (last,) if out_indices is None else tuple(out_indices)
+        stages = sorted(set(self.out_indices) & set(range(num_stages)))
+        if list(self.out_indices) != stages or self.out_indices[-1:] != (last,):
+            raise ValueError(
+                f"out_indices is {out_indices!r}, expected stages from 0 to {last} in ascending "
+                f"order; the last one is {last}, or the stages after it would not be trained."
+            )
         net = getattr(torchvision.models, f"resnet{depth}")(weights=None, zero_init_residual=True)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.stages = [f"layer{i + 1}" for i in range(num_stages)]
         for name in self.stages:
             setattr(self, name, getattr(net, name))
 
-    def forward(self, images_b3hw: Tensor) -> tuple[Tensor]:
-        """Encode normalized images. Returns the last map in a tuple: (b, c, h / s, w / s)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images_b3hw))))
-        for name in self.stages:
+    def forward(self, images_b3hw: Tensor) -> tuple[Tensor, ...]:
+        """Encode normalized images: the maps of `out_indices`, (b, c, h / s, w / s) each."""
+        x, maps = self.maxpool(self.relu(self.bn1(self.conv1(images_b3hw)))), []
+        for i, name in enumerate(self.stages):
             x = getattr(self, name)(x)
-        return (x,)
+            if i in self.out_indices:
+                maps.append(x)
+        return tuple(maps)

@@ -8,13 +8,17 @@ from torch import Tensor, nn
 from ..functional.checks import check_integers
 
 
-def _mlp(linear: Callable, norm: Callable, inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Linear, batch norm, GELU, twice, and linear; weights truncated normal, std 0.02, biases 0."""
-    layers = nn.Sequential(
-        *(linear(inputs, hidden), norm(hidden), nn.GELU()),
-        *(linear(hidden, hidden), norm(hidden), nn.GELU()),
-        linear(hidden, outputs),
-    )
+def _mlp(
+    linear: Callable, norm: Callable, inputs: int, hidden: int, outputs: int, num_layers: int
+) -> nn.Sequential:
+    """Linear layers with batch norm and GELU between them; weights truncated normal, std 0.02,
+    biases 0."""
+    check_integers(1, num_layers=num_layers)
+    widths = [inputs, *[hidden] * (num_layers - 1)]
+    layers = nn.Sequential()
+    for width in widths[:-1]:
+        layers.extend((linear(width, hidden), norm(hidden), nn.GELU()))
+    layers.append(linear(widths[-1], outputs))
     for layer in layers[::3]:
         nn.init.trunc_normal_(layer.weight, std=0.02)
         nn.init.zeros_(layer.bias)
@@ -24,17 +28,27 @@ def _mlp(linear: Callable, norm: Callable, inputs: int, hidden: int, outputs: in
 class PixelProjector(nn.Module):
     """g: an MLP on every pixel of the backbone's last map, as 1×1 convolutions.
 
-    It has two hidden layers of `hidden_channels`; d is `out_channels`.
+    Args:
+        in_channels, out_channels: of the map and of its projection, d.
+        hidden_channels: width of the hidden layers.
+        num_layers: linear layers, at least 1.
+        batch_norm: whether batch norm follows each hidden layer.
     """
 
     def __init__(
-        self, in_channels: int = 2048, hidden_channels: int = 4096, out_channels: int = 256
+        self,
+        in_channels: int = 2048,
+        hidden_channels: int = 4096,
+        out_channels: int = 256,
+        num_layers: int = 3,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         check_integers(1, in_channels=in_channels, hidden_channels=hidden_channels)
         check_integers(1, out_channels=out_channels)
         conv = partial(nn.Conv2d, kernel_size=1)
-        self.mlp = _mlp(conv, nn.BatchNorm2d, in_channels, hidden_channels, out_channels)
+        norm = nn.BatchNorm2d if batch_norm else nn.Identity
+        self.mlp = _mlp(conv, norm, in_channels, hidden_channels, out_channels, num_layers)
 
     def forward(self, maps_bchw: tuple[Tensor, ...] | Tensor) -> Tensor:
         """Project the map, or the last of several, to (b, d, h, w), not normalized."""
@@ -42,12 +56,22 @@ class PixelProjector(nn.Module):
 
 
 class SlotPredictor(nn.Module):
-    """h: an MLP that predicts the teacher's slots from the student's; d is `channels`."""
+    """h: an MLP that predicts the teacher's slots from the student's; d is `channels`.
 
-    def __init__(self, channels: int = 256, hidden_channels: int = 4096) -> None:
+    `hidden_channels`, `num_layers` and `batch_norm` are as in `PixelProjector`.
+    """
+
+    def __init__(
+        self,
+        channels: int = 256,
+        hidden_channels: int = 4096,
+        num_layers: int = 3,
+        batch_norm: bool = True,
+    ) -> None:
         super().__init__()
         check_integers(1, channels=channels, hidden_channels=hidden_channels)
-        self.mlp = _mlp(nn.Linear, nn.BatchNorm1d, channels, hidden_channels, channels)
+        norm = nn.BatchNorm1d if batch_norm else nn.Identity
+        self.mlp = _mlp(nn.Linear, norm, channels, hidden_channels, channels, num_layers)
 
     def forward(self, slots_qd: Tensor) -> Tensor:
         return self.mlp(slots_qd)

@@ -1,4 +1,7 @@
-"""SlotCon as an MMEngine model (Wen et al., NeurIPS 2022, arXiv 2205.15288)."""
+"""SlotCon (Wen et al., NeurIPS 2022, arXiv 2205.15288) and DeCon as an MMEngine model."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from mmengine.model import BaseModel
@@ -7,23 +10,43 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..functional.alignment import ViewGeometry, align
+from ..functional.alignment import ViewGeometry
 from ..functional.checks import check_numbers
 from ..functional.collectives import any_process
 from ..functional.diagnostics import feature_std
 from ..functional.grouping import Grouping, slot_mask
 from ..functional.schedules import teacher_momentum
-from .teacher import Teacher
+from .decoders import LateralDropout, build_decoder
+from .teacher import Parts, Teacher
 
 LAYER = (".weight", ".bias")  # ends of the names of a layer's parameters
 RECENT_STEPS = 100  # a prototype counts as used if it won a pixel within this many steps
 
 
+class Level(NamedTuple):
+    """Maps that are grouped: the encoder's last ones, or those of one level of a decoder."""
+
+    suffix: str  # of the names of its logged values
+    weight: float  # of its losses
+    head: nn.Module
+
+
 class SlotCon(BaseModel):
     """Self-supervised pretraining by semantic grouping.
 
+    With a decoder it is DeCon (Quetin et al., WACV 2026, arXiv 2503.17526): the same step on the
+    encoder's last map and on the decoder's maps, `α · L_encoder + (1 − α) · mean L_decoder`.
+
     Args:
-        backbone, neck, head: configs of encoder, projector and prototype head.
+        backbone, neck, head: configs of encoder, projector and prototype head. Without a loss of
+            the encoder (`encoder_loss_weight=0`) neck and head are not built and may be None.
+        decoder: config of a module from the encoder's maps to one or more maps, the finest first,
+            e.g. mmdet.FPN.
+        decoder_neck: config of the projector of each level of the decoder, one for all or a list.
+        decoder_head: config of the prototype head of the decoder's first map; or a list, with one
+            for each of its first maps.
+        encoder_loss_weight: α in [0, 1), the share of the encoder's loss if there is a decoder.
+        lateral_channel_dropout, lateral_map_dropout: see `LateralDropout`.
         teacher_momentum: momentum of the teacher at step 0, in [0, 1].
         compile: run encoders and projectors through torch.compile.
         channels_last: store the encoders' weights, and so their maps, with channels innermost, the
@@ -35,37 +58,88 @@ class SlotCon(BaseModel):
     def __init__(
         self,
         backbone: dict,
-        neck: dict,
-        head: dict,
+        neck: dict | None = None,
+        head: dict | None = None,
         teacher_momentum: float = 0.99,
         compile: bool = False,
         channels_last: bool = False,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        decoder: dict | None = None,
+        decoder_neck: dict | Sequence[dict] | None = None,
+        decoder_head: dict | Sequence[dict] | None = None,
+        encoder_loss_weight: float = 0.5,
+        lateral_channel_dropout: float = 0.0,
+        lateral_map_dropout: float = 0.0,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         check_numbers("[0, 1]", teacher_momentum=teacher_momentum)
-        self.backbone, self.neck, self.head = map(MODELS.build, (backbone, neck, head))
+        dropout = LateralDropout(lateral_channel_dropout, lateral_map_dropout)
+        heads = decoder_head if isinstance(decoder_head, Sequence) else [decoder_head]
+        necks = decoder_neck if isinstance(decoder_neck, Sequence) else [decoder_neck] * len(heads)
+        if decoder is not None:  # an encoder alone, α = 1, is SlotCon
+            check_numbers("[0, 1)", encoder_loss_weight=encoder_loss_weight)
+        else:
+            encoder_loss_weight = 1.0
+            if dropout.active or any([*heads, *necks]):
+                raise ConfigError(
+                    "decoder is None, but decoder_neck, decoder_head or a lateral dropout is set: "
+                    "give the decoder, e.g. decoder=dict(type='mmdet.FPN', ...), or none of them."
+                )
+            heads = necks = ()
+        if len(necks) != len(heads):
+            raise ConfigError(
+                f"decoder_neck has {len(necks)} entries and decoder_head {len(heads)}, expected "
+                "one of each for each level, or one decoder_neck for all."
+            )
+        self.encoder_loss_weight = encoder_loss_weight
+        self.backbone = MODELS.build(backbone)
+        self.neck, self.head = (
+            MODELS.build(part) if encoder_loss_weight else None for part in (neck, head)
+        )
+        self.decoder = None if decoder is None else build_decoder(decoder, len(heads), dropout)
+        self.decoder_necks, self.decoder_heads = (
+            nn.ModuleList(map(MODELS.build, parts)) for parts in (necks, heads)
+        )
         _check_all_is_trained(self.backbone, backbone["type"])
-        self.teacher = Teacher(*self.student)
+        self.teacher = Teacher(*self.parts)
         self.base_momentum = teacher_momentum
         self.teacher_moves = False
-        self.register_buffer("idle_steps", torch.full((self.num_prototypes,), RECENT_STEPS))
-        if channels_last:
-            for part in (self.backbone, self.teacher.backbone):
-                part.to(memory_format=torch.channels_last)
-        if compile:
-            for part in (self.backbone, self.neck, self.teacher.backbone, self.teacher.neck):
-                part.compile()
+        every_k = sum(level.head.num_prototypes for level in self.levels)
+        self.register_buffer("idle_steps", torch.full((every_k,), RECENT_STEPS))
+        for parts in (self.parts, self.teacher.parts):
+            encoders = [part for part in (parts.backbone, parts.decoder) if part is not None]
+            if channels_last:
+                for part in encoders:
+                    part.to(memory_format=torch.channels_last)
+            if compile:
+                for part in (*encoders, *parts.necks):
+                    part.compile()
 
     @property
-    def student(self) -> tuple:
-        """The parts that the teacher has too: encoder, projector, prototypes."""
-        return self.backbone, self.neck, self.head.prototypes
+    def parts(self) -> Parts:
+        """The student's `Parts`, of which the teacher has copies."""
+        prototypes = nn.ModuleList(head.prototypes for head in self.decoder_heads)
+        first = self.head.prototypes if self.head else None
+        return Parts(self.backbone, self.neck, first, self.decoder, self.decoder_necks, prototypes)
+
+    @property
+    def student(self) -> tuple[nn.Module, ...]:
+        """The parts that the teacher has too, in its order."""
+        return tuple(part for part in self.parts if part is not None)
+
+    @property
+    def levels(self) -> list[Level]:
+        """The encoder's level, if it has a loss, and those of the decoder."""
+        alpha, count = self.encoder_loss_weight, len(self.decoder_heads)
+        encoder = [Level("", alpha, self.head)] if self.head else []
+        shares = [(f"_dec{i}", (1 - alpha) / count) for i in range(count)]
+        return encoder + [Level(*one, head) for one, head in zip(shares, self.decoder_heads)]
 
     @property
     def num_prototypes(self) -> int:
-        return len(self.head.prototypes.weight)
+        """K of the first level."""
+        return self.levels[0].head.num_prototypes
 
     def init_weights(self) -> None:
         """Initialize the student, then copy it to the teacher."""
@@ -100,12 +174,12 @@ class SlotCon(BaseModel):
             return self.predict(inputs)
         raise ValueError(f"mode is {mode!r}, expected 'loss', 'tensor' or 'predict'.")
 
-    def group(self, images: Tensor) -> Grouping:
-        """The student's grouping of one view."""
-        return self.head.prototypes(self.neck(self.backbone(images)))
+    def group(self, images: Tensor) -> list[Grouping]:
+        """The student's grouping of one view, on each level."""
+        return list(self.parts.group(images))
 
     def loss(self, views: list[Tensor], geometry: ViewGeometry) -> dict[str, Tensor]:
-        """The two weighted losses of a step, after the teacher was moved, and diagnostics.
+        """The two weighted losses of each level, after the teacher was moved, and diagnostics.
 
         `slotcon_plugin.reference` computes the same in plain torch.
         """
@@ -114,35 +188,21 @@ class SlotCon(BaseModel):
                 "The teacher was not moved before the first step. Train with custom_hooks=[dict("
                 "type='TeacherHook')], or call update_teacher(step, total_steps) before each step."
             )
-        head, teacher = self.head, self.teacher
 
         # 1. Grouping: each view on its own, through student and teacher.
         student_views = [self.group(view) for view in views]
-        teacher_views = [teacher(view) for view in views]
+        teacher_views = [self.teacher(view) for view in views]
 
-        # 2. Inverse augmentation: pixel (i, j) of both views then shows the same part of the image.
-        # 3. Grouping loss: both views are to be grouped alike there.
-        student_scores = [view.scores for view in student_views]
-        teacher_scores = [view.scores for view in teacher_views]
-        size = student_scores[0].shape[2:]
-        boxes = geometry.boxes.to(student_scores[0].dtype)
-        alignments = [align(*view, *size) for view in zip(boxes, geometry.flips, strict=True)]
-        loss_group = head.group_loss(student_scores, teacher_scores, alignments)
-
-        # 4. The center moves, after it was used.
-        if self.training:
-            head.group_loss.move_center(teacher_scores)
-
-        # 5. Slot loss: a slot is to be recognized in the other view.
-        loss_slot = head.slot_loss(student_views, teacher_views, head.predictor)
-
-        # 6. Total: MMEngine sums the entries that have "loss" in their names.
-        weight = head.group_loss_weight
-        return dict(
-            loss_group=weight * loss_group.sum(),
-            loss_slot=(1 - weight) * loss_slot.sum(),
-            **self._diagnose(teacher_views),
-        )
+        # 2. to 6. of each level.
+        outputs, levels = {}, self.levels
+        idle_steps = self.idle_steps.split([level.head.num_prototypes for level in levels])
+        groupings = zip(*student_views, strict=True), zip(*teacher_views, strict=True)
+        for level, student, teacher, idle in zip(levels, *groupings, idle_steps, strict=True):
+            losses = level.head.loss(student, teacher, geometry)
+            losses = {name: level.weight * loss for name, loss in losses.items()}
+            logged = losses | self._diagnose(level.head, teacher, idle)
+            outputs |= {name + level.suffix: value for name, value in logged.items()}
+        return outputs
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -151,10 +211,13 @@ class SlotCon(BaseModel):
         return maps if isinstance(maps, Tensor) else maps[-1]
 
     @torch.no_grad()
-    def predict(self, images: Tensor) -> list[BaseDataElement]:
-        """The teacher's `scores` (k, h, w), `assignment` (h, w), `slots` (k, d) of each image."""
-        view = self.teacher(images)
-        every_k = torch.arange(self.num_prototypes, device=images.device).expand(len(images), -1)
+    def predict(self, images: Tensor, level: int = 0) -> list[BaseDataElement]:
+        """The teacher's `scores` (k, h, w), `assignment` (h, w), `slots` (k, d) of each image.
+
+        `level` is a position in `levels`.
+        """
+        view = self.teacher(images, levels=level + 1)[level]
+        every_k = torch.arange(view.scores.shape[1], device=images.device).expand(len(images), -1)
         slots_bkd = view.pool(every_k)
         return [
             BaseDataElement(scores=scores_khw, assignment=scores_khw.argmax(dim=0), slots=slots_kd)
@@ -162,18 +225,23 @@ class SlotCon(BaseModel):
         ]
 
     @torch.no_grad()
-    def _diagnose(self, teacher_views: list[Grouping]) -> dict[str, Tensor]:
-        """What is logged beside the losses, from the teacher's views."""
-        active_bk = torch.cat([slot_mask(v.active, self.num_prototypes) for v in teacher_views])
+    def _diagnose(
+        self, head: nn.Module, teacher_views: Sequence[Grouping], idle_steps_k: Tensor
+    ) -> dict[str, Tensor]:
+        """What is logged of a level beside its losses, from the teacher's views.
+
+        `idle_steps_k`, the steps since each prototype won a pixel, is updated.
+        """
+        active_bk = torch.cat([slot_mask(v.active, head.num_prototypes) for v in teacher_views])
         used_k = any_process(active_bk.any(dim=0))
         if self.training:
-            self.idle_steps.copy_(torch.where(used_k, 0, self.idle_steps + 1))
+            idle_steps_k.copy_(torch.where(used_k, 0, idle_steps_k + 1))
         return dict(
             prototypes_used=used_k.float().mean(),
-            prototypes_used_running=(self.idle_steps < RECENT_STEPS).float().mean(),
+            prototypes_used_running=(idle_steps_k < RECENT_STEPS).float().mean(),
             active_slots=active_bk.sum(dim=1, dtype=torch.float32).mean(),
             feature_std=feature_std(*(view.directions for view in teacher_views)),
-            **self.head.group_loss.diagnose([view.scores for view in teacher_views]),
+            **head.group_loss.diagnose([view.scores for view in teacher_views]),
         )
 
 
