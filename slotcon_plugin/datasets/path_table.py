@@ -24,6 +24,11 @@ class PathTable(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    def digest_parts(self) -> list[bytes | memoryview]:
+        """Bytes that are equal for equal paths in the same order."""
+        tensors = (self._ends, self._text)
+        return [self._prefix, *(memoryview(tensor.numpy()).cast("B") for tensor in tensors)]
+
     def __getitem__(self, index: int) -> str:
         if not 0 <= index < len(self):
             raise IndexError(f"path {index} of {len(self)}")

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from ..errors import ConfigError
 
+TIMEOUT = timedelta(hours=1)  # of a collective: an evaluation by rank 0 may take long
 PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 # The environment variables of each launcher: rank, number of processes, rank on this machine.
@@ -60,11 +61,11 @@ def join_processes(rank: int, world_size: int, device: str = "cuda") -> None:
     With `device="cpu"` no GPU is used. `LOCAL_RANK` in the environment chooses the GPU.
     """
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    backend, timeout = "gloo", timedelta(minutes=30)
+    backend = "gloo"
     if device == "cuda" and torch.cuda.device_count() >= here:
         backend = "nccl"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=timeout)
+    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=TIMEOUT)
 
 
 def join_cpu_processes(launcher: str) -> None:
@@ -78,6 +79,22 @@ def join_cpu_processes(launcher: str) -> None:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "29500")
     join_processes(rank, world_size, "cpu")
+
+
+def store_is_up() -> bool:
+    """Whether `connect_store` can connect: torchrun's store is there before the process group."""
+    return dist.is_initialized() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def connect_store(name: str) -> dist.Store:
+    """A connection of its own to the key-value store of the processes, for the keys of `name`.
+
+    The process group's own connection is locked while it waits. Rank 0 has the store, or, under
+    torchrun, the launcher on its machine.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, timeout=TIMEOUT, wait_for_workers=False)
+    return dist.PrefixStore(f"slotcon/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
 
 
 def leave_processes() -> None:
