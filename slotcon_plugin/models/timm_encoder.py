@@ -1,0 +1,104 @@
+"""Any model of timm as an encoder, in pretraining, in mmdet and in mmseg."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+# Options of timm's classes that let the position embeddings follow the size of the images.
+ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
+
+
+class TimmEncoder(nn.Module):
+    """A timm model without its classifier, with timm's parameter names.
+
+    What no output depends on is removed: the classifier and the layers after the last output.
+    Images are padded at the right and at the bottom to multiples of the patch size. Transformers
+    whose position embeddings can be interpolated take images of any size.
+
+    Args:
+        name: of the model in timm, e.g. "convnext_tiny" or "vit_small_patch16_224".
+        out_indices: which of timm's feature maps are returned, from the finest on; negative ones
+            count from the last.
+        options: further arguments of `timm.create_model`, e.g. `drop_path_rate=0.1`; no
+            `pretrained`: weights are loaded by --backbone.
+
+    Attributes:
+        channels, strides: of the returned maps, in pixels of the image.
+
+    Raises:
+        ConfigError: timm is missing, or does not have this model, output or option.
+    """
+
+    def __init__(self, name: str, out_indices: Sequence[int] = (-1,), **options: Any) -> None:
+        super().__init__()
+        net = _create(name, options)
+        count = len(net.feature_info)
+        outputs = [index % count for index in out_indices if -count <= index < count]
+        if not outputs or len(outputs) < len(out_indices) or outputs != sorted(set(outputs)):
+            raise ConfigError(
+                f"TimmEncoder: out_indices={tuple(out_indices)}, but {name} has {count} feature "
+                f"maps: expected increasing numbers from 0 to {count - 1}, or -{count} to -1."
+            )
+        self.outputs = outputs
+        net.prune_intermediate_layers(outputs, prune_norm=False, prune_head=True)
+        self.channels = tuple(net.feature_info[i]["num_chs"] for i in outputs)
+        self.strides = tuple(net.feature_info[i]["reduction"] for i in outputs)
+        patches = getattr(getattr(net, "patch_embed", None), "proj", None)
+        self.patch_size = patches.stride if isinstance(patches, nn.Conv2d) else (1, 1)
+        # The net is no submodule: it shares its tensors, so their names are timm's.
+        self.__dict__["net"] = net
+        self._parameters, self._buffers, self._modules = net._parameters, net._buffers, net._modules
+        self._non_persistent_buffers_set = net._non_persistent_buffers_set
+
+    def train(self, mode: bool = True) -> "TimmEncoder":
+        """Set the mode of the model, too."""
+        self.net.training = mode
+        return super().train(mode)
+
+    def forward(self, images_b3hw: Tensor) -> tuple[Tensor, ...]:
+        """Encode normalized images. Returns a map (b, c, h / s, w / s) for each output."""
+        height, width = images_b3hw.shape[2:]
+        bottom, right = -height % self.patch_size[0], -width % self.patch_size[1]
+        if bottom or right:
+            images_b3hw = F.pad(images_b3hw, (0, right, 0, bottom))
+        options = dict(indices=self.outputs, output_fmt="NCHW", intermediates_only=True)
+        return tuple(self.net.forward_intermediates(images_b3hw, norm=True, **options))
+
+
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    """The model with random weights; wrong names and options raise ConfigError."""
+    try:
+        import timm
+    except ImportError:
+        raise ConfigError(
+            "TimmEncoder needs timm, which is not installed: pip install timm"
+        ) from None
+    if options.get("pretrained"):
+        raise ConfigError(
+            "TimmEncoder does not download weights: remove `pretrained` from the config and give "
+            "--backbone FILE with timm's weights."
+        )
+    try:
+        with torch.device("meta"):
+            kind = type(timm.create_model(name, num_classes=0, **options))
+        accepted = {n for base in kind.__mro__ for n in inspect.signature(base.__init__).parameters}
+        any_size = {key: value for key, value in ANY_SIZE.items() if key in accepted}
+        net = timm.create_model(name, num_classes=0, **any_size | options)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        similar = timm.list_models(f"*{name}*")[:5] if isinstance(name, str) else []
+        raise ConfigError(
+            f"timm cannot build the model {name!r} with {options or 'no options'}: {error}"
+            + f" Similar names: {', '.join(similar)}." * bool(similar)
+        ) from error
+    if not hasattr(net, "forward_intermediates") or not hasattr(net, "prune_intermediate_layers"):
+        raise ConfigError(
+            f"timm's {name} does not return feature maps (it has no forward_intermediates); use "
+            "another model."
+        )
+    return net
