@@ -10,100 +10,31 @@ one is above 1e-6.
 
 import argparse
 import json
-import runpy
 import sys
 from collections import defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
-from mmengine.registry import MODELS, OPTIMIZERS, PARAM_SCHEDULERS
+from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
 
-import slotcon_plugin  # noqa: F401  (registers the parts)
-from benchmarks.processes import ROOT, run_processes
-from slotcon_plugin.checkpoints.names import published_name
+from benchmarks.parity_models import build_model, recipe, record_name
+from benchmarks.processes import run_processes
 from slotcon_plugin.functional.alignment import ViewGeometry
 from slotcon_plugin.functional.grouping import active_slots, slot_mask
 from slotcon_plugin.functional.losses import DIRECTIONS
-
-recipe = SimpleNamespace(**runpy.run_path(str(ROOT / "tests" / "golden" / "recipe.py")))
 
 TOLERANCE = 1e-6
 ZERO = 1e-9  # relative to the largest norm: tensors below it are zero up to rounding
 SMALL = 0.01  # relative to the scale: smaller values are compared with this size instead
 
 
-class PatchEncoder(nn.Module):
-    """The smallest encoder of the records: one strided convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 512, 8, stride=8, bias=False)
-        self.bn1 = nn.BatchNorm2d(512)
-
-    def forward(self, images):
-        return (self.bn1(self.conv1(images)).relu(),)
-
-
-MODELS.register_module(module=PatchEncoder, name="ParityPatchEncoder", force=True)
-
-
-def build_model(config: dict) -> nn.Module:
-    """SlotCon with the record's hyper-parameters and `recipe.weight`'s weights, in float64."""
-    if config["encoder"] == "patch":
-        backbone, channels = dict(type="ParityPatchEncoder"), 512
-    else:
-        depth = int(config["encoder"].removeprefix("resnet"))
-        backbone = dict(type="TorchvisionResNet", depth=depth)
-        channels = 512 if depth < 50 else 2048
-    hidden, out = config["dim_hidden"], config["dim_out"]
-    model = MODELS.build(
-        dict(
-            type="SlotCon",
-            backbone=backbone,
-            neck=dict(
-                type="PixelProjector",
-                in_channels=channels,
-                hidden_channels=hidden,
-                out_channels=out,
-            ),
-            head=dict(
-                type="PrototypeHead",
-                prototypes=dict(
-                    type="Prototypes",
-                    num_prototypes=config["num_prototypes"],
-                    channels=out,
-                    temperature=config["teacher_temp"],
-                ),
-                group_loss=dict(
-                    type="GroupingLoss",
-                    student_temperature=config["student_temp"],
-                    teacher_temperature=config["teacher_temp"],
-                    center_momentum=config["center_momentum"],
-                ),
-                slot_loss=dict(type="SlotLoss"),
-                predictor=dict(type="SlotPredictor", channels=out, hidden_channels=hidden),
-                group_loss_weight=config["group_loss_weight"],
-            ),
-            teacher_momentum=config["teacher_momentum"],
-        )
-    ).double()
-    state = model.state_dict()
-    for name, value in state.items():
-        if theirs := published_name(name):
-            weight = recipe.weight(theirs, tuple(value.shape), config["seed"])
-            state[name] = torch.as_tensor(weight, dtype=value.dtype)
-    model.load_state_dict(state)
-    return model.train()
-
-
 def summaries(tensors: dict, seed: int) -> dict:
-    """`recipe.summary` of floating-point tensors, under their published names if they have one."""
-    named = {published_name(n): value for n, value in tensors.items() if value.is_floating_point()}
+    """`recipe.summary` of floating-point tensors, under the records' names if they have one."""
+    named = {record_name(n): value for n, value in tensors.items() if value.is_floating_point()}
     return {
         name: recipe.summary(name, value.numpy(), seed) for name, value in named.items() if name
     }
@@ -113,13 +44,7 @@ def replay(rank: int, config: dict, processes: int) -> dict:
     """Train as the record says. Returns what a record has, of this rank."""
     seed, iters = config["seed"], config["iters_per_epoch"]
     model = build_model(config)
-    watched = {}
-    model.head.group_loss.register_forward_hook(
-        lambda module, args, out: watched.update(group=out.tolist())
-    )
-    model.head.slot_loss.register_forward_hook(
-        lambda module, args, out: watched.update(slot=out.tolist(), active=count_active(*args[:2]))
-    )
+    levels = [watch(level.head) for level in model.levels]
     optimizer = OPTIMIZERS.build(
         dict(type="SlotConLARS", lr=config["lr"], weight_decay=config["weight_decay"]),
         default_args=dict(params=[p for p in model.parameters() if p.requires_grad]),
@@ -142,19 +67,14 @@ def replay(rank: int, config: dict, processes: int) -> dict:
         geometry = ViewGeometry(torch.tensor(np.stack(coords)), torch.tensor(np.stack(flags)))
         momentum = model.update_teacher(step, config["epochs"] * iters)
         losses = run([torch.as_tensor(c) for c in crops], geometry, mode="loss")
-        loss = losses["loss_group"] + losses["loss_slot"]
+        loss = sum(value for name, value in losses.items() if "loss" in name)
         optimizer.zero_grad()
         loss.backward()
-        center = model.head.group_loss.center
         entry = dict(
             lr=optimizer.param_groups[0]["lr"],
             teacher_momentum=momentum,
             loss=loss.item(),
-            loss_group=watched["group"],
-            loss_slot=watched["slot"],
-            active_slots=watched["active"],
-            center=center.flatten()[:8].tolist(),
-            center_norm=center.norm().item(),
+            levels=[dict(level) for level in levels],
         )
         if step == 0:
             grads = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
@@ -164,6 +84,23 @@ def replay(rank: int, config: dict, processes: int) -> dict:
         scheduler.step()
     result["final"] = summaries(model.state_dict(), seed)
     return result
+
+
+def watch(head: nn.Module) -> dict:
+    """A dictionary that always has the figures of the head's last step."""
+    seen = {}
+
+    def grouped(module, args, out):
+        seen["loss_group"] = out.tolist()
+
+    def contrasted(module, args, out):  # after the center has moved
+        center = head.group_loss.center
+        seen["loss_slot"], seen["active_slots"] = out.tolist(), count_active(*args[:2])
+        seen["center"], seen["center_norm"] = center.flatten()[:8].tolist(), center.norm().item()
+
+    head.group_loss.register_forward_hook(grouped)
+    head.slot_loss.register_forward_hook(contrasted)
+    return seen
 
 
 def count_active(student, teacher) -> list[list[int]]:
@@ -226,16 +163,22 @@ def errors(record: dict, results: list[dict]) -> dict[str, float]:
     for mine, step in zip(ours["steps"], record["steps"], strict=True):
         note("learning rate", relative_error(mine["lr"], step["lr"]))
         note("teacher momentum", relative_error(mine["teacher_momentum"], step["teacher_momentum"]))
-        note("center", relative_error(mine["center"], step["center"], scale=step["center_norm"]))
-        note("center", relative_error(mine["center_norm"], step["center_norm"]))
         pairs = [(mine, step)]
         if "per_rank" in step:
             per_rank = [result["steps"][step["step"]] for result in results]
             pairs += zip(per_rank, step["per_rank"], strict=True)
         for here, there in pairs:
-            for name in ("loss", "loss_group", "loss_slot"):
-                note("losses", relative_error(here[name], there[name]))
-            note("active slots", relative_error(here["active_slots"], there["active_slots"]))
+            note("losses", relative_error(here["loss"], there["loss"]))
+            # Records without a decoder have the figures of their only level in the step itself.
+            for own, known in zip(here["levels"], there.get("levels", [there]), strict=True):
+                for name in ("loss_group", "loss_slot"):
+                    note("losses", relative_error(own[name], known[name]))
+                if "center" in known:
+                    scale = known["center_norm"]
+                    note("center", relative_error(own["center"], known["center"], scale=scale))
+                    note("center", relative_error(own["center_norm"], known["center_norm"]))
+                if "active_slots" in known:
+                    note("active slots", relative_error(own["active_slots"], known["active_slots"]))
     note("gradients", summary_error(ours["steps"][0]["grads"], record["steps"][0]["grads"]))
     note("initial weights", summary_error(ours["initial"], record["initial"]))
     note("final weights", summary_error(ours["final"], record["final"]))

@@ -1,5 +1,7 @@
 """The losses of `slotcon_plugin.reference`, with the networks and settings of a built model."""
 
+from collections.abc import Callable
+
 import torch
 from mmengine.registry import MODELS
 from torch import nn
@@ -44,6 +46,43 @@ def plain_losses(model: nn.Module, batches: list[tuple]) -> tuple:
         )
         for views, geometry in batches
     ]
+    results = [plain.losses(*level) for level in _levels(processes, head, teacher.prototypes)]
+    return [losses for losses, _ in results], results[0][1]
+
+
+def plain_level_losses(model: nn.Module, batches: list[tuple]) -> list[tuple]:
+    """`plain.level_losses` of a SlotCon model with a decoder, for each process; see above.
+
+    Returns:
+        (total, [(losses, center after the step) of each level]) of each process.
+    """
+    networks = projector(model.parts), projector(model.teacher.parts)
+    processes = [plain.project_levels(*networks, views, *geo) for views, geo in batches]
+    heads = [level.head for level in model.levels]
+    first = [model.teacher.prototypes] if model.head else []
+    prototypes = [*first, *model.teacher.decoder_prototypes]
+    levels = [
+        _levels(projected, *weights)
+        for *projected, weights in zip(*processes, zip(heads, prototypes, strict=True), strict=True)
+    ]
+    weight = model.encoder_loss_weight
+    return [plain.level_losses(own, weight) for own in zip(*levels, strict=True)]
+
+
+def projector(parts) -> Callable:
+    """The function from images to the projected pixels of each level, by a model's `Parts`."""
+
+    def run(images):
+        maps = parts.backbone(images)
+        encoder = [parts.neck(maps)] if parts.neck else []
+        decoded = zip(parts.decoder_necks, parts.decoder(maps), strict=False)
+        return encoder + [neck(map_bchw) for neck, map_bchw in decoded]
+
+    return run
+
+
+def _levels(processes: list, head: nn.Module, teacher_prototypes: nn.Module) -> list[tuple]:
+    """The arguments of `plain.losses` for each process, of one level."""
     settings = plain.Settings(
         head.group_loss.student_temperature,
         head.group_loss.teacher_temperature,
@@ -51,11 +90,9 @@ def plain_losses(model: nn.Module, batches: list[tuple]) -> tuple:
         head.group_loss.center_momentum,
         head.group_loss_weight,
     )
+    weights = head.prototypes.weight, teacher_prototypes.weight, head.predictor
     center = head.group_loss.center
-    prototypes = head.prototypes.weight, teacher.prototypes.weight
-    results = [
-        plain.losses(process, *prototypes, head.predictor, center, settings, others)
-        for process in processes
-        for others in [[other for other in processes if other is not process]]
+    return [
+        (own, *weights, center, settings, [other for other in processes if other is not own])
+        for own in processes
     ]
-    return [losses for losses, _ in results], results[0][1]

@@ -69,6 +69,26 @@ def losses(mine, student_prototypes, teacher_prototypes, predictor, center, sett
     return Losses(group, slot, total, queries), center.detach()
 
 
+def project_levels(student: Callable, teacher: Callable, views, boxes, flips) -> list[Projected]:
+    """As `project`, of networks that give the maps of several levels, each with its projector."""
+    with torch.no_grad():
+        teacher_pixels = [teacher(view) for view in views]
+    pairs = zip(zip(*[student(view) for view in views]), zip(*teacher_pixels))
+    return [Projected(mine, known, boxes, flips) for mine, known in pairs]
+
+
+def level_losses(levels: list[tuple], encoder_weight: float):
+    """DeCon: the total, and the `losses` of each level from its arguments, first the encoder's.
+
+    Without weight the encoder has no level (Quetin et al., WACV 2026, arXiv 2503.17526).
+    """
+    results = [losses(*level) for level in levels]
+    totals = [result.total for result, _ in results]
+    decoder = totals[1:] if encoder_weight else totals
+    total = (1 - encoder_weight) * sum(decoder) / len(decoder)
+    return total + (encoder_weight * totals[0] if encoder_weight else 0), results
+
+
 def score_maps(pixels: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine of each pixel (b, d, h, w) and each prototype (k, d): (b, k, h, w)."""
     pixels, prototypes = F.normalize(pixels, dim=1), F.normalize(prototypes, dim=1)

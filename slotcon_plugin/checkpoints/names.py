@@ -128,9 +128,9 @@ def rename(values: Mapping[str, Any], pairs: Pairs, drop: Sequence[str], source:
     return Renamed(renamed, old_names, tuple(old for old, i in lines.items() if i >= len(pairs)))
 
 
-def published_name(name: str) -> str | None:
+def published_name(name: str, pairs: Pairs = PUBLISHED) -> str | None:
     """The published name (without `module.`) of a tensor of our model; None if it has none."""
-    for ours, theirs in PUBLISHED:
+    for ours, theirs in pairs:
         if (fields := match(name, ours)) is not None:
             return theirs.format(**fields)
     return None

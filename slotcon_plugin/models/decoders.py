@@ -25,8 +25,9 @@ class FCNConvolutions(BaseModule):
 
     def __init__(self, init_cfg: dict | None = None, **head: object) -> None:
         super().__init__(init_cfg)
-        unused = dict(num_classes=2, concat_input=False)
-        self.convs = MODELS.build(dict(type="mmseg.FCNHead", **unused, **head)).convs
+        unused = dict(num_classes=3, loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True))
+        head = dict(concat_input=False) | unused | head
+        self.convs = MODELS.build(dict(type="mmseg.FCNHead", **head)).convs
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor]:
         """The convolved last map (b, channels, h, w) in a tuple."""
