@@ -29,6 +29,7 @@ from .hooks.teacher_hook import TeacherHook
 from .hooks.unreadable_images_hook import UnreadableImagesHook
 from .hooks.unsupervised_seg_hook import UnsupervisedSegHook
 from .models.backbones import TorchvisionResNet
+from .models.decoders import FCNConvolutions
 from .models.grouping_loss import GroupingLoss
 from .models.head import PrototypeHead
 from .models.mlp import PixelProjector, SlotPredictor
@@ -44,6 +45,7 @@ NAMES = {
     MODELS: (
         SlotCon,
         TorchvisionResNet,
+        FCNConvolutions,
         PixelProjector,
         PrototypeHead,
         Prototypes,
