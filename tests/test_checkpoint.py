@@ -153,13 +153,20 @@ def test_weights_alone_cannot_be_resumed_from(tmp_path):
         load_training_state(tmp_path / "weights.pth")
 
 
-def test_the_checkpoint_that_mmengine_noted_is_found(tmp_path):
-    save(tmp_path, "epoch_800.pth", value=8)  # of an earlier training in the same folder
+def test_the_furthest_checkpoint_is_found_whatever_is_noted(tmp_path):
+    save(tmp_path, "epoch_4.pth", value=4)
     time.sleep(0.02)
-    save(tmp_path, "epoch_1.pth", value=1)
+    save(tmp_path, "epoch_1.pth", value=1)  # of a younger training in the same folder
     path, state = find_last_good_checkpoint(tmp_path)
-    assert path.name == "epoch_1.pth"
-    assert state["state_dict"]["weight"][0, 0] == 1
+    assert path.name == "epoch_4.pth"
+    assert state["state_dict"]["weight"][0, 0] == 4
+    for name, iteration in (("iter_9.pth", 9), ("iter_1.pth", 1), ("mine.pth", 8)):
+        state["meta"]["iter"] = iteration
+        torch.save(state, tmp_path / name)
+    (tmp_path / "last_checkpoint").write_text("mine.pth")
+    assert find_last_good_checkpoint(tmp_path)[0].name == "iter_9.pth"
+    (tmp_path / "iter_9.pth").unlink()
+    assert find_last_good_checkpoint(tmp_path)[0].name == "mine.pth"  # noted, without a number
 
 
 def test_a_broken_checkpoint_is_named_and_skipped(tmp_path):

@@ -12,22 +12,11 @@ from typing import TypeVar
 import torch
 
 from ..errors import ConfigError
+from ..runtime.file_locks import try_lock
 from .clock import read_clock
 
 SILENCE = 120.0  # seconds without a note of the clock: a job on another machine counts as dead
 Locked = TypeVar("Locked")
-
-
-def try_lock(path: Path) -> int | None:
-    """Lock a file: the open file, for `pass_fds`; None if another process has locked it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return handle
-    except BlockingIOError:
-        os.close(handle)
-        return None
 
 
 def _wait_for(attempt: Callable[[], Locked | None], announce: Callable, pause: float) -> Locked:

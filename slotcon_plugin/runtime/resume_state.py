@@ -1,6 +1,5 @@
 """Finds and checks the checkpoint that a training resumes from."""
 
-import math
 import os
 import re
 from collections.abc import Callable
@@ -31,39 +30,47 @@ def load_training_state(path: str | Path) -> dict:
 def find_last_good_checkpoint(
     work_dir: str | Path, warn: Callable[[str], None] = print
 ) -> tuple[Path, dict] | None:
-    """The path and the content of a work dir's newest checkpoint that can be resumed from.
+    """The path and the content of the work dir's furthest checkpoint that can be resumed from.
 
-    None if there is no checkpoint at all. MMEngine writes the newest one's name into the file
-    `last_checkpoint`. After a crash that file can be empty, wrong or one checkpoint too old, so it
-    is only tried first; the other numbered checkpoints follow, the latest first. `warn` is called
-    with one line for each checkpoint that cannot be used; none of them is a CheckpointError.
+    None if there is no checkpoint at all. The number in a name counts, not the time of the file or
+    MMEngine's note `last_checkpoint`, which an interrupted or another training can have written;
+    only a noted name without a number is tried as well. Of checkpoints that are numbered by epochs
+    and by iterations, the one of the later iteration is returned. `warn` is called with one line
+    for each checkpoint that cannot be used; none of them is a CheckpointError.
     """
-    work_dir = Path(work_dir)
-    age = {}  # path -> (time, number)
-    for path in work_dir.glob("*.pth"):
-        if number := re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name):
-            age[path] = (os.lstat(path).st_mtime_ns, int(number[1]))
-    candidates = sorted(age, key=age.get, reverse=True)
-    note = work_dir / "last_checkpoint"
-    if os.path.isfile(note):
-        # Only the name is used: the folder may have been moved.
-        with open(note, errors="replace") as file:
-            noted = work_dir / Path(file.read(4096).strip()).name
-        # If the process was killed between the two writes, a checkpoint is newer than the note.
-        time, number = age.get(noted, (math.inf, math.inf))
-        newer = any(other[0] > time and other[1] > number for other in age.values())
-        if os.path.isfile(noted) and not newer:
-            candidates = [noted, *(path for path in candidates if path != noted)]
-    broken = []
-    for path in candidates:
+    work_dir, good, broken = Path(work_dir), {}, []
+    for path in sorted(_candidates(work_dir), key=_number, reverse=True):
+        kind = path.name.partition("_")[0] if _number(path) >= 0 else "noted"
+        if kind in good:
+            continue
         try:
-            return path, load_training_state(path)
+            good[kind] = path, load_training_state(path)
         except CheckpointError as error:
             broken.append(path.name)
             warn(f"{path.name} is skipped: {error}")
+    if good:
+        return max(good.values(), key=lambda found: found[1]["meta"]["iter"])
     if broken:
         raise CheckpointError(
             f"None of the checkpoints in {work_dir} can be resumed from ({', '.join(broken)}). "
             "Start a new training in another --work-dir, or move them away."
         )
     return None
+
+
+def _candidates(work_dir: Path) -> set[Path]:
+    found = {path for path in work_dir.glob("*.pth") if _number(path) >= 0}
+    note = work_dir / "last_checkpoint"
+    if os.path.isfile(note):
+        # Only the name is used: the folder may have been moved.
+        with open(note, errors="replace") as file:
+            noted = work_dir / Path(file.read(4096).strip()).name
+        if os.path.isfile(noted):
+            found.add(noted)
+    return found
+
+
+def _number(path: Path) -> int:
+    """The number of epochs or iterations in a checkpoint's name; -1 if it has none."""
+    name = re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name)
+    return int(name[1]) if name else -1

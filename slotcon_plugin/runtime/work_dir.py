@@ -1,0 +1,161 @@
+"""What is checked before a program writes: the place, its space, and that no work is replaced."""
+
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from ..errors import ConfigError
+from .file_locks import hold
+
+LOCK = "training.lock"
+NOTE = "last_checkpoint"  # where MMEngine and detectron2 write the newest checkpoint's name
+CHECKPOINT = re.compile(r"(?:(epoch|iter)_(\d+)|best_.+|model_(?:\d+|final))\.pth")
+
+
+def check_writable(path: str | Path, option: str, folder: bool = False) -> None:
+    """Raise a ConfigError if a file, or files in a folder, cannot be written; leaves nothing.
+
+    Args:
+        path: of a file that will be written or replaced, or of a folder.
+        option: its name for the message, such as "--out".
+        folder: whether `path` is one.
+    """
+    path, made = Path(path), []
+    place = path if folder else path.parent
+    try:
+        if not folder and path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no ordinary file"
+            raise ConfigError(f"{option} {path} is {kind}, expected the name of a file.")
+        for parent in [*reversed(place.parents), place]:
+            if not parent.is_dir():
+                parent.mkdir()
+                made.append(parent)
+        probe = place / f".{secrets.token_hex(8)}.tmp"
+        try:
+            probe.write_bytes(bytes(4096))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror
+        if isinstance(error, FileExistsError):
+            reason = f"{error.filename} is there and is no folder"
+        raise ConfigError(
+            f"{option} {path} cannot be written: {reason}. Name another place, or repair this one."
+        ) from error
+    finally:
+        for parent in reversed(made):
+            _remove_if_empty(parent)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # another program uses it already
+        folder.rmdir()
+
+
+def check_space(folder: str | Path, count: int, size: int) -> None:
+    """Raise a ConfigError if a folder's file system has no space for more checkpoints.
+
+    Args:
+        folder: the work dir; it need not exist.
+        count: how many checkpoints the training will keep there in addition.
+        size: of one, in bytes.
+    """
+    folder = Path(folder).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
+    free = shutil.disk_usage(existing).free
+    if count * size > free:
+        raise ConfigError(
+            f"The work dir {folder} has {free / 2**30:.2f} GiB free; the training keeps {count} "
+            f"checkpoints of {size / 2**30:.2f} GiB. Free space, choose another --work-dir, or "
+            "keep fewer: --cfg-options default_hooks.checkpoint.max_keep_ckpts=1."
+        )
+
+
+@contextmanager
+def claim(work_dir: str | Path, dry_run: bool = False) -> Iterator[None]:
+    """Use a work dir for one training; a ConfigError if it cannot be written or another one runs.
+
+    With `dry_run` nothing is left in it.
+    """
+    check_writable(work_dir, "--work-dir", folder=True)
+    work_dir = Path(work_dir)
+    existed, lock = work_dir.exists(), work_dir / LOCK
+    refusal = (
+        f"Another training runs in {work_dir}; wait for its end, stop it, or choose another "
+        "--work-dir. It is"
+    )
+    with ExitStack() as stack:
+        if not existed and not dry_run:
+            stack.callback(_remove_if_empty, work_dir)
+        if not dry_run or lock.exists():
+            stack.enter_context(hold(lock, refusal))
+        yield
+
+
+def checkpoints_to_replace(
+    work_dir: str | Path, start: str | Path | None = None, meta: dict | None = None
+) -> list[Path]:
+    """The checkpoints of a work dir that a training replaces or mixes with its own.
+
+    Args:
+        start: the checkpoint that is resumed from; None: the training begins at step 0.
+        meta: that of `start`: the checkpoints of its work dir up to its epoch or iteration stay.
+    """
+    work_dir, found = Path(work_dir), []
+    here = start is not None and Path(start).resolve().parent == work_dir.resolve()
+    for path in sorted(work_dir.glob("*.pth")):
+        name = CHECKPOINT.fullmatch(path.name)
+        if name and not (here and (name[1] is None or int(name[2]) <= meta[name[1]])):
+            found.append(path)
+    return found
+
+
+def refuse_to_replace(paths: list[Path], work_dir: str | Path, start: str | Path | None) -> None:
+    """Raise a ConfigError if there are checkpoints that a training would replace."""
+    if not paths:
+        return
+    names = ", ".join(path.name for path in paths[:3]) + ", …" * (len(paths) > 3)
+    if start is None:
+        raise ConfigError(
+            f"{work_dir} has the checkpoints of an earlier training ({names}), which a new one "
+            "would replace. --resume continues it; another --work-dir keeps both; --overwrite "
+            "moves them into a folder in it and starts anew."
+        )
+    raise ConfigError(
+        f"{work_dir} has checkpoints ({names}) that resuming from {start} would replace. --resume "
+        "without a path continues from the last; another --work-dir keeps both; --overwrite moves "
+        "them into a folder in it."
+    )
+
+
+def refuse_to_move(paths: list[Path], sources: Iterable[str | Path | None]) -> None:
+    """Raise a ConfigError if one of the checkpoints to be moved is among a training's sources."""
+    moved = {path.resolve() for path in paths}
+    for source in sources:
+        if source and Path(source).resolve() in moved:
+            raise ConfigError(
+                f"The training would start from {source}, which --overwrite moves away. Choose "
+                "another --work-dir."
+            )
+
+
+def move_aside(paths: list[Path], work_dir: str | Path, say: Callable[[str], None]) -> None:
+    """Move checkpoints, and the note of the last one, into a new folder in the work dir.
+
+    `say` is called with a line about it.
+    """
+    if not paths:
+        return
+    work_dir, number = Path(work_dir), 1
+    while (folder := work_dir / f"replaced_{number}").exists():
+        number += 1
+    folder.mkdir()
+    size = sum(path.stat().st_size for path in paths) / 2**30
+    for path in [*paths, work_dir / NOTE]:
+        if path.exists():
+            path.rename(folder / path.name)
+    names = ", ".join(path.name for path in paths[:3]) + ", …" * (len(paths) > 3)
+    say(f"moved into {folder}, which you may delete: {names} ({size:.2f} GiB)")
