@@ -1,13 +1,14 @@
 """Evaluate a detector or segmentation network that tools/train.py trained.
 
-The config describes the data and the metrics; the checkpoint must fit its model exactly.
+The config describes the data and the metrics; the checkpoint must fit its model exactly,
+except for tensors that --allow-missing names.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from command_line import add_cfg_options, add_launcher, new_parser, run_api
+from command_line import add_allow_missing, add_cfg_options, add_launcher, new_parser, run_api
 
 EXAMPLES = """
 examples:
@@ -27,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="a checkpoint of that config's model")
     parser.add_argument("--work-dir", help="folder of the log (default: the config's)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON")
+    add_allow_missing(parser)
     add_cfg_options(parser)
     add_launcher(parser)
     return parser.parse_args()

@@ -11,10 +11,11 @@ from ..models.backbones import DEPTHS
 from ..runtime.wrapping import unwrapped
 from .architecture import refuse_deep_stem
 from .encoder import KINDS, Encoder
-from .names import DETECTRON2, TORCHVISION, WRAPPER, differences, rename
+from .left_out import LeftOut
+from .names import DETECTRON2, TORCHVISION, WRAPPER, rename
 
 
-def fill(module: nn.Module, encoder: Encoder) -> None:
+def fill(module: nn.Module, encoder: Encoder, left_out: LeftOut | None = None) -> None:
     """Load an encoder into a ResNet: every tensor is used, and every parameter is filled.
 
     Call it after `init_weights()`, which would overwrite the loaded weights.
@@ -23,6 +24,7 @@ def fill(module: nn.Module, encoder: Encoder) -> None:
         module: a ResNet of mmdet, mmseg, torchvision (with `fc = nn.Identity()`), timm
             (num_classes=0), detectron2, or our TorchvisionResNet; without a wrapper.
         encoder: from `read_encoder`.
+        left_out: the tensors that may be left out, by their names in `module`; by default none.
 
     Raises:
         CheckpointError: names or shapes differ, or the ResNet has a deep stem or its stride in the
@@ -36,14 +38,17 @@ def fill(module: nn.Module, encoder: Encoder) -> None:
     counter = "num_batches_tracked"
     if not any(name.endswith(counter) for name in own):  # as in detectron2's FrozenBatchNorm2d
         named = {name: value for name, value in named.items() if not name.endswith(counter)}
-    if problems := differences(named, own):
+    left_out = left_out or LeftOut()
+    if problems := left_out.compare(named, own, str(encoder.source)):
         raise CheckpointError(
             f"{encoder.source} ({encoder.architecture}) does not fit {target}. Tensors: "
             f"{problems}. Nothing was loaded. Use a backbone of the same depth and number of "
             "stages, without a classifier."
         )
     _check_strides(module, target)
-    module.load_state_dict(named, strict=True)
+    unused = left_out.names.get(str(encoder.source), ())
+    named = {name: value for name, value in named.items() if name not in unused}
+    module.load_state_dict(named, strict=not unused)
 
 
 def _check_strides(module: nn.Module, target: str) -> None:
@@ -58,7 +63,9 @@ def _check_strides(module: nn.Module, target: str) -> None:
             )
 
 
-def check_state_dict(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
+def check_state_dict(
+    model: nn.Module, checkpoint: dict, path: str | Path, left_out: LeftOut | None = None
+) -> None:
     """Raise CheckpointError unless a checkpoint has exactly the model's weights.
 
     MMEngine would only warn. As in MMEngine, `module.` before a name is ignored.
@@ -67,13 +74,19 @@ def check_state_dict(model: nn.Module, checkpoint: dict, path: str | Path) -> No
         model: may be wrapped for distributed training.
         checkpoint: has a `state_dict`, or is one.
         path: its file, for the message.
+        left_out: the tensors that may be left out; by default none.
     """
     model = unwrapped(model)
     weights = checkpoint.get("state_dict", checkpoint)
     weights = {str(name).removeprefix(WRAPPER): value for name, value in weights.items()}
-    if problems := differences(weights, model.state_dict()):
-        advice = "Use the config that it was trained with."
-        if any(name in weights and name not in model.state_dict() for name in KINDS):
+    own = model.state_dict()
+    if problems := (left_out or LeftOut()).compare(weights, own, str(path)):
+        advice = (
+            "Use the config that it was trained with, or name tensors that may be left out: "
+            "--allow-missing PATTERN."
+        )
+        others = [name for name in weights if name not in own]
+        if any(name in KINDS or name.startswith("teacher.backbone.") for name in others):
             advice = (
                 "It contains an encoder in another format or of a pretraining. Use it for the "
                 f"backbone alone: --backbone {path} instead of load_from."

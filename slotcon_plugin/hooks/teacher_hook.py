@@ -2,12 +2,11 @@
 
 from math import ceil
 
-from mmengine.hooks import Hook
-
 from ..runtime.wrapping import unwrapped
+from .weights_hook import WeightsHook
 
 
-class TeacherHook(Hook):
+class TeacherHook(WeightsHook):
     """Moves the teacher once per optimizer step, before its first forward pass.
 
     MMEngine's `EMAHook` moves it after the step, which is another method. With gradient
@@ -18,6 +17,7 @@ class TeacherHook(Hook):
 
     def before_train(self, runner) -> None:
         """Declare the moves: a resume may begin within an optimizer step, after its move."""
+        super().before_train(runner)
         unwrapped(runner.model).expect_teacher_moves()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:

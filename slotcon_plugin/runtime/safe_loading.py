@@ -139,16 +139,17 @@ def why_not_loaded(path: Path, error: Exception, kind: str = "a file that torch.
     )
 
 
-def use_safe_loader(work_dir: str | Path | None = None) -> None:
+def use_safe_loader(work_dir: str | Path | None = None, known: dict | None = None) -> None:
     """Let MMEngine read every checkpoint of this process with `load_checkpoint_safely`.
 
     This includes resuming, `load_from` and `init_cfg=dict(type="Pretrained")`. URLs are refused. A
     training state is checked before MMEngine applies it; for `work_dir` see `check_training_state`.
+    `known` has the contents of files that were read already, by path; each is given out once.
     """
 
     def load_file(filename: str, map_location: Any = None) -> dict:
         # On the CPU, whatever the map_location is: modules and optimizers copy to their devices.
-        checkpoint = load_checkpoint_safely(filename)
+        checkpoint = (known or {}).pop(str(filename), None) or load_checkpoint_safely(filename)
         # Runner.resume would run this program; MMEngine itself writes none.
         checkpoint.get("meta", {}).pop("config", None)
         if all(key in checkpoint for key in TRAINING_KEYS):
@@ -160,10 +161,10 @@ def use_safe_loader(work_dir: str | Path | None = None) -> None:
 
 
 @contextmanager
-def safe_loader(work_dir: str | Path | None = None) -> Iterator[None]:
+def safe_loader(work_dir: str | Path | None = None, known: dict | None = None) -> Iterator[None]:
     """`use_safe_loader` for a while: MMEngine's loaders are the same as before afterwards."""
     schemes = dict(CheckpointLoader._schemes)
-    use_safe_loader(work_dir)
+    use_safe_loader(work_dir, known)
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from torch import nn
 
 from ..checkpoints import Encoder, fill, read_encoder
 from ..checkpoints.fill import supervised_file
+from ..checkpoints.left_out import LeftOut
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import hooks_of
@@ -72,13 +73,16 @@ def read_source(source: str, depth: int | None) -> Encoder:
     return read_encoder(supervised_file(depth) if source == SUPERVISED else source)
 
 
-def fill_backbone(model: nn.Module, model_cfg: ConfigDict, source: str | None) -> str:
+def fill_backbone(
+    model: nn.Module, model_cfg: ConfigDict, source: str | None, left_out: LeftOut | None = None
+) -> str:
     """Fill the backbone of a built model; returns a line for the log.
 
     Args:
         model: an mmdet, mmseg, Detectron2Wrapper or SlotCon model.
         model_cfg: the config it was built from.
         source: see `check_source`.
+        left_out: see `fill`.
     """
     if source in (None, "", UNNAMED, RANDOM):
         check_source(source)
@@ -87,21 +91,24 @@ def fill_backbone(model: nn.Module, model_cfg: ConfigDict, source: str | None) -
     name = "d2_model.backbone.bottom_up" if is_wrapper else "backbone"
     if name not in dict(model.named_modules()):
         raise ConfigError(f"{type(model).__name__} has no `{name}` that --backbone could fill.")
-    report = fill_module(
-        model.get_submodule(name), source, _depth(model_cfg) if source == SUPERVISED else None
-    )
+    depth = _depth(model_cfg) if source == SUPERVISED else None
+    report = fill_module(model.get_submodule(name), source, depth, left_out)
     if isinstance(model, SlotCon):
         model.teacher.start_equal(*model.student)
     return report
 
 
-def fill_module(backbone: nn.Module, source: str, depth: int | None) -> str:
+def fill_module(
+    backbone: nn.Module, source: str, depth: int | None, left_out: LeftOut | None = None
+) -> str:
     """Fill a ResNet (see `fill`) as `read_source` reads it; returns a line for the log."""
-    encoder = read_source(source, depth)
-    fill(backbone, encoder)
+    encoder, left_out = read_source(source, depth), left_out or LeftOut()
+    fill(backbone, encoder, left_out)
+    is_whole = str(encoder.source) not in left_out.names
     return (
-        f"backbone: {encoder.architecture} from {encoder.source} ({encoder.kind}), all "
-        f"{len(encoder.state_dict)} tensors used, {encoder.meta['digest'][:19]}"
+        f"backbone: {encoder.architecture} from {encoder.source} ({encoder.kind}), "
+        f"{'all' if is_whole else 'not all of its'} {len(encoder.state_dict)} tensors used, "
+        f"{encoder.meta['digest'][:19]}"
     )
 
 
