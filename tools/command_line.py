@@ -12,9 +12,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without in
 def new_parser(description: str, epilog: str | None = None, **options) -> argparse.ArgumentParser:
     """A parser whose help keeps the line breaks of both texts."""
     kind = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=kind, **options
     )
+    add_traceback(parser)
+    return parser
+
+
+def add_traceback(parser: argparse.ArgumentParser) -> None:
+    """Add --traceback, which `run_api` reads; to a sub-command too, so that its place is free."""
+    text = "show the traceback of an error, as SLOTCON_TRACEBACK=1 does"
+    hidden = argparse.SUPPRESS  # or a sub-command's default would replace the command's value
+    parser.add_argument("--traceback", action="store_true", default=hidden, help=text)
 
 
 def run_api(
@@ -26,8 +35,13 @@ def run_api(
     """
     from slotcon_plugin.runtime.run_command import run_command
 
-    function = getattr(import_module(f"slotcon_plugin.apis.{name}"), name)
-    return run_command(lambda: function(**vars(args)), launcher, stopped)
+    options = dict(vars(args))
+    traceback = options.pop("traceback", False)
+
+    def run() -> object:  # an import can fail too
+        return getattr(import_module(f"slotcon_plugin.apis.{name}"), name)(**options)
+
+    return run_command(run, launcher, stopped, traceback)
 
 
 def positive(text: str) -> int:
@@ -73,6 +87,13 @@ def add_number(parser, name: str, kind, default: float, text: str) -> None:
     """Add an option of one of these types, with its default in the help."""
     text += " (%(default)s)"
     parser.add_argument(name, type=kind, default=default, metavar="N", help=text)
+
+
+def add_allow_missing(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-missing, which may be given several times."""
+    text = "load weights although tensors of these names are missing, left over or of another "
+    text += "shape, e.g. 'decode_head.conv_seg.*'; each is listed (default: an error)"
+    parser.add_argument("--allow-missing", action="append", metavar="PATTERN", help=text)
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,15 @@ import argparse
 import os
 import sys
 
-from command_line import add_number, natural, new_parser, positive, positive_real, run_api
+from command_line import (
+    add_number,
+    add_traceback,
+    natural,
+    new_parser,
+    positive,
+    positive_real,
+    run_api,
+)
 
 EXAMPLES = """
 networks (of all but `unsupervised`; several networks become the rows of one table):
@@ -152,6 +160,7 @@ def _add_train(parser: argparse.ArgumentParser, purpose: str, default: str) -> N
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
+    add_traceback(parser)
     add_number(parser, "--batch-size", positive, 16, "images per batch")
     add_number(parser, "--workers", natural, 0, "loader processes")
     parser.add_argument("--device", help="default: a GPU if there is one")

@@ -7,7 +7,15 @@ to this machine, and each change is printed at the start.
 import argparse
 import sys
 
-from command_line import add_cfg_options, add_launcher, natural, new_parser, run_api
+from command_line import (
+    add_allow_missing,
+    add_cfg_options,
+    add_launcher,
+    add_number,
+    natural,
+    new_parser,
+    run_api,
+)
 
 EXAMPLES = """
 examples:
@@ -57,10 +65,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--deterministic", action="store_true", help=text)
     text = "torch.compile encoder and projector"
     parser.add_argument("--compile", action="store_true", help=text)
+    text = (
+        "use a work dir that has checkpoints of an earlier training; they are moved into a folder "
+    )
+    text += "in it"
+    parser.add_argument("--overwrite", action="store_true", help=text)
+    add_allow_missing(parser)
+    text = "seconds without progress after which a process is reported as hanging and the training "
+    text += "of several processes ended; 0: never"
+    add_number(parser, "--hang-timeout", natural, 120, text)
     add_cfg_options(parser)
     add_launcher(parser)
-    text = "build model and data, print the plan, stop"
+    text = "build everything, take one step on a batch (of 2 images on a CPU), print the plan and "
+    text += "the losses, write nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
+    text = "with --dry-run: take no step, for a machine that is too small"
+    parser.add_argument("--no-step", dest="step", action="store_false", help=text)
     return parser.parse_args()
 
 

@@ -10,14 +10,15 @@ from mmengine.runner import Runner
 from ..datasets.sample_images import sample_photographs
 from ..datasets.sources import list_images
 from ..hooks.progress_bar_hook import ProgressBarHook
-from ..runtime.config_options import SEED, check_value, read_config, whole
+from ..runtime.config_options import read_config, type_name
+from ..runtime.config_rules import SEED, check_value, whole
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce
 from ..runtime.scalars import read_curves
 from ..visualization.curves import draw_losses
 from ..visualization.figures import save_png
-from ..visualization.groups import draw_groups, group_photographs
-from .draw_groups import read_first
+from ..visualization.groups import LARGEST_SHORT_SIDE, draw_groups, group_photographs
+from .draw_groups import MAX_LONG_SIDE, read_first
 from .training_plan import check_enough_images
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain" / "slotcon_r18_demo.py"
@@ -30,6 +31,7 @@ def demo(
     work_dir: str | Path = "work_dirs/demo",
     steps: int = 200,
     seed: int = 0,
+    max_long_side: int = MAX_LONG_SIDE,
 ) -> None:
     """Pretrain on photographs; draw their groups before and after, and the losses.
 
@@ -41,16 +43,18 @@ def demo(
             and scikit-learn contain.
         steps: training steps of 16 images.
         seed: of weights, order and views, and of the choice of images from a large folder.
+        max_long_side: longer images are not drawn, see `draw_groups.draw_groups`.
     """
     check_value("--steps", steps, whole(1))
     check_value("--seed", seed, SEED)
+    check_value("--max-long-side", max_long_side, whole(LARGEST_SHORT_SIDE))
     paths = list_images(data or sample_photographs())
     if len(paths) > MOST_IMAGES:
         announce(f"{len(paths)} images found, {MOST_IMAGES} of them are used")
         paths = sorted(random.Random(seed).sample(paths, MOST_IMAGES))
     # The two photographs of a motorcycle, a stereo pair, are not shown.
     shown = paths if data else [path for path in paths if "motorcycle" not in Path(path).name]
-    photographs = read_first(shown, SHOWN)
+    photographs = read_first(shown, SHOWN, max_long_side)
     work_dir = Path(work_dir)
     announce(f"{len(paths)} images, {steps} steps; results will be in {work_dir}")
 
@@ -86,7 +90,7 @@ def demo_config(paths: list[str], work_dir: Path, steps: int, seed: int) -> Conf
     cfg.default_hooks.logger.interval = min(cfg.default_hooks.logger.interval, steps)
     cfg.log_processor.by_epoch = False
     for hook in [*cfg.default_hooks.values(), *(cfg.get("custom_hooks") or [])]:
-        if hook.type == "UnreadableImagesHook":
+        if type_name(hook["type"]) == "UnreadableImagesHook":
             hook.max_unreadable = 0.5  # of a few images, one is already more than 1 %
     for line in fit_to_machine(cfg):
         announce(line)

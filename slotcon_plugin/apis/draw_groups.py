@@ -8,14 +8,19 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from ..checkpoints.fill import check_state_dict
-from ..datasets.decode import UnreadableImage, read_image
+from ..datasets.decode import UnreadableImage
 from ..datasets.sources import list_images
 from ..errors import DataError
-from ..runtime.config_options import check_value, explained_build_errors, read_config, whole
+from ..runtime.config_options import read_config
+from ..runtime.config_rules import check_value, whole
+from ..runtime.explain_errors import explained_errors
 from ..runtime.launch import announce
 from ..runtime.safe_loading import load_checkpoint_safely
 from ..visualization import groups
 from ..visualization.figures import save_png
+from ..visualization.survey import read_drawable, scaled
+
+MAX_LONG_SIDE = 4096
 
 
 def draw_groups(
@@ -24,6 +29,7 @@ def draw_groups(
     out: str | Path,
     images: str | None = None,
     count: int = 6,
+    max_long_side: int = MAX_LONG_SIDE,
     cfg_options: list[str] | None = None,
 ) -> None:
     """Draw the groups of some images with random weights and after pretraining.
@@ -34,21 +40,24 @@ def draw_groups(
         out: the figure, .png.
         images: a folder, a glob or a list file; None: the config's training images.
         count: number of images; the first ones that can be read are drawn.
+        max_long_side: in pixels; images that would have a longer side, when their short side is
+            scaled to 256 pixels for the network, are not drawn.
         cfg_options: those of the training, see `apis.train.train`.
     """
     check_value("--count", count, whole(1))
+    check_value("--max-long-side", max_long_side, whole(groups.LARGEST_SHORT_SIDE))
     cfg = read_config(config, cfg_options)
     dataset = cfg.train_dataloader.dataset
     paths = list_images(images) if images else list_images(dataset.source, dataset.get("preset"))
     state = load_checkpoint_safely(checkpoint)
     seed = state.get("meta", {}).get("seed")
     torch.manual_seed(seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
-    with explained_build_errors():
+    with explained_errors(cfg):
         model = MODELS.build(cfg.model)
     model.init_weights()
     check_state_dict(model, state, str(checkpoint))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    photographs = read_first(paths, count)
+    photographs = read_first(paths, count, max_long_side)
     rows = {"random weights": groups.group_photographs(model, photographs)}
     model.load_state_dict(state["state_dict"])
     rows["after pretraining"] = groups.group_photographs(model, photographs)
@@ -56,14 +65,18 @@ def draw_groups(
     announce(f"written: {out}")
 
 
-def read_first(paths: Iterable[str], count: int) -> list[Image.Image]:
-    """The first `count` images that can be read, or all if there are fewer; RGB."""
+def read_first(
+    paths: Iterable[str], count: int, max_long_side: int = MAX_LONG_SIDE
+) -> list[Image.Image]:
+    """The first `count` images that can be drawn, or all if there are fewer; RGB, scaled down."""
     found, reason = [], None
     for path in paths:
         if len(found) == count:
             break
         try:
-            found.append(read_image(path))
+            image = read_drawable(path, groups.LARGEST_SHORT_SIDE, max_long_side)
+            most = min(min(image.size), 2 * groups.LARGEST_SHORT_SIDE)  # several are kept in memory
+            found.append(scaled(image, most, Image.Resampling.BICUBIC))
         except UnreadableImage as error:
             reason = str(error)
             announce(reason)

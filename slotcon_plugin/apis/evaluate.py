@@ -18,7 +18,7 @@ from ..evaluation.networks import open_encoder, open_groups
 from ..evaluation.probe import probe
 from ..evaluation.retrieval import retrieve
 from ..evaluation.unsupervised_segmentation import overcluster, unsupervised
-from ..runtime.config_options import check_value, whole
+from ..runtime.config_rules import check_value, whole
 from ..runtime.launch import join_processes, leave_processes, processes
 
 FUNCTIONS = {

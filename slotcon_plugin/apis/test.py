@@ -7,8 +7,10 @@ from pathlib import Path
 from mmengine.runner import Runner
 
 from ..checkpoints.fill import check_state_dict
+from ..checkpoints.left_out import LeftOut
 from ..runtime.atomic_files import write_atomically
-from ..runtime.config_options import explained_build_errors, read_config
+from ..runtime.config_options import read_config
+from ..runtime.explain_errors import explained_errors
 from ..runtime.fit_batch import fit_batch_norm
 from ..runtime.fit_machine import fit_loggers, fit_to_processes, fit_workers
 from ..runtime.launch import announce, leave_processes, process_number
@@ -24,6 +26,7 @@ def test(
     checkpoint: str | Path,
     work_dir: str | Path | None = None,
     out: str | Path | None = None,
+    allow_missing: list[str] | None = None,
     cfg_options: list[str] | None = None,
     launcher: str = "none",
 ) -> dict[str, float]:
@@ -31,10 +34,10 @@ def test(
 
     Args:
         config: a config file with a test set, such as those in configs/det and configs/seg.
-        checkpoint: exactly the weights of the config's model.
+        checkpoint: exactly the weights of the config's model, but for `allow_missing`.
         work_dir: folder of the log; None: the config's.
         out: a JSON file for the metrics; those that are not finite are null in it.
-        cfg_options, launcher: see `apis.train.train`.
+        allow_missing, cfg_options, launcher: see `apis.train.train`.
 
     Returns:
         The metrics by the names that the log has.
@@ -43,14 +46,19 @@ def test(
     cfg = read_config(config, cfg_options)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.load_from, cfg.resume = str(checkpoint), False
+    cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []
+    left_out = LeftOut(cfg.allow_missing)
     keep_only_test(cfg, str(config))
     check_layout(cfg)
     lines = [*fit_to_processes(cfg, launcher), *fit_batch_norm(cfg)]
     for line in (*lines, *fit_workers(cfg), *fit_loggers(cfg)):
         announce(line, launcher)
-    with safe_loader(), explained_build_errors():
+    with safe_loader(known={cfg.load_from: weights}), explained_errors(cfg):
         runner = Runner.from_cfg(cfg)
-        check_state_dict(runner.model, weights, str(checkpoint))
+        check_state_dict(runner.model, weights, cfg.load_from, left_out)
+        left_out.check_used()
+        for line in left_out.lines():
+            announce(line, launcher)
         metrics = runner.test()
     if process_number(launcher) == 0:
         note_images(cfg.work_dir, evaluated=len(runner.test_dataloader.dataset))

@@ -2,30 +2,36 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..checkpoints.fill import check_state_dict
 from ..checkpoints.metadata import lookup
 from ..errors import ConfigError
-from ..runtime.config_options import (
-    check_optimizer,
-    check_values,
-    explained_build_errors,
-    read_config,
-)
+from ..hooks.process_watch_hook import report_progress
+from ..runtime.config_options import read_config
+from ..runtime.config_rules import check_values
+from ..runtime.explain_errors import check_optimizer, explained_errors
 from ..runtime.fit_machine import fit_to_machine
-from ..runtime.launch import announce, leave_processes, processes
+from ..runtime.launch import announce, leave_processes, processes, store_is_up
+from ..runtime.process_agreement import check_agreement, config_facts
+from ..runtime.process_watch import ProcessWatch
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images
-from ..transfer.data_layout import check_listed_files
+from ..runtime.work_dir import (
+    checkpoints_to_replace,
+    claim,
+    move_aside,
+    refuse_to_move,
+    refuse_to_replace,
+)
 from ..transfer.fill_backbone import name_backbone
 from ..transfer.fit_transfer import fit_transfer, is_transfer
-from .training_plan import check_enough_images, describe_plan
+from .training_plan import check_start, rehearse
 
 # Entries without which no training can be planned.
 NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
@@ -43,9 +49,13 @@ def train(
     seed: int | None = None,
     deterministic: bool = False,
     compile: bool = False,
+    allow_missing: list[str] | None = None,
     cfg_options: list[str] | None = None,
     launcher: str = "none",
+    overwrite: bool = False,
+    hang_timeout: float = 120,
     dry_run: bool = False,
+    step: bool = True,
 ) -> Path:
     """Train what a config describes, or print the plan; returns the work dir.
 
@@ -53,7 +63,7 @@ def train(
     change is printed. Checkpoints are read without running code that is in them, by MMEngine too.
 
     Args:
-        work_dir: folder of checkpoints and logs; None: the config's.
+        work_dir: folder of checkpoints and logs, for one training at a time; None: the config's.
         resume: "auto": the last good checkpoint in the work dir, if there is one; or a path.
         backbone: weights of the backbone: an exported file or a checkpoint of this package;
             "supervised": torchvision's ImageNet weights; "none": random; None: the config's.
@@ -62,9 +72,18 @@ def train(
         seed: of weights, order and views; None: the checkpoint's or the config's.
         deterministic: bitwise repeatable kernels on a GPU; slower.
         compile: `torch.compile` encoder and projector.
+        allow_missing: patterns (`*`, `?`) of tensors that may be missing, left over or of another
+            shape in `load_from`, `backbone` or `init_cfg`; the model keeps its own. They are
+            listed, and recorded in `meta` of each checkpoint. None: the config's, or none.
         cfg_options: "key=value" replaces an entry of the config, "+key=value" adds one.
         launcher: how the processes were started: "none", "pytorch", "slurm" or "mpi".
-        dry_run: build model and data, print the plan and return.
+        overwrite: use a work dir with checkpoints of an earlier training, which are moved into a
+            folder in it, `replaced_1` at first. Without it this is an error.
+        hang_timeout: seconds without progress after which a process is reported as hanging and the
+            training ended; 0: never. See `ProcessWatch`.
+        dry_run: build everything, take one step on one batch, print the plan and the losses, and
+            return. Nothing is written. Without a GPU the batch has 2 images of each process.
+        step: with `dry_run`: take the step; False on a machine too small for it.
     """
     rank, world_size = processes(launcher)
     cfg = read_config(config, cfg_options)
@@ -81,28 +100,41 @@ def train(
         if is_transfer(cfg):
             raise ConfigError(f"--compile is for pretraining; {config} trains {cfg.model.type}.")
         cfg.model.compile = True
+    cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []
     check_values(cfg)
     say = partial(announce, launcher=launcher)
     lines = fit_transfer(cfg, world_size, amp, auto_scale_lr)
     for line in (*lines, *fit_to_machine(cfg, launcher, amp, auto_scale_lr)):
         say(line)
-    start = choose_start(cfg, resume, say, keep_seed=seed is None)
-    for line in name_backbone(cfg, backbone and str(backbone)):
-        say(line)
-    with safe_loader(cfg.work_dir), explained_build_errors():
+    with (
+        ProcessWatch(rank, world_size, hang_timeout) as watch,
+        claim(cfg.work_dir, dry_run) if rank == 0 else nullcontext(),
+        safe_loader(cfg.work_dir),
+        explained_errors(cfg),
+    ):
+        start, replaced = choose_start(
+            cfg, resume, say, keep_seed=seed is None, overwrite=overwrite
+        )
+        for line in name_backbone(cfg, backbone and str(backbone)):
+            say(line)
+        refuse_to_move(replaced, [cfg.get("load_from"), backbone])
+        check = partial(check_agreement, "config", config_facts(cfg), rank, world_size)
+        if early := store_is_up():
+            check()
         if dry_run:
-            plan = describe_plan(cfg, world_size, start)
+            plan = rehearse(cfg, world_size, start, step)
             if rank == 0:
                 print(plan, flush=True)
+            leave_processes()
             return Path(cfg.work_dir)
         runner = Runner.from_cfg(cfg)
-        if start is not None:
-            check_state_dict(runner.model, start, cfg.load_from)
-            del start
-        if is_transfer(cfg):
-            check_listed_files(runner.train_dataloader.dataset, cfg)
-        check_enough_images(runner.train_dataloader)
+        if not early:  # Slurm or MPI, which MMEngine connects, or one process
+            check()
+        check_start(runner, cfg, start)
+        del start
+        report_progress(runner, watch)
         if rank == 0:
+            move_aside(replaced, cfg.work_dir, say)
             note_images(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
         runner.train()
     # Not after an error: the other processes may be waiting, and must see that this one ended.
@@ -131,9 +163,16 @@ def default_work_dir(config: str | Path) -> str:
 
 
 def choose_start(
-    cfg: Config, resume: str | Path | None, say: Callable[[str], None], keep_seed: bool
-) -> dict | None:
-    """Write the checkpoint that training starts from into the config; returns its content, if any.
+    cfg: Config,
+    resume: str | Path | None,
+    say: Callable[[str], None],
+    keep_seed: bool,
+    overwrite: bool = False,
+) -> tuple[dict | None, list[Path]]:
+    """Write the checkpoint that training starts from into the config.
+
+    Returns its content, if any, and the checkpoints in the work dir that the training would
+    replace; without `overwrite` a ConfigError, unless `resume` has found that none can be used.
 
     Args:
         resume: see `train`; None: as in the config.
@@ -143,20 +182,22 @@ def choose_start(
     """
     if resume is None and cfg.get("resume"):  # as in mmdet's and mmseg's configs
         resume = cfg.get("load_from") or "auto"
-    if resume is None:
-        return load_checkpoint_safely(cfg.load_from) if cfg.get("load_from") else None
+    path = state = None
     cfg.resume = False
     if resume == "auto":
-        found = find_last_good_checkpoint(cfg.work_dir, warn=say)
-        if found is None:
+        path, state = find_last_good_checkpoint(cfg.work_dir, warn=say) or (None, None)
+        if path is None:
             say(f"no checkpoint in {cfg.work_dir} to resume from: a new training starts")
-            return load_checkpoint_safely(cfg.load_from) if cfg.get("load_from") else None
-        path, state = found
-    else:
+    elif resume is not None:
         path, state = Path(resume), load_training_state(resume)
+    replaced = checkpoints_to_replace(cfg.work_dir, path, state and state["meta"])
+    if resume != "auto" and not overwrite:
+        refuse_to_replace(replaced, cfg.work_dir, path)
+    if path is None:
+        return load_checkpoint_safely(cfg.load_from) if cfg.get("load_from") else None, replaced
     cfg.load_from, cfg.resume = str(path), True
     meta = state["meta"]
     if keep_seed and meta.get("seed") is not None:
         cfg.randomness.seed = meta["seed"]
     say(f"resuming from {path}, after epoch {meta['epoch']}, iteration {meta['iter']:,}")
-    return state
+    return state, replaced

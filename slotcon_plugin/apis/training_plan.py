@@ -1,67 +1,133 @@
-"""The plan of a training, printed by `--dry-run`."""
+"""The plan of a training, printed by `--dry-run`, and its first step."""
+
+import copy
+import math
+import tempfile
+import time
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 
 from ..checkpoints.fill import check_state_dict
-from ..errors import DataError
-from ..runtime.config_options import hooks_of
+from ..checkpoints.left_out import LeftOut, check_initial_weights
+from ..datasets.dataset_facts import dataset_facts
+from ..errors import DataError, TrainingStopped
+from ..functional.collectives import rank, world_size
+from ..hooks.weights_hook import WeightsHook, left_out_of
+from ..runtime.config_options import type_name
 from ..runtime.fit_machine import global_batch
+from ..runtime.process_agreement import check_agreement
+from ..runtime.wrapping import unwrapped
 from ..transfer.data_layout import check_listed_files
 from ..transfer.fill_backbone import backbone_hook, fill_backbone
-from ..transfer.fit_transfer import is_transfer
+
+FEW = 2  # images of the step without a GPU
 
 
-def describe_plan(cfg: Config, world_size: int, start: dict | None = None) -> str:
-    """Build model and data as for training, fill the backbone, and describe the training.
+def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool = True) -> str:
+    """Build everything for a training, take one step on one batch, and describe the training.
 
-    `cfg` must already be adapted to the machine; `start` is the checkpoint that it starts from, if
-    any. Returns a table, one row per line.
+    The Runner is the training's, but works in a temporary folder, which is removed. Without a GPU
+    the batch has at most FEW images of each process. If there is a validation, one image is
+    evaluated too.
+
+    Args:
+        cfg: adapted to the machine; it is not changed.
+        start: the content of the checkpoint that the training starts from, if any.
+        step: take the step; otherwise only build.
+
+    Returns a table, one row per line.
     """
-    init_default_scope(cfg.get("default_scope", "mmengine"))
-    for hook in hooks_of(cfg).values():
-        if isinstance(hook, dict):
-            HOOKS.build(hook)  # hooks check their arguments
-    model = MODELS.build(cfg.model)
-    loader = Runner.build_dataloader(cfg.train_dataloader, seed=cfg.randomness.seed)
-    check_enough_images(loader)
-    if is_transfer(cfg):
+    cfg = copy.deepcopy(cfg)
+    work_dir, cfg.log_level = cfg.work_dir, "WARNING"
+    with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder:
+        cfg.work_dir = folder
+        cfg.experiment_name = Path(folder).name  # MMEngine keeps a logger for each name
+        runner = Runner.from_cfg(cfg)
+        check_start(runner, cfg, start)
+        rows = _plan(cfg, runner, world_size, start, work_dir)
+        if step:
+            runner.train_loop.run = lambda: rows.update({"first step": _first_step(runner)})
+        else:
+            runner.train_loop.run = lambda: None
+        runner.train()
+        _build_evaluation(runner, cfg, step)
+    return "\n".join(f"{name + ':':15}{value}" for name, value in rows.items())
+
+
+def check_start(runner: Runner, cfg: Config, start: dict | None) -> None:
+    """Check weights and images of a built training, before it starts."""
+    if not any(isinstance(hook, WeightsHook) for hook in runner.hooks):
+        runner.register_hook(WeightsHook())
+    if cfg.get("resume"):
+        check_state_dict(runner.model, start, cfg.load_from)
+    else:
+        check_initial_weights(runner.model, left_out_of(runner))
+        if start is not None:
+            check_state_dict(runner.model, start, cfg.load_from, left_out_of(runner))
+    loader = runner.train_dataloader
+    if world_size() > 1:
+        check_agreement("data", dataset_facts(loader.dataset), rank(), world_size())
+    if hasattr(loader.dataset, "get_data_info"):  # of MMEngine's datasets
         check_listed_files(loader.dataset, cfg)
+    check_enough_images(loader)
+
+
+def check_enough_images(loader) -> None:
+    """An epoch must have at least one iteration, or training would end at once."""
+    if len(loader) == 0:
+        raise DataError(
+            f"The dataset has {len(loader.dataset)} images, fewer than one batch of "
+            f"{loader.batch_size} a process: no step can be taken. Add images, or set with "
+            "--cfg-options train_dataloader.batch_size=N, or +train_dataloader.sampler.rounds=N "
+            "to use each image N times an epoch."
+        )
+
+
+def _plan(
+    cfg: Config, runner: Runner, world_size: int, start: dict | None, work_dir: str
+) -> dict[str, str]:
+    model, loader = unwrapped(runner.model), runner.train_dataloader
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
     batch = global_batch(cfg, world_size)
-    prototypes = "" if is_transfer(cfg) else f", {model.num_prototypes} prototypes"
+    has_prototypes = hasattr(model, "num_prototypes")
+    prototypes = f", {model.num_prototypes} prototypes" if has_prototypes else ""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    left_out = left_out_of(runner)
     rows = {
         "images": f"{len(loader.dataset):,}",
         "model": f"{type(model).__name__}, {trained:.1f} M trained weights{prototypes}",
-        "backbone": _backbone(cfg, model, start),
+        "backbone": _backbone(cfg, model, start, left_out),
         "batch": f"{batch} = {world_size} processes x {cfg.train_dataloader.batch_size} images"
         + f" x {accumulated} accumulated" * (accumulated > 1),
         "length": _length(cfg, len(loader), accumulated, batch),
         "learning rate": f"{cfg.optim_wrapper.optimizer.lr:g} at the peak",
-        "precision": cfg.optim_wrapper.get("type", "OptimWrapper"),
+        "precision": type_name(cfg.optim_wrapper.get("type", "OptimWrapper")),
         "device": f"{world_size} x {device}",
         "resume": str(cfg.load_from) if cfg.get("resume") else "no",
-        "work dir": cfg.work_dir,
+        "work dir": work_dir,
     }
-    return "\n".join(f"{name + ':':15}{value}" for name, value in rows.items())
+    return rows | ({"not loaded": "; ".join(left_out.lines())} if left_out.names else {})
 
 
-def _backbone(cfg: Config, model: torch.nn.Module, start: dict | None) -> str:
-    hook = backbone_hook(cfg)
+def _backbone(cfg: Config, model: torch.nn.Module, start: dict | None, left_out: LeftOut) -> str:
+    hook, source = backbone_hook(cfg), "random weights"
     if start is not None:
-        check_state_dict(model, start, cfg.load_from)
-        return "from the checkpoint"
-    if hook is None:
-        return "random weights"
-    return fill_backbone(model, cfg.model, hook.get("source")).removeprefix("backbone: ")
+        source = "from the checkpoint"
+    elif hook is not None:
+        source = fill_backbone(model, cfg.model, hook.get("source"), left_out)
+    if not cfg.get("resume"):
+        left_out.check_used()
+    return source.removeprefix("backbone: ")
 
 
 def _length(cfg: Config, iterations_per_epoch: int, accumulated: int, batch: int) -> str:
-    if "max_iters" in cfg.train_cfg:
+    if cfg.train_cfg.get("max_iters") is not None:
         iterations = cfg.train_cfg.max_iters
         words = f"{iterations:,} iterations"
     else:
@@ -75,12 +141,61 @@ def _length(cfg: Config, iterations_per_epoch: int, accumulated: int, batch: int
     return words
 
 
-def check_enough_images(loader) -> None:
-    """An epoch must have at least one iteration, or training would end at once."""
-    if len(loader) == 0:
-        raise DataError(
-            f"The dataset has {len(loader.dataset)} images, fewer than one batch of "
-            f"{loader.batch_size} a process: no step can be taken. Add images, or set with "
-            "--cfg-options train_dataloader.batch_size=N, or +train_dataloader.sampler.rounds=N "
-            "to use each image N times an epoch."
+def _first_step(runner: Runner) -> str:
+    """Take a training step as MMEngine's loops do, without a checkpoint; describe it."""
+    if runner.iter >= runner.max_iters:
+        return f"none: all {runner.max_iters:,} iterations are done"
+    loader = runner.train_dataloader
+    drawn = next(iter(loader.batch_sampler))
+    used = drawn if torch.cuda.is_available() else drawn[:FEW]
+    batch = loader.collate_fn([loader.dataset[index] for index in used])
+    for place in ("before_train", "before_train_epoch"):
+        runner.call_hook(place)
+    runner.model.train()
+    started = time.monotonic()
+    runner.call_hook("before_train_iter", batch_idx=0, data_batch=batch)
+    for wrapper in _parts(runner.optim_wrapper):
+        wrapper._accumulative_counts = 1  # the optimizer's step comes at once
+    outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+    losses = {
+        name: torch.as_tensor(loss).item() for name, loss in outputs.items() if "loss" in name
+    }
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds = time.monotonic() - started
+    for hook in runner.hooks:
+        if not isinstance(hook, CheckpointHook):
+            hook.after_train_iter(runner, batch_idx=0, data_batch=batch, outputs=dict(outputs))
+    listed = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+    if not all(map(math.isfinite, losses.values())):
+        raise TrainingStopped(
+            f"A loss of the first step is not finite: {listed}. Check mean and std of "
+            "model.data_preprocessor, the images and the precision (--amp off)."
         )
+    memory = ""
+    if torch.cuda.is_available():
+        memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU"
+    return f"{listed} ({len(used)} of {len(drawn)} images, {seconds:.1f} s{memory})"
+
+
+def _parts(wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _build_evaluation(runner: Runner, cfg: Config, step: bool) -> None:
+    """Build what is evaluated during and after the training, and evaluate one image of it."""
+    if loop := runner.val_loop:
+        loader = loop.dataloader
+        if len(loader) == 0:
+            raise DataError("The config's val_dataloader has no image to evaluate.")
+        if step:
+            batch = loader.collate_fn([loader.dataset[0]])
+            runner.model.eval()
+            with torch.no_grad():
+                samples = runner.model.val_step(batch)
+            loop.evaluator.process(data_samples=samples, data_batch=batch)
+    same = all(
+        cfg.get(f"val_{part}") == cfg.get(f"test_{part}") for part in ("dataloader", "evaluator")
+    )
+    if not same and cfg.get("test_dataloader"):
+        _ = runner.test_loop  # is built

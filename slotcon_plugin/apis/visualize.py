@@ -5,10 +5,11 @@ from pathlib import Path
 
 from ..datasets.sources import list_images
 from ..evaluation.batches import LoaderOptions, choose_device
-from ..evaluation.labeled_images import printable
 from ..evaluation.networks import open_groups
-from ..runtime.config_options import FRACTION, POSITIVE, check_value, whole
+from ..runtime.config_rules import FRACTION, POSITIVE, check_value, whole
+from ..runtime.regular_files import printable
 from ..visualization.album import PAGE, AlbumOptions, choose_images, draw_album
+from ..visualization.page import LONGEST_WEBP
 
 
 def visualize(
@@ -44,7 +45,8 @@ def visualize(
     for name in ("most_used", "nearest", "thumbnail"):
         check_value(f"--{name.replace('_', '-')}", getattr(options, name), whole(1))
     check_value("--size", options.size, whole(32))  # a smaller image has no cell at stride 32
-    check_value("--max-long-side", options.max_long_side, whole(options.size))
+    longest = options.size * LONGEST_WEBP // options.thumbnail  # its thumbnail is a WebP image
+    check_value("--max-long-side", options.max_long_side, whole(options.size, longest))
     check_value("--least-share", options.least_share, FRACTION)
     check_value("--temperature", options.temperature, POSITIVE)
     device = choose_device(device)

@@ -3,94 +3,20 @@
 import ast
 import difflib
 import inspect
-import math
-import os
+import re
 import traceback
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from mmengine import registry as registries
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import Registry, build_functions
+from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from ..errors import ConfigError
+from .config_rules import check_values, find_rule
+from .launch import announce
 
-
-class Rule(NamedTuple):
-    """What a value must be, in words and as a function."""
-
-    expected: str
-    accepts: Callable[[object], bool]
-
-
-def whole(least: int, most: float = math.inf) -> Rule:
-    """An integer in [least, most]; not True or False."""
-    words = f"a whole number from {least} " + ("on" if most == math.inf else f"to {most}")
-    return Rule(words, lambda value: type(value) is int and least <= value <= most)
-
-
-def _is_real(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, str | os.PathLike)
-
-
-def _items(value: object) -> list | tuple:
-    return value if isinstance(value, list | tuple) else [value]
-
-
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-SEED = whole(0, 2**32 - 1)  # NumPy's range
-COUNT_OR_OFF = Rule("-1 (off) or a whole number from 1 on", lambda v: v == -1 or whole(1)[1](v))
-POSITIVE = Rule("a number above 0", lambda v: _is_real(v) and v > 0)
-NOT_NEGATIVE = Rule("a number from 0 on", lambda v: _is_real(v) and v >= 0)
-FRACTION = Rule("a number from 0 to 1", lambda v: _is_real(v) and 0 <= v <= 1)
-TWO_NUMBERS = Rule("two numbers", lambda v: len(_items(v)) == 2 and all(map(_is_real, v)))
-FLAG = Rule("True or False", lambda v: isinstance(v, bool))
-SECTION = Rule("a dictionary", lambda v: isinstance(v, dict | None))
-NAME = Rule("a name", lambda v: isinstance(v, str | type))
-LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda v: v in LEVELS or whole(0).accepts(v))
-SEED_OR_RANDOM = Rule(f"{SEED.expected}, or None", lambda v: v is None or SEED.accepts(v))
-NAME_OR_NONE = Rule("a name or None", lambda v: v is None or NAME.accepts(v))
-PATH = Rule("a path or None", lambda v: v is None or _is_path(v))
-PATHS = Rule("a path or a list of paths", lambda v: all(map(_is_path, _items(v))))
-
-# Entries of a config that are checked if they are there, before anything is built.
-RULES = [
-    (SECTION, ("model", "train_dataloader", "val_dataloader", "test_dataloader")),
-    (SECTION, ("train_cfg", "optim_wrapper", "optim_wrapper.optimizer", "randomness")),
-    (FLAG, ("model.compile", "model.channels_last", "train_dataloader.drop_last")),
-    (FLAG, ("auto_scale_lr.enable", "param_scheduler.by_epoch", "resume")),
-    (FRACTION, ("model.teacher_momentum", "model.head.group_loss_weight")),
-    (FRACTION, ("optim_wrapper.optimizer.momentum",)),
-    (POSITIVE, ("optim_wrapper.optimizer.lr",)),
-    (NOT_NEGATIVE, ("optim_wrapper.optimizer.weight_decay", "param_scheduler.warmup")),
-    (whole(2), ("model.head.prototypes.num_prototypes",)),
-    (whole(1), ("train_dataloader.dataset.views.size",)),
-    (whole(1), ("train_dataloader.sampler.rounds", "train_dataloader.batch_size")),
-    (whole(1), ("val_dataloader.batch_size", "test_dataloader.batch_size", "total_batch_size")),
-    (whole(1), ("train_cfg.max_epochs", "train_cfg.max_iters", "train_cfg.val_interval")),
-    (whole(1), ("optim_wrapper.accumulative_counts", "auto_scale_lr.base_batch_size")),
-    (whole(1), ("default_hooks.logger.interval",)),
-    (whole(0), ("train_dataloader.num_workers", "val_dataloader.num_workers")),
-    (whole(0), ("test_dataloader.num_workers",)),
-    (COUNT_OR_OFF, ("default_hooks.checkpoint.interval",)),
-    (COUNT_OR_OFF, ("default_hooks.checkpoint.max_keep_ckpts",)),
-    (TWO_NUMBERS, ("train_dataloader.dataset.views.scale",)),
-    (SEED_OR_RANDOM, ("randomness.seed",)),
-    (NAME, ("optim_wrapper.optimizer.type",)),
-    (NAME_OR_NONE, ("default_scope",)),
-    (LEVEL, ("log_level",)),
-    (PATHS, ("train_dataloader.dataset.source",)),
-    (PATH, ("load_from",)),
-]
 # MMEngine's default hooks; only these may be None in its Runner.
 MMENGINE_HOOKS = {
     "runtime_info",
@@ -101,15 +27,27 @@ MMENGINE_HOOKS = {
     "checkpoint",
 }
 CLOSE = 0.85  # similarity from which an added key is taken for a misspelled one
+# Entries of the first level that are read after the file was read: by MMEngine's Runner, by this
+# package, and by mmdet's and mmseg's tools. Others, as `data_root`, only serve inside the file.
+READ_LATER = inspect.signature(Runner).parameters.keys() - {"launcher", "cfg"} | {
+    *("model_wrapper_cfg", "sync_bn", "find_unused_parameters", "activation_checkpointing"),
+    *("efficient_conv_bn_eval", "compile", "total_batch_size", "data_layout", "tta_model"),
+    *("tta_pipeline", "allow_missing"),
+}
+CODE = re.compile(r"[\[({].*[\])}]|[A-Za-z_][\w.]*\(.*\)", re.DOTALL)
 
 
-def read_config(path: str | Path, options: list[str] | None = None) -> Config:
-    """Read a config file, replace entries, and check the values of `RULES`.
+def read_config(
+    path: str | Path, options: list[str] | None = None, named: str = "--cfg-options"
+) -> Config:
+    """Read a config file, replace entries, and check the values of `config_rules.RULES`.
 
     Args:
         path: a config file.
         options: "dotted.key=value" for a key of the config, "+dotted.key=value" for a new one.
-            Values are Python literals, true and false, or text.
+            Values are Python literals, true and false, or text. Of two for one key, the later one
+            is used, with a warning.
+        named: what the options are called in messages.
 
     A ConfigError names the file, key or value that cannot be used.
     """
@@ -119,18 +57,30 @@ def read_config(path: str | Path, options: list[str] | None = None) -> Config:
         raise ConfigError(f"There is no config {path}.{did_you_mean(path.name, beside)}")
     try:
         cfg = Config.fromfile(path)
-    except Exception as error:  # a config is a program: it can raise anything
-        what = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"The config {path} cannot be read: {what}") from error
+    except (Exception, SystemExit) as error:  # a config is a program: it can raise anything
+        raise ConfigError(f"The config {path} cannot be read: {_why_not_read(error)}") from error
+    pairs = [_read_option(cfg, option, named) for option in options or []]
+    values = dict(pairs)
     try:
-        cfg.merge_from_dict(dict(_read_option(cfg, option) for option in options or []))
-    except ConfigError:
-        raise
+        cfg.merge_from_dict(values)
     except Exception as error:
-        raise ConfigError(f"--cfg-options do not fit {path.name}: {error}") from error
+        raise ConfigError(f"{named} do not fit {path.name}: {error}") from error
     check_values(cfg)
     _check_hooks(cfg)
+    for key in [key for key, value in pairs if values[key] != value]:
+        announce(f"{named}: {key} is given more than once; {values[key]!r} is used", "pytorch")
     return cfg
+
+
+def _why_not_read(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or the files of `_base_` include each other in a circle."
+    # MMEngine compiles a config under the name of a file or of its temporary copy.
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        if "filename" in frame.f_locals and "site-packages" not in str(frame.f_locals["filename"]):
+            return f"{type(error).__name__}: {error} (in {frame.f_locals['filename']})"
+    return f"{type(error).__name__}: {error}"
 
 
 def hooks_of(cfg: Config) -> dict[str, dict]:
@@ -152,25 +102,36 @@ def _check_hooks(cfg: Config) -> None:
             raise ConfigError(f"The config's {name} is {hook!r}, expected a dictionary with a type")
 
 
-def _read_option(cfg: Config, option: str) -> tuple[str, object]:
+def _read_option(cfg: Config, option: str, named: str) -> tuple[str, object]:
     marked, equals, text = option.partition("=")
-    key = marked.removeprefix("+")
+    key, option = marked.removeprefix("+"), f"{named} {option}"
     if not equals or not key:
-        raise ConfigError(f"--cfg-options {option}: expected KEY=VALUE without spaces around =")
-    _check_key(cfg, key, new=marked.startswith("+"))
+        raise ConfigError(f"{option}: expected KEY=VALUE without spaces around =")
+    present = _check_key(cfg, key, marked.startswith("+"), f"{named} {marked}")
     if text.lower() in ("true", "false"):
         return key, text.lower() == "true"
-    with suppress(ValueError, SyntaxError):
+    try:
         return key, ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        replaced = present is not None and not isinstance(present, str) and find_rule(key) is None
+        if replaced or CODE.fullmatch(text):
+            now = f", and {key} is now {present!r}"[:200] * replaced
+            raise ConfigError(
+                f"{option}: `{text}` is not a Python literal{now}. Dictionaries are written "
+                "{'a': 1}, not dict(a=1), lists [1, 2]; a text that must stay one, \"'text'\"."
+            ) from None
     return key, text
 
 
-def _check_key(cfg: Config, key: str, new: bool) -> None:
-    """Every part of a dotted key must be in the config; a new one must not resemble another."""
-    node, where, option = cfg._cfg_dict, "the config", f"--cfg-options {'+' * new}{key}"
+def _check_key(cfg: Config, key: str, new: bool, option: str) -> object:
+    """Every part of a dotted key must be in the config; a new one must not resemble another.
+
+    Returns the present value, None for a new key.
+    """
+    node, where = cfg._cfg_dict, "the config"
     for part in key.split("."):
         if isinstance(node, list | tuple):
-            if not part.isdigit() or int(part) >= len(node):
+            if not part.isdecimal() or int(part) >= len(node):
                 items = f"a list of {len(node)}; its items are 0, 1, …"
                 raise ConfigError(f"{option}: {where} is {items}")
             node = node[int(part)]
@@ -183,12 +144,47 @@ def _check_key(cfg: Config, key: str, new: bool) -> None:
                 close = did_you_mean(part, known)
                 raise ConfigError(f"{absent}{close} To add a new key, write +{key}=…")
             close = difflib.get_close_matches(part, known, n=1, cutoff=CLOSE)
-            of_mmengine = node is cfg._cfg_dict and part in inspect.signature(Runner).parameters
-            if close and not of_mmengine:
+            is_first = node is cfg._cfg_dict
+            if close and not (is_first and part in READ_LATER):
                 only = "A new key with such a similar name can only be added in a config file."
                 raise ConfigError(f"{absent} Did you mean {close[0]}? {only}")
-            return
+            if is_first:
+                _check_is_read(cfg, part, option)
+            return None
+        if where == "the config":
+            _check_is_read(cfg, part, option)
         where = part if where == "the config" else f"{where}.{part}"
+    return node
+
+
+def _check_is_read(cfg: Config, name: str, option: str) -> None:
+    """A variable of the file must not be replaced: entries were computed from it already."""
+    if name in READ_LATER:
+        return
+    value = cfg._cfg_dict.get(name)
+    rest = {key: part for key, part in cfg._cfg_dict.items() if key != name}
+    keys = [] if value is None else [key for key, part in _entries(rest) if _is_from(part, value)]
+    keys = [key for key in keys if key.partition(".")[0] in READ_LATER][:6]
+    instead = f" Replace the entries with its value: {', '.join(keys)}." * bool(keys)
+    variables = [name for name, of in cfg.env_variables.items() if _is_from(value, str(of))]
+    instead += f" Or set the environment variable {variables[0]}." if variables else ""
+    raise ConfigError(
+        f"{option} has no effect: `{name}` is not read once the file was read.{instead}"
+    )
+
+
+def _entries(node: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Every entry of a config with its dotted key, the outer ones first."""
+    if isinstance(node, dict | list | tuple):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            inner = f"{key}.{name}" if key else str(name)
+            yield inner, value
+            yield from _entries(value, inner)
+
+
+def _is_from(part: object, value: object) -> bool:
+    texts = isinstance(part, str) and isinstance(value, str) and value != ""
+    return part.startswith(value) if texts else type(part) is type(value) and part == value
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
@@ -199,66 +195,11 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     return f" There are: {', '.join(sorted(known))}." if 0 < len(known) <= 20 else ""
 
 
-def check_values(cfg: Config) -> None:
-    """Raise a ConfigError for an entry of `RULES` with another type or out of range."""
-    for rule, keys in RULES:
-        for key in keys:
-            node = cfg._cfg_dict
-            *parents, last = key.split(".")
-            for part in parents:
-                node = node.get(part) if isinstance(node, dict) else None
-            if isinstance(node, dict) and last in node:
-                check_value(f"the config's {key}", node[last], rule)
+def type_name(kind: object) -> str:
+    """The name of a class that a config's `type` gives as a class, a name or a dotted path."""
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2]
 
 
-def check_value(name: str, value: object, rule: Rule) -> None:
-    """Raise a ConfigError if a value of a config or a command does not fulfill a rule."""
-    if not rule.accepts(value):
-        raise ConfigError(f"{name} is {value!r}, expected {rule.expected}")
-
-
-def check_optimizer(cfg: Config) -> None:
-    """Raise a ConfigError if the optimizer's name is not registered.
-
-    MMEngine's own message is "None is not a callable object".
-    """
-    name = cfg.optim_wrapper.optimizer.type
-    if isinstance(name, str) and registries.OPTIMIZERS.get(name) is None:
-        raise _unregistered("optimizer", name)
-
-
-@contextmanager
-def explained_build_errors() -> Iterator[None]:
-    """Raise a ConfigError for what MMEngine and constructors raise on a wrong config entry.
-
-    That is a `type` that is not registered or no name, an argument that the named class does not
-    have, and a value that it refuses. Other errors are raised unchanged.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-        if build_functions.__file__ not in files:
-            raise  # not raised while something was built
-        message = str(error.args[0]) if error.args else ""
-        if isinstance(error, KeyError) and " registry. Please check" in message:
-            name, _, rest = message.partition(" is not in the ")
-            kind = rest.partition(" registry")[0].split("::")[-1]
-            raise _unregistered(kind, name) from error
-        if isinstance(error, TypeError) and "__init__() " in message:
-            argument = message.removeprefix("Error: ")
-            raise ConfigError(f"The config has a wrong argument: {argument}") from error
-        if isinstance(error, ValueError) or files[-1] == build_functions.__file__:
-            raise ConfigError(f"The config has a value that cannot be used: {message}") from error
-        raise
-
-
-def _unregistered(kind: str, name: str) -> ConfigError:
-    ours = (r for r in vars(registries).values() if isinstance(r, Registry) and r.name == kind)
-    known = [known for registry in ours for known in registry.module_dict]
-    library = name.rpartition(".")[0]
-    advice = f" Is {library} installed?" if library else did_you_mean(name, known)
-    return ConfigError(
-        f"The config names {kind} type='{name}', which is not registered.{advice} A config of "
-        "your own needs custom_imports = dict(imports=['slotcon_plugin'])."
-    )
+def find_class(kind: object, registry: Registry) -> object:
+    """The registered class that a `type` means, None if there is none; scopes are not compared."""
+    return registry.module_dict.get(type_name(kind)) if isinstance(kind, str) else kind

@@ -2,38 +2,53 @@
 
 import os
 import sys
+import traceback as tracebacks
 from collections.abc import Callable
 
 from ..errors import DataError, SlotConError, TrainingStopped, UnreadableFileError
+from .explain_errors import describe
 from .launch import process_number
 
 
 def run_command(
-    function: Callable[[], object], launcher: str = "none", stopped: str = "stopped"
+    function: Callable[[], object],
+    launcher: str = "none",
+    stopped: str = "stopped",
+    traceback: bool = False,
 ) -> int:
-    """Run a command and return its exit status: 1 after a `SlotConError`, 130 after Ctrl-C.
+    """Run a command and return its exit status: 1 after an error, 130 after Ctrl-C.
 
-    Errors of the user are printed as one message without a traceback.
+    An error is printed as one message, see `explain_errors.describe`.
 
     Args:
         function: an integer that it returns is the exit status, anything else means 0.
         launcher: how the processes were started, see `launch.processes`.
         stopped: what to print after Ctrl-C.
+        traceback: print the traceback before the message; the environment variable
+            SLOTCON_TRACEBACK=1 does so too.
     """
     try:
         status = function()
         return status if isinstance(status, int) else 0
-    except SlotConError as error:
+    except KeyboardInterrupt:
+        return _say_stopped(stopped)
+    except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # MMEngine's `except:` caught it
+            return _say_stopped(stopped)
+        if traceback or os.environ.get("SLOTCON_TRACEBACK", "0") not in ("", "0"):
+            tracebacks.print_exception(error)
         process = process_number(launcher)
         number = int(os.environ.get("LOCAL_RANK", 0)) if isinstance(error, DataError) else process
         # All processes meet the same error (with data, all of one machine): the first reports it.
         # Errors that only one process may meet are reported by every process.
-        if number == 0 or isinstance(error, UnreadableFileError | TrainingStopped):
-            # An error of a data loading worker arrives with the worker's traceback before it.
-            message = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
+        is_common = isinstance(error, SlotConError)
+        is_common = is_common and not isinstance(error, UnreadableFileError | TrainingStopped)
+        if number == 0 or not is_common:
             prefix = f"[process {process}] " if process else ""
-            print(f"\n{prefix}error: {message}", file=sys.stderr, flush=True)
+            print(f"\n{prefix}error: {describe(error)}", file=sys.stderr, flush=True)
         return 1
-    except KeyboardInterrupt:
-        print(f"\n{stopped}", file=sys.stderr, flush=True)
-        return 130
+
+
+def _say_stopped(stopped: str) -> int:
+    print(f"\n{stopped}", file=sys.stderr, flush=True)
+    return 130
