@@ -5,38 +5,69 @@ from collections.abc import Iterator
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, find_latest_checkpoint
 
-from ..checkpoints.fill import check_state_dict
+from ..checkpoints.run_changes import describe_run, find_changes
 from ..datasets.seeding import draw_seeds, seed_everything
 from ..errors import ConfigError
 from ..functional.collectives import rank
+from .weights_hook import WeightsHook
 
 # A scheduler's progress, as opposed to the schedule that it follows.
 PROGRESS = {"last_step", "_global_step", "_last_value", "verbose"}
 
 
-class ResumeCheckHook(Hook):
-    """Refuses checkpoints of other models, and to resume under another schedule than at first.
+class ResumeCheckHook(WeightsHook):
+    """Refuses checkpoints of other models, and to resume another training than the first.
 
-    MMEngine takes epoch, iteration and the schedulers' ends from the checkpoint without comparing
-    them. The precision may change: the empty loss scale of bfloat16 is not given to float16.
+    MMEngine takes epoch, iteration, optimizer and the schedulers' ends from the checkpoint without
+    comparing them. A resume under another schedule or optimizer is refused, and one with other
+    images, another global batch or other settings of model and training data unless
+    `allow_changes`. Other changes are logged, a line each: number of processes, precision, seed,
+    evaluation, hooks. The empty loss scale of bfloat16 is not given to float16.
+
+    Args:
+        allow_changes: log changes of images, global batch and settings instead of refusing them.
     """
 
+    def __init__(self, allow_changes: bool = False) -> None:
+        if not isinstance(allow_changes, bool):
+            raise ValueError(f"allow_changes is {allow_changes!r}, expected True or False")
+        self.allow_changes = allow_changes
+
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Compare the checkpoint's weights with the model, and its schedule with the runner's."""
+        """Compare the checkpoint's weights, schedule and run with the runner's."""
         path = runner._load_from or find_latest_checkpoint(runner.work_dir) or "the file"
-        check_state_dict(runner.model, checkpoint, path)
+        super().after_load_checkpoint(runner, checkpoint)
         if not runner._resume or "optimizer" not in checkpoint:
             return
         if not checkpoint["optimizer"].get("loss_scaler", True):
             del checkpoint["optimizer"]["loss_scaler"]
-        changes = list(_schedule_changes(runner, checkpoint))
-        if changes:
+        run = describe_run(runner.train_dataloader.dataset)
+        changes = find_changes(checkpoint, runner.cfg, run)
+        if schedule := [*_schedule_changes(runner, checkpoint), *changes.optimizer]:
             raise ConfigError(
-                f"{path} was trained under another schedule: {'; '.join(changes)}. Resume with the "
-                "same images, global batch (processes x batch x accumulation), learning rate and "
-                "max_epochs; or start a new training from its weights: "
+                f"{path} was trained under another schedule: {'; '.join(schedule)}. Resume with "
+                "the same images, global batch (processes x batch x accumulation), optimizer, "
+                "learning rate and max_epochs; or start a new training from its weights: "
                 f"--cfg-options load_from={path} in another --work-dir."
             )
+        if changes.result and not self.allow_changes:
+            raise ConfigError(
+                f"{path} is of another training: {'; '.join(changes.result)}. Resume with the same "
+                "data, global batch (processes x batch x accumulation) and settings; or continue "
+                "with the changes: --cfg-options +default_hooks.resume_check.allow_changes=True; "
+                "or start a new training from its weights: --cfg-options "
+                f"load_from={path} in another --work-dir."
+            )
+        for line in (*changes.result, *changes.others):
+            runner.logger.warning(f"resumed with a change: {line}")
+        if (seed := checkpoint["meta"].get("seed", runner.seed)) != runner.seed:
+            runner.logger.warning(f"resumed with a change: seed was {seed}, now {runner.seed}")
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Note in the checkpoint what its training depends on besides the config."""
+        super().before_save_checkpoint(runner, checkpoint)
+        super().before_save_checkpoint(runner, checkpoint)
+        checkpoint["meta"]["run"] = describe_run(runner.train_dataloader.dataset)
 
 
 class IterSeedHook(Hook):
