@@ -1,0 +1,122 @@
+"""How a training that is resumed differs from the run that wrote the checkpoint."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+
+from .metadata import lookup, read_config, read_literals
+
+MOST_NAMES = 1000  # file names in the digest of a dataset
+# Entries that depend on the machine or the start; the seed is compared by itself.
+FREE = re.compile(
+    r"work_dir|load_from|resume|launcher|experiment_name|randomness\.seed|sync_bn"
+    r"|(model_wrapper_cfg|auto_scale_lr)\b.*|(default|custom)_hooks\..*\.(source|allow_changes)"
+    r"|\w+_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)"
+)
+# Entries of which the checkpoint has the values that count.
+OPTIMIZER = re.compile(r"optim_wrapper\.(optimizer|paramwise_cfg)\..*")
+# Entries that change the result, except those after (?!.
+RESULT = re.compile(
+    r"model\.(?!compile|channels_last|.*(init_cfg|with_cp)).*"
+    r"|train_dataloader\.(?!batch_size).*|train_cfg\.type"
+    r"|optim_wrapper\.(?!type|dtype|loss_scale|use_fsdp|accumulative_counts).*"
+)
+
+
+class RunChanges(NamedTuple):
+    """Changes, a line each."""
+
+    optimizer: list[str]  # without an effect: the checkpoint's values are used
+    result: list[str]  # of what is trained, on which images, in which batches
+    others: list[str]
+
+
+def describe_run(dataset: Any) -> dict[str, Any]:
+    """What a training depends on besides its config; stored in `meta.run` of its checkpoints."""
+    count, digest = len(dataset), hashlib.sha256()
+    for index in range(0, count, max(1, count // MOST_NAMES)):
+        digest.update(os.fsencode(_file_name(dataset, index)) + b"\0")
+    return dict(processes=get_world_size(), images=count, names=digest.hexdigest()[:16])
+
+
+def _file_name(dataset: Any, index: int) -> str:
+    """The name of an image's file, without its folder, which can differ between machines."""
+    if hasattr(dataset, "paths"):  # UnlabeledImages
+        return os.path.basename(dataset.paths[index])
+    if hasattr(dataset, "get_data_info"):  # of MMEngine
+        return os.path.basename(str(dataset.get_data_info(index).get("img_path", "")))
+    return ""
+
+
+def find_changes(checkpoint: dict, cfg: Config, run: dict[str, Any]) -> RunChanges:
+    """Compare a checkpoint's run with the present one.
+
+    What the checkpoint does not contain is not compared.
+
+    Args:
+        checkpoint: with the keys of MMEngine.
+        cfg: the present config.
+        run: of `describe_run`.
+    """
+    found = RunChanges([], [], [])
+    before, now = read_config(checkpoint), read_literals(cfg.pretty_text)
+    old, new = (dict(_leaves(config)) for config in (before, now))
+    for key in sorted(old.keys() | new.keys()) if before else ():
+        if old.get(key) != new.get(key) and not FREE.fullmatch(key):
+            _list_of(found, key, old.get(key), new.get(key)).append(
+                f"{key} was {_short(old.get(key))}, now {_short(new.get(key))}"
+            )
+    saved = lookup(checkpoint, "meta.run") or {}
+    for key, title in (("images", "the number of images"), ("processes", "processes")):
+        if saved.get(key, run[key]) != run[key]:
+            lines = found.result if key == "images" else found.others
+            lines.append(f"{title} was {_short(saved[key])}, now {run[key]}")
+    if saved.get("images") == run["images"] and saved.get("names") != run["names"]:
+        found.result.append(f"the {run['images']} images have other file names")
+    batches = [_global_batch(before, saved), _global_batch(now, run)]
+    if None not in batches and batches[0] != batches[1]:
+        found.result.append(f"the global batch was {batches[0]}, now {batches[1]}")
+    return found
+
+
+def _list_of(found: RunChanges, key: str, old: object, new: object) -> list[str]:
+    if OPTIMIZER.fullmatch(key):
+        return found.optimizer
+    is_path = key.startswith("train_dataloader.dataset.") and not key.endswith(".type")
+    if is_path and isinstance(old, str) and isinstance(new, str):
+        return found.others  # the same images can be in another folder; their names are compared
+    return found.result if RESULT.fullmatch(key) else found.others
+
+
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """The values of nested dictionaries and of lists of them, with their dotted keys."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value):
+        for i, item in enumerate(value):
+            yield from _leaves(item, f"{key}.{i}")
+    else:
+        yield key, list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _global_batch(config: dict, run: dict) -> int | None:
+    batch = lookup(config, "train_dataloader.batch_size")
+    numbers = [
+        batch,
+        run.get("processes"),
+        lookup(config, "optim_wrapper.accumulative_counts") or 1,
+    ]
+    if not all(type(number) is int for number in numbers):
+        return None
+    return numbers[0] * numbers[1] * numbers[2]
