@@ -1,16 +1,55 @@
-"""Reading one image file as 8-bit RGB."""
+"""Reading one image file as 8-bit RGB, within limits of size and time."""
 
 import io
+import math
+import os
+import re
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+from PIL import TiffImagePlugin as TIFF
+
+from ..errors import ConfigError
+from ..runtime.regular_files import printable, read_regular_file
+from ..runtime.time_limit import call_within
+from .pixel_values import check_range, check_tiff, to_rgb
 
 try:
     from simplejpeg import decode_jpeg
 except ImportError:  # optional: PIL gives the same pixels in more time
     decode_jpeg = None
+
+# The kinds of files that are read, by their first bytes, and PIL's classes of them. `Image.open`
+# tries fifty other kinds, starts other programs for some, and has a limit of pixels of its own.
+FIRST_BYTES = re.compile(
+    rb"(?P<JPEG>\xff\xd8\xff)|(?P<PNG>\x89PNG\r\n\x1a\n)|(?P<WebP>RIFF....WEBP)|(?P<BMP>BM)"
+    rb"|(?P<GIF>GIF8[79]a)|(?P<TIFF>II[*+]\0|MM\0[*+])",
+    re.DOTALL,
+)
+KINDS = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "TIFF": TIFF.TiffImageFile,
+}
+TILE_SIDES = TIFF.TILEWIDTH, TIFF.TILELENGTH
+MAX_MEGAPIXELS, READ_SECONDS = "SLOTCON_MAX_MEGAPIXELS", "SLOTCON_READ_SECONDS"
+DEFAULTS = {MAX_MEGAPIXELS: "178", READ_SECONDS: "60"}
 
 
 class UnreadableImage(Exception):
@@ -21,7 +60,46 @@ class UnreadableImage(Exception):
         self.path, self.reason = str(path), reason
 
     def __str__(self) -> str:
-        return f"cannot read the image {self.path}: {self.reason}"
+        return printable(f"cannot read the image {self.path}: {self.reason}")
+
+
+class ImageLimits(NamedTuple):
+    """What is read of one image at most, from the environment."""
+
+    pixels: float  # of the image; its file may have eight bytes for each
+    seconds: float
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """A ValueError if an image of this size would be empty or have too many pixels."""
+        if min(width, height) < 1:
+            raise ValueError(f"the image has {width} x {height} pixels")
+        if width * height > self.pixels:
+            raise ValueError(
+                f"{width} x {height} pixels are {width * height / 1e6:,.1f} megapixels, more than "
+                f"{MAX_MEGAPIXELS}={self.pixels / 1e6:g}: scale it down, or set this variable of "
+                "the environment"
+            )
+
+
+def image_limits() -> ImageLimits:
+    """The limits that `SLOTCON_MAX_MEGAPIXELS` and `SLOTCON_READ_SECONDS` set."""
+    return _limits(*(os.environ.get(name, default) for name, default in DEFAULTS.items()))
+
+
+@cache
+def _limits(*texts: str) -> ImageLimits:
+    values = []
+    for name, text in zip(DEFAULTS, texts):
+        value = math.nan
+        with suppress(ValueError):
+            value = float(text)
+        if not 0 < value < 1e6:
+            raise ConfigError(f"{name} is {text!r}, expected a number above 0, below a million")
+        values.append(value)
+    pixels, seconds = 1e6 * values[0], values[1]
+    if Image.MAX_IMAGE_PIXELS is not None:  # PIL refuses twice as many, somewhat above the default
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(pixels / 2))
+    return ImageLimits(pixels, seconds)
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
@@ -30,18 +108,11 @@ def read_pixels(path: str | Path) -> np.ndarray:
     The orientation is taken from EXIF or XMP. Grayscale and palette images become RGB; CMYK is
     converted without a color profile; 16-bit values are scaled to 8 bits (65535 becomes 255);
     transparent parts become white. Only the first frame of an animation is read. simplejpeg, if it
-    is installed, decodes upright RGB JPEGs; PIL gives the same pixels in more time. A file that
-    cannot be read, for any reason, is an `UnreadableImage`.
+    is installed, decodes upright RGB JPEGs; PIL gives the same pixels in more time. docs/images.md
+    lists the kinds of files. A file that cannot be read, for any reason, or whose values have no
+    certain meaning, is an `UnreadableImage`; it is due to a TimeoutError if reading took too long.
     """
-    try:
-        if decode_jpeg is not None:
-            data = Path(path).read_bytes()
-            with suppress(Exception):  # PIL tolerates some faults, and explains the others
-                if _is_upright_rgb_jpeg(data):
-                    return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
-        return np.asarray(_read(path))
-    except Exception as error:  # decoders raise almost any exception on a broken file
-        raise UnreadableImage(path, f"{type(error).__name__}: {error}") from error
+    return _read(path, _decode)
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -49,32 +120,59 @@ def read_image(path: str | Path) -> Image.Image:
     return Image.fromarray(read_pixels(path))
 
 
-def _read(path: str | Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.load()
-        with suppress(Exception):  # broken metadata is ignored
-            image = ImageOps.exif_transpose(image)
-        return _to_rgb(image)
+def read_unconverted(path: str | Path) -> Image.Image:
+    """Read an image file, such as a label map, within the same limits as a PIL image as stored."""
+    return _read(path, _load)
 
 
-def _is_upright_rgb_jpeg(data: bytes) -> bool:
-    """Whether simplejpeg decodes this file to the same pixels as PIL, as its header says."""
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    with Image.open(io.BytesIO(data)) as image:
-        return image.mode == "RGB" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+def _read(path: str | Path, decode):
+    limits = image_limits()
+    try:
+        return call_within(limits.seconds, decode, path, limits)
+    except TimeoutError as error:
+        reason = f"{error}; {READ_SECONDS} in the environment sets another limit"
+        raise UnreadableImage(path, reason) from error
+    except Exception as error:  # decoders raise almost any exception on a broken file
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise UnreadableImage(path, f"{kind}{error}") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # "I;16" and its byte orders; "I" holds 16 bits in 32
-        # PIL's own conversion clips at 255 in some versions: nearly every pixel would be white.
-        values = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+def _decode(path: str | Path, limits: ImageLimits) -> np.ndarray:
+    image, data = _open(path, limits)
+    if decode_jpeg is not None and image.format == "JPEG":
+        with suppress(Exception):  # PIL tolerates some faults, and explains the others
+            if image.mode == "RGB" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
+    deep = any(";16" in str(tile.args) for tile in image.tile)
+    image.load()
+    if deep:
+        check_range(image)
+    with suppress(Exception):  # broken metadata is ignored
+        ImageOps.exif_transpose(image, in_place=True)
+    return np.asarray(to_rgb(image))
+
+
+def _load(path: str | Path, limits: ImageLimits) -> Image.Image:
+    image, _ = _open(path, limits)
+    image.load()
+    return image
+
+
+def _open(path: str | Path, limits: ImageLimits) -> tuple[Image.Image, bytes]:
+    """An image whose header was read and checked, and the bytes of its file."""
+    data = read_regular_file(path, 8 * int(limits.pixels) + 2**20, _kind)
+    image = KINDS[_kind(data)](io.BytesIO(data))
+    limits.check_pixels(*image.size)
+    if image.format == "TIFF":
+        limits.check_pixels(*(image.tag_v2.get(side, 1) for side in TILE_SIDES))
+        check_tiff(image)
+    return image, data
+
+
+def _kind(data: bytes) -> str:
+    found = FIRST_BYTES.match(data)
+    if found is None:
+        raise ValueError(
+            f"the file begins with {data[:16]!r}, as none of {', '.join(KINDS)} does: convert it"
+        )
+    return found.lastgroup

@@ -2,15 +2,21 @@
 
 import glob
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+
+from mmengine.logging import print_log
 
 from ..errors import DataError
+from ..runtime.regular_files import NOT_UTF8, printable, read_regular_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LIST_SUFFIXES = (".txt", ".lst", ".list")
+
+LONGEST_LINE = 4096  # bytes: no path of Linux is longer
+NOT_DECODED = re.compile("[\udc80-\udcff]")  # bytes of a file name that are not UTF-8
 
 Source = str | os.PathLike
 
@@ -33,7 +39,7 @@ def list_images(
     """List the paths of the images of one source or of several, sorted and without duplicates.
 
     Hidden files and folders are skipped. Files of folders and globs are images if their suffix says
-    so; list files may name any file. No image is opened.
+    so, and the others are counted and reported; list files may name any file. No image is opened.
 
     Args:
         source: a folder (searched to any depth), a glob ("**" matches folders to any depth), a list
@@ -42,40 +48,72 @@ def list_images(
         preset: "coco", "coco+" or "imagenet": list the training images of that dataset under
             `source`, and warn if their number is not the dataset's.
         list_root: folder to which relative paths in list files refer; by default the list's own.
-        skipped: counts, by suffix, the files of folders and globs that are not images.
+        skipped: counts, by suffix, the files of folders and globs that are not images, instead of
+            the report.
     """
-    skipped = Counter() if skipped is None else skipped
+    counts = Counter() if skipped is None else skipped
     if preset is not None:
-        return _list_preset(preset, source, skipped)
-    sources = [source] if isinstance(source, Source) else list(source)
-    if not sources:
-        raise DataError("No source of images is given: name a folder, a glob or a list file.")
-    return sorted({path for one in sources for path in _list_one(one, list_root, skipped)})
+        found = _list_preset(preset, source, counts)
+    else:
+        sources = [source] if isinstance(source, Source) else list(source)
+        if not sources:
+            raise DataError("No source of images is given: name a folder, a glob or a list file.")
+        found = sorted({path for one in sources for path in _list_one(one, list_root, counts)})
+    if skipped is None:
+        report_skipped(len(found), counts)
+    return found
+
+
+def report_skipped(images: int, skipped: Counter) -> None:
+    """Log how many files were skipped because of their suffix, if any."""
+    if skipped:
+        others = suffix_counts(skipped)
+        print_log(f"{images} images; other files, not used: {others}", "current")
 
 
 def suffix_counts(skipped: Counter) -> str:
     """The most frequent suffixes as text."""
-    return ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5)) or "none"
+    listed = [f"{count} {suffix}" for suffix, count in skipped.most_common(5)]
+    if rest := skipped.total() - sum(count for _, count in skipped.most_common(5)):
+        listed.append(f"{rest} others")
+    return printable(", ".join(listed)) or "none"
 
 
-def read_list(source: Source) -> list[str]:
-    """The lines of a list file, without blank lines and lines that start with "#"."""
+def read_list(source: Source, is_known: Callable[[str], bool]) -> list[str]:
+    """The lines of a list file, without blank lines and lines that start with "#".
+
+    The file is text in UTF-8. A line that is not UTF-8 is accepted if `is_known` of it: names of
+    files may have any bytes, which Python reads as surrogates.
+    """
+    name, lines = printable(str(source)), []
     try:
-        # Bytes that are not UTF-8 are read as Python reads them in file names.
-        text = Path(source).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"The list {source} cannot be read: {error.strerror}.") from error
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+        content = read_regular_file(source).removeprefix(b"\xef\xbb\xbf")  # Windows's mark of UTF-8
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"The list {name} cannot be read: {reason}.") from error
+    # Of bytes, because str.splitlines() also splits at characters that a name may contain.
+    for number, raw in enumerate(content.splitlines(), 1):
+        line, problem = os.fsdecode(raw.strip()), None
+        if not line or line.startswith("#"):
+            continue
+        if len(raw) > LONGEST_LINE:
+            problem = f"{len(raw):,} bytes, more than a path can have. Is it a text file?"
+        elif b"\0" in raw:
+            problem = "a zero byte. Save the list as UTF-8 text, not as UTF-16 or in binary."
+        elif NOT_DECODED.search(line) and not is_known(line):
+            problem = f"{printable(line)}, which is no file that exists, and {NOT_UTF8}"
+        if problem:
+            raise DataError(f"The list {name}, line {number}, has {problem}")
+        lines.append(line)
     if not lines:
-        raise DataError(f"The list {source} is empty. Expected one image on each line.")
+        raise DataError(f"The list {name} is empty. Expected one image on each line.")
     return lines
 
 
 def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> list[str]:
     source = os.path.expanduser(os.fspath(source))
     if os.path.isdir(source):
-        files, kind = _walk(source), "folder"
+        files, kind = walk_files(source), "folder"
     elif source.lower().endswith(LIST_SUFFIXES) and not glob.has_magic(source):
         return _listed(source, list_root)
     elif glob.has_magic(source) and not os.path.exists(source):
@@ -104,11 +142,14 @@ def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> lis
     return found
 
 
-def _walk(top: str) -> Iterator[str]:
+def walk_files(top: Source) -> Iterator[str]:
     """Every file below a folder that is not hidden. Links are followed, no folder twice."""
     visited = set()
-    for folder, subfolders, files in os.walk(top, onerror=_raise, followlinks=True):
-        stat = os.stat(folder)
+    for folder, subfolders, files in os.walk(top, onerror=_refuse, followlinks=True):
+        try:
+            stat = os.stat(folder)
+        except OSError as error:  # removed meanwhile
+            _refuse(error)
         if (stat.st_dev, stat.st_ino) in visited:  # a link to a parent would never end
             subfolders.clear()
             continue
@@ -117,13 +158,15 @@ def _walk(top: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in files if not name.startswith("."))
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _refuse(error: OSError) -> None:
+    folder = printable(str(error.filename))
+    raise DataError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
 
 
 def _listed(source: str, list_root: Source | None) -> list[str]:
     root = os.path.expanduser(os.fspath(list_root or os.path.dirname(source)))
-    found = [os.path.join(root, line) for line in read_list(source)]
+    lines = read_list(source, lambda line: os.path.lexists(os.path.join(root, line)))
+    found = [os.path.join(root, line) for line in lines]
     if not os.path.isfile(found[0]):  # with a wrong root no path exists: report it before training
         raise DataError(
             f"The first image of the list {source}, {found[0]}, does not exist. Relative paths "

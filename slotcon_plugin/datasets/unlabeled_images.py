@@ -1,25 +1,25 @@
 """A dataset of unlabeled images in which unreadable files are replaced."""
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
 import numpy as np
 import torch
-from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError
-from .decode import UnreadableImage, read_pixels
+from ..runtime.regular_files import printable
+from .decode import READ_SECONDS, UnreadableImage, image_limits, read_pixels
 from .path_table import PathTable
 from .seeding import Draw, SeededIndex, fresh_seed
-from .sources import Source, list_images, suffix_counts
+from .sources import Source, list_images
 from .transforms import TwoViews
 
 MAX_READ_ATTEMPTS = 32
+MAX_TIMEOUTS = 2
 
 ViewTransform = Callable[[np.ndarray, np.random.Generator], dict[str, Tensor]]
 
@@ -41,8 +41,9 @@ class UnlabeledImages(Dataset):
     always gives the same item. The views of an integer are new at every access.
 
     A file that cannot be read is reported by one warning and not opened again. Another image, which
-    the draw's seed determines, replaces it. Workers share the list of these files. If 32 images in
-    a row cannot be read, it is a DataError.
+    the draw's seed determines, replaces it. Workers share the list of these files. It is a
+    DataError if 32 images in a row cannot be read, or if 2 of them take too long: then the file
+    system hangs.
     """
 
     metainfo: ClassVar[dict] = {}  # MMEngine's training loop reads it
@@ -54,11 +55,8 @@ class UnlabeledImages(Dataset):
         list_root: Source | None = None,
         views: ViewTransform | dict | None = None,
     ):
-        skipped = Counter()
-        self.paths = PathTable(list_images(source, preset, list_root, skipped))
-        if skipped:
-            others = suffix_counts(skipped)
-            print_log(f"{len(self.paths)} images; other files, not used: {others}", "current")
+        image_limits()  # wrong values are found before the first image
+        self.paths = PathTable(list_images(source, preset, list_root))
         if views is None or isinstance(views, dict):
             views = TRANSFORMS.build(views or {}, default_args={"type": TwoViews})
         self.views: ViewTransform = views
@@ -82,6 +80,7 @@ class UnlabeledImages(Dataset):
 
     def _read(self, first: int, seed: int) -> np.ndarray:
         """The image, or a readable one that the seed determines."""
+        timeouts = 0
         for index in self._candidates(first, seed):
             if not self.unreadable_mask[index]:
                 try:
@@ -89,10 +88,17 @@ class UnlabeledImages(Dataset):
                 except UnreadableImage as error:
                     self.unreadable_mask[index] = 1
                     warnings.warn(f"{error}", UnreadableImageWarning, stacklevel=2)
+                    timeouts += isinstance(error.__cause__, TimeoutError)
+                    if timeouts == MAX_TIMEOUTS:
+                        raise DataError(
+                            f"{MAX_TIMEOUTS} images in a row took longer than {READ_SECONDS}="
+                            f"{image_limits().seconds:g}: {error}. Is the file system reachable?"
+                        ) from error
         raise DataError(
             f"{MAX_READ_ATTEMPTS} images in a row could not be read, the last one is "
-            f"{self.paths[index]}; {int(self.unreadable_mask.sum())} of {len(self)} have failed so "
-            "far. Check that the data is complete and readable: the warnings above name the causes."
+            f"{printable(self.paths[index])}; {len(self.unreadable)} of {len(self)} have failed "
+            "so far. Check that the data is complete and readable: the warnings above name the "
+            "causes."
         )
 
     def _candidates(self, first: int, seed: int) -> Iterator[int]:
