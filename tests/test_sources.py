@@ -107,3 +107,58 @@ def test_errors_name_the_source(tmp_path):
         list_images(tmp_path, preset="coco")
     with pytest.raises(ValueError, match="coco, coco\\+, imagenet"):
         list_images(tmp_path, preset="cifar")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a.jpg\n# \xe9 in a comment\n\xfc.jpg\nno \xe9.jpg\n", "line 4, has no �.jpg, .*iconv"),
+        ("a.jpg\nü.jpg\n".encode("utf-16"), "line 1, has a zero byte"),
+        (b"a.jpg\na\0b.jpg\n", "line 2, has a zero byte"),
+        (b"a.jpg\n" + b"x" * 5000, "line 2, has 5,000 bytes"),
+        (b"\xff\xfe" * 3, "line 1, has .*iconv"),
+    ],
+)
+def test_lists_that_are_not_utf8_text_are_refused(content, words, tmp_path):
+    touch(tmp_path, "a.jpg", os.fsdecode(b"\xfc.jpg"))
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"The list .*list.txt, {words}"):
+        list_images(tmp_path / "list.txt")
+
+
+def test_a_list_from_windows_and_names_with_any_bytes(tmp_path):
+    names = touch(tmp_path, "a.jpg", "b\u2028c\x85d.jpg", os.fsdecode(b"\xfc.jpg"))
+    lines = [os.fsencode(name) for name in names]
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines) + b"\r\n")
+    assert list_images(tmp_path / "list.txt") == sorted(names)
+
+
+def special_files(folder):
+    os.mkfifo(folder / "pipe.txt")
+    (folder / "device.txt").symlink_to("/dev/zero")
+    (folder / "circle.txt").symlink_to(folder / "circle.txt")
+    return "pipe.txt", "device.txt", "circle.txt"
+
+
+def test_lists_are_regular_files(tmp_path):
+    for name in special_files(tmp_path):
+        with pytest.raises(DataError, match=f"{name} (cannot be read|does not exist)"):
+            list_images(tmp_path / name)
+
+
+def test_files_that_are_skipped_are_reported_once(tmp_path, monkeypatch):
+    touch(tmp_path, "a.jpg", "b.heic", "c.HEIC", "d.txt", *(f"e.{i}" for i in range(5)))
+    lines = []
+    monkeypatch.setattr(sources, "print_log", lambda line, logger: lines.append(line))
+    list_images([tmp_path, tmp_path / "a.jpg"])
+    (line,) = lines
+    assert line.startswith("1 images; other files, not used: 2 .heic, 1 ")
+    assert line.endswith(", 2 others")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed(tmp_path):
+    touch(tmp_path, "a.jpg", "closed/b.jpg")
+    (tmp_path / "closed").chmod(0)
+    with pytest.raises(DataError, match="closed cannot be listed: Permission denied"):
+        list_images(tmp_path)
