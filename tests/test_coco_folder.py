@@ -1,6 +1,7 @@
 """A folder in COCO's format becomes one that the mini configs can read."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -68,3 +69,54 @@ def test_a_folder_without_annotations_is_refused(tmp_path):
         file.unlink()
     with pytest.raises(DataError, match="lists 24 images, and 14 of them"):
         as_mini(root, tmp_path / "out")
+
+
+def test_what_cannot_be_used_is_left_out(tmp_path, capsys):
+    _, root = foreign(tmp_path, ["person", "dog", "car"])
+    file = root / "annotations" / "instances_x.json"
+    os.mkfifo(root / "annotations" / "instances_a.json")
+    (root / "annotations" / "._instances_x.json").write_bytes(b"\xff")
+    content = json.loads(file.read_text())
+    folder, images = root / "images" / "deep", content["images"]
+    extra = [dict(image, id=1000 + i) for i, image in enumerate(images[:6])]
+    names = [f"{'x' * 200}{i}.png" for i in range(6)]
+    for image, name in zip(extra, names, strict=True):
+        Image.open(folder / image["file_name"]).save(folder / name)
+        image["file_name"] = name
+        content["annotations"].append(
+            dict(content["annotations"][0], id=5000 + image["id"], image_id=image["id"])
+        )
+    (folder / names[0]).write_bytes((folder / names[0]).read_bytes()[:99])  # truncated
+    (folder / names[1]).unlink()
+    os.mkfifo(folder / names[1])
+    extra[2]["width"] += 1  # not the image of these annotations
+    content["annotations"][-3]["segmentation"] = []
+    content["annotations"][-2]["segmentation"] = [[1, 2]]
+    del extra[5]["height"], extra[5]["width"]
+    pixels = np.asarray(Image.open(folder / names[5]).convert("L")).astype(np.uint16)
+    Image.fromarray(pixels * 257).save(folder / names[5])  # 16 bits
+    content["images"] = extra + images
+    file.write_text(json.dumps(content))
+    out = as_mini(root, tmp_path / "out")
+    written = json.loads((out / "instances.json").read_text())
+    kept = {image["file_name"][200:] for image in written["images"] if len(image["file_name"]) > 99}
+    assert kept == {"4.jpg", "5.jpg"}
+    ours = Image.open(out / "images" / f"{'x' * 200}5.jpg")
+    assert abs(np.asarray(ours.convert("L")).mean() - pixels.mean()) < 2
+    assert {"height", "width"} <= next(i for i in written["images"] if i["id"] == 1005).keys()
+    outlines = {one["id"] for one in written["annotations"]}
+    assert outlines.isdisjoint({6002, 6003, 6004}) and 6005 in outlines
+    printed = capsys.readouterr().out
+    assert printed.count("it is left out") == 3 and "outline of the object 6004" in printed
+
+
+def test_another_kind_of_json_is_one_error(tmp_path):
+    _, root = foreign(tmp_path, ["person", "dog", "car"])
+    file = root / "annotations" / "instances_x.json"
+    content = json.loads(file.read_text())
+    for damage in ("images", "categories", "annotations"):
+        for value in (None, 5, "x", [None], [{}], {"a": 1}):
+            file.write_text(json.dumps(content | {damage: value}))
+            with pytest.raises(DataError, match="COCO's format"):
+                as_mini(root, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))

@@ -5,6 +5,7 @@ Class names that the configs do not know are replaced: it only shows that everyt
 
 import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,11 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
+from ..datasets.decode import UnreadableImage, read_image
+from ..datasets.sources import walk_files
 from ..errors import DataError
+from ..runtime.launch import announce
+from ..runtime.regular_files import printable, read_text_file
 
 READY = ("images", "instances.json", "voc21", "train2017.txt")
 COUNT = 40  # images that are taken
@@ -30,24 +35,28 @@ def as_mini(source: Path, out: Path) -> Path:
 
     A `source` has an annotation file `instances*.json`, or any other .json in COCO's format, in
     itself or in annotations/, and the images of that file at any depth. Each is copied once.
+    Images that cannot be read, and objects without an outline, are left out.
     """
     if all((source / name).exists() for name in READY):
         return source
     file, content = _read_annotations(source)
     sign = f"{file.absolute()} {file.stat().st_size} {file.stat().st_mtime_ns}"
-    made = out / hashlib.sha256(sign.encode()).hexdigest()[:12]
+    made = out / hashlib.sha256(os.fsencode(sign)).hexdigest()[:12]
     if made.is_dir():
         return made
-    labeled = {a["image_id"] for a in content["annotations"] if not a.get("iscrowd")}
-    paths = _find([image for image in content["images"] if image["id"] in labeled], source)
-    if len(paths) < FEWEST:
-        raise DataError(
-            f"{file} lists {len(content['images'])} images, and {len(paths)} of them have objects "
-            f"and are in {source}; expected at least {FEWEST}. Name the folder with both."
-        )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as unfinished:
-        _write(content, paths, Path(unfinished) / made.name)
+        try:
+            taken = _copy(content, source, Path(unfinished) / made.name)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise DataError(f"{file} is not in COCO's format for objects: {what}") from error
+        if taken < FEWEST:
+            raise DataError(
+                f"{file} lists {len(content['images'])} images, and {taken} of them have objects "
+                f"with outlines and can be read in {source}; expected at least {FEWEST}. Name the "
+                "folder with both."
+            )
         (Path(unfinished) / made.name).rename(made)
     return made
 
@@ -56,15 +65,17 @@ def _read_annotations(source: Path) -> tuple[Path, dict]:
     """The smallest annotation file, which is read fastest."""
     if not source.is_dir():
         raise DataError(f"There is no folder {source}; DATA, or --data, names one with images.")
-    found = [*source.glob("*.json"), *source.glob("annotations/*.json")]
+    found = [*source.glob("[!.]*.json"), *source.glob("annotations/[!.]*.json")]
+    found = [file for file in found if file.is_file()]
     found = [file for file in found if file.name.startswith("instances")] or found
     for file in sorted(found, key=lambda file: file.stat().st_size):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(read_text_file(file))
             keys = content.keys() | content["annotations"][0].keys()
             if {"bbox", "segmentation", "images", "categories"} <= keys:
                 return file, content
-        except (ValueError, LookupError, TypeError, AttributeError):  # another kind of JSON
+        except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            # another kind of JSON
             continue
     raise DataError(
         f"{source} is neither laid out as coco_mini ({', '.join(READY)}) nor in COCO's format: it "
@@ -73,43 +84,67 @@ def _read_annotations(source: Path) -> tuple[Path, dict]:
     )
 
 
-def _find(images: list[dict], source: Path) -> dict[int, Path]:
-    """The paths of images by id: as the annotations say, or the first file of that name."""
-    files = {path.name: path for path in sorted(source.rglob("*"), reverse=True) if path.is_file()}
-    paths, stems = {}, set()
-    for image in images:
-        path = source / image["file_name"]
-        path = path if path.is_file() else files.get(path.name)
-        if path and path.stem not in stems:
-            stems.add(path.stem)
-            paths[image["id"]] = path
-    return paths
-
-
-def _write(content: dict, paths: dict[int, Path], out: Path) -> None:
-    (out / "images").mkdir(parents=True)
-    (out / "voc21").mkdir()
-    images = [dict(image) for image in content["images"] if image["id"] in paths][:COUNT]
-    stems = [paths[image["id"]].stem for image in images]
-    for number, (image, stem) in enumerate(zip(images, stems, strict=True)):
-        with Image.open(paths[image["id"]]) as opened:
-            opened.convert("RGB").save(out / "images" / f"{stem}.jpg", quality=95)
-        split = "val2017" if number % 4 == 3 else "train2017"
-        image |= dict(file_name=f"{stem}.jpg", coco_split=split)
-    kept = {image["id"] for image in images}
-    annotations = [a for a in content["annotations"] if a["image_id"] in kept]
+def _copy(content: dict, source: Path, out: Path) -> int:
+    """Copy the first `COUNT` images that can be used, with their objects; returns their number."""
+    index = COCO()
+    index.dataset = content
+    index.createIndex()
     categories = _rename(content["categories"])
-    small = dict(images=images, annotations=annotations, categories=categories)
-    (out / "instances.json").write_text(json.dumps(small), encoding="utf-8")
-    (out / "train2017.txt").write_text("".join(f"{stem}\n" for stem in stems))
-    index = COCO(str(out / "instances.json"))
     numbers = {one["id"]: i % len(VOC) + 1 for i, one in enumerate(categories)}
     numbers |= {one["id"]: VOC.index(one["name"]) + 1 for one in categories if one["name"] in VOC}
-    for image, stem in zip(images, stems, strict=True):
-        labels = np.zeros((image["height"], image["width"]), np.uint8)
-        for annotation in index.loadAnns(index.getAnnIds(image["id"])):
-            labels[index.annToMask(annotation) > 0] = numbers[annotation["category_id"]]
-        Image.fromarray(labels).save(out / "voc21" / f"{stem}.png")
+    (out / "images").mkdir(parents=True)
+    (out / "voc21").mkdir()
+    files = {Path(file).name: Path(file) for file in sorted(walk_files(source), reverse=True)}
+    images, objects, stems = [], [], []
+    for image in content["images"]:
+        path = source / image["file_name"]
+        path = path if path.is_file() else files.get(path.name)
+        outlined = [one for one in index.imgToAnns[image["id"]] if one.get("segmentation")]
+        if (
+            path is None
+            or path.stem in stems
+            or all(one.get("iscrowd") for one in outlined)
+            or (pixels := _read(path, image)) is None
+        ):
+            continue
+        image = image | dict(width=pixels.width, height=pixels.height)
+        index.imgs[image["id"]] = image
+        labels = np.zeros((pixels.height, pixels.width), np.uint8)
+        for one in outlined:
+            try:
+                labels[index.annToMask(one) > 0] = numbers[one["category_id"]]
+            except Exception as error:  # pycocotools raises plain exceptions
+                announce(f"the outline of the object {one['id']} is left out: {error}")
+            else:
+                objects.append(one)
+        pixels.save(out / "images" / f"{path.stem}.jpg", quality=95)
+        Image.fromarray(labels).save(out / "voc21" / f"{path.stem}.png")
+        split = "val2017" if len(images) % 4 == 3 else "train2017"
+        images.append(image | dict(file_name=f"{path.stem}.jpg", coco_split=split))
+        stems.append(path.stem)
+        if len(images) == COUNT:
+            break
+    small = dict(images=images, annotations=objects, categories=categories)
+    (out / "instances.json").write_text(json.dumps(small), encoding="utf-8")
+    (out / "train2017.txt").write_bytes(os.fsencode("".join(f"{stem}\n" for stem in stems)))
+    return len(images)
+
+
+def _read(path: Path, listed: dict) -> Image.Image | None:
+    """An image in RGB, or None with a line that says why it is left out."""
+    try:
+        image = read_image(path)
+    except UnreadableImage as error:
+        announce(f"{error}; it is left out")
+        return None
+    sides = tuple(listed.get(name, side) for name, side in zip(("width", "height"), image.size))
+    if sides != image.size:
+        announce(
+            f"{printable(str(path))} has {image.width} x {image.height} pixels, the annotations "
+            f"say {sides[0]} x {sides[1]}; it is left out"
+        )
+        return None
+    return image
 
 
 def _rename(categories: list[dict]) -> list[dict]:
