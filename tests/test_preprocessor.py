@@ -88,3 +88,21 @@ def test_cuda_equals_the_cpu(batch):
     assert ours["data_samples"].boxes.is_cuda and ours["data_samples"].flips.is_cuda
     for a, b in zip(ours["inputs"], expected["inputs"]):
         assert a.is_cuda and (a.cpu() - b).abs().mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "wrong"),
+    [
+        ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "mean is"),
+        ((0.485, 0.456, 0.406), (58.395, 57.12, 57.375), "std is"),
+        ((0.485, 0.456, 0.406), (0.0009, 0.0009, 0.0009), "std is"),
+        ((0.5, 0.5, 0.5), (0, 0, 0), "std is"),
+        ((0.5, 0.5), (0.5, 0.5, 0.5), "mean is"),
+        (0.5, (0.5, 0.5, 0.5), "mean is"),
+        ((0.5, "0.5", 0.5), (0.5, 0.5, 0.5), "mean is"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, float("nan")), "std is"),
+    ],
+)
+def test_mean_and_std_are_those_of_pixels_in_0_1(mean, std, wrong):
+    with pytest.raises(ValueError, match=f"{wrong} .*units of 0-1 pixels: divide"):
+        TwoViewPreprocessor(mean, std)

@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from ..datasets.data_preprocessor import check_statistics
 from ..datasets.photometric import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import CheckpointError
 from ..runtime.environment import collect_versions
@@ -120,11 +121,12 @@ def describe_pixels(config: dict) -> dict[str, Any]:
     """Channel order, mean and std of the encoder's input, for pixels of 0-1 and of 0-255."""
     mean = lookup(config, "model.data_preprocessor.mean") or IMAGENET_MEAN
     std = lookup(config, "model.data_preprocessor.std") or IMAGENET_STD
-    if not _are_three_numbers(mean) or not _are_three_numbers(std):
+    try:
+        check_statistics(mean, std)
+    except ValueError as error:
         raise CheckpointError(
-            f"The config in the checkpoint has mean={mean!r} and std={std!r} in "
-            "model.data_preprocessor, expected three numbers each."
-        )
+            f"In the config in the checkpoint, model.data_preprocessor's {error}."
+        ) from error
     return {
         "channel_order": "RGB",
         "mean_0_1": list(mean),
@@ -154,6 +156,11 @@ def check_metadata(metadata: dict, source: str) -> None:
         *(name for name in NORMALIZATION if not _are_three_numbers(lookup(metadata, name))),
         *(n for n in ("origin.file", "origin.part") if not isinstance(lookup(metadata, n), str)),
     ]
+    try:
+        if not wrong:
+            check_statistics(*(lookup(metadata, f"pixels.{name}_0_1") for name in ("mean", "std")))
+    except ValueError as error:
+        wrong = [f"pixels: {error}"]
     if wrong:
         raise CheckpointError(
             f"The metadata in {source} are damaged: {', '.join(wrong)}. Export the encoder again."

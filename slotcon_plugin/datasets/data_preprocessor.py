@@ -8,11 +8,25 @@ from ..functional.alignment import ViewGeometry
 from .photometric import IMAGENET_MEAN, IMAGENET_STD, augment, normalize, to_unit_range
 
 
+def check_statistics(mean: object, std: object) -> None:
+    """A ValueError unless mean and std can be those of RGB channels in the units of 0-1 pixels."""
+    for name, values, least, most in (("mean", mean, 0, 1), ("std", std, 1 / 255, 2)):
+        if (
+            not isinstance(values, list | tuple)
+            or len(values) != 3
+            or not all(type(v) in (int, float) and least <= v <= most for v in values)
+        ):
+            raise ValueError(
+                f"{name} is {values!r}, expected three numbers from {least:.2g} to {most}, one for "
+                "each of R, G, B, in the units of 0-1 pixels: divide values for 0-255 by 255"
+            )
+
+
 class TwoViewPreprocessor(BaseDataPreprocessor):
     """Apply the color operations of `TwoViews` to the views and normalize them.
 
     Args:
-        mean, std: of each channel, RGB, in the units of 0-1 pixels.
+        mean, std: of each channel, RGB, in the units of 0-1 pixels. Other units are refused.
         non_blocking: do not wait for the transfer to the device.
     """
 
@@ -23,6 +37,7 @@ class TwoViewPreprocessor(BaseDataPreprocessor):
         non_blocking: bool = True,
     ):
         super().__init__(non_blocking)
+        check_statistics(mean, std)
         self.register_buffer("mean_c", torch.tensor(mean), persistent=False)
         self.register_buffer("std_c", torch.tensor(std), persistent=False)
 
