@@ -9,7 +9,7 @@ custom_imports = dict(imports=["slotcon_plugin"], allow_failed_imports=False)
 
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50),
-    checkpoint=dict(  # max_keep_ckpts: MMEngine removes the oldest before it writes the newest
+    checkpoint=dict(  # "atomic" removes the oldest after it has written the newest
         type="CheckpointHook", max_keep_ckpts=3, backend_args=dict(backend="atomic")
     ),
     loss_guard=dict(type="LossGuardHook", patience=5),

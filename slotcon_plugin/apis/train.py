@@ -12,8 +12,9 @@ from mmengine.runner import Runner
 from ..checkpoints.metadata import lookup
 from ..errors import ConfigError
 from ..hooks.process_watch_hook import report_progress
-from ..runtime.config_options import read_config
+from ..runtime.config_options import read_config, type_name
 from ..runtime.config_rules import check_values
+from ..runtime.disk_space import check_space
 from ..runtime.explain_errors import check_optimizer, explained_errors
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce, leave_processes, processes, store_is_up
@@ -29,8 +30,9 @@ from ..runtime.work_dir import (
     refuse_to_move,
     refuse_to_replace,
 )
+from ..runtime.wrapping import unwrapped
 from ..transfer.fill_backbone import name_backbone
-from ..transfer.fit_transfer import fit_transfer, is_transfer
+from ..transfer.fit_transfer import fit_transfer, is_slotcon
 from .training_plan import check_start, rehearse
 
 # Entries without which no training can be planned.
@@ -97,8 +99,9 @@ def train(
         cfg.randomness.deterministic = True
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
     if compile:
-        if is_transfer(cfg):
-            raise ConfigError(f"--compile is for pretraining; {config} trains {cfg.model.type}.")
+        if not is_slotcon(cfg):
+            name = type_name(cfg.model.type)
+            raise ConfigError(f"--compile is for pretraining with SlotCon; {config} trains {name}.")
         cfg.model.compile = True
     cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []
     check_values(cfg)
@@ -131,6 +134,7 @@ def train(
         if not early:  # Slurm or MPI, which MMEngine connects, or one process
             check()
         check_start(runner, cfg, start)
+        check_space(cfg, unwrapped(runner.model), cfg.work_dir)
         del start
         report_progress(runner, watch)
         if rank == 0:
@@ -150,7 +154,10 @@ def check_complete(cfg: Config, config: str | Path) -> None:
         parts = {name: cfg[name] for name in NEEDED}
         missing = [name for name in NEEDED_IN_THEM if lookup(parts, name) is None]
     if missing:
-        raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.")
+        advice = ""
+        if Path(config).suffix in (".yaml", ".yml"):
+            advice = " Is it for tools/benchmark.sh or tools/train_detectron2.py?"
+        raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.{advice}")
     lengths = [name for name in ("max_epochs", "max_iters") if cfg.train_cfg.get(name) is not None]
     if len(lengths) != 1:
         found = "both max_epochs and max_iters" if lengths else "neither max_epochs nor max_iters"

@@ -19,6 +19,7 @@ from ..errors import DataError, TrainingStopped
 from ..functional.collectives import rank, world_size
 from ..hooks.weights_hook import WeightsHook, left_out_of
 from ..runtime.config_options import type_name
+from ..runtime.disk_space import check_space
 from ..runtime.fit_machine import global_batch
 from ..runtime.process_agreement import check_agreement
 from ..runtime.wrapping import unwrapped
@@ -111,6 +112,7 @@ def _plan(
         "device": f"{world_size} x {device}",
         "resume": str(cfg.load_from) if cfg.get("resume") else "no",
         "work dir": work_dir,
+        "disk": check_space(cfg, model, work_dir),
     }
     return rows | ({"not loaded": "; ".join(left_out.lines())} if left_out.names else {})
 

@@ -3,11 +3,15 @@
 import glob
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
+from typing import ClassVar
 
 from mmengine.fileio import LocalBackend
+
+from ..errors import TrainingStopped
 
 try:
     import fcntl
@@ -16,18 +20,25 @@ except ImportError:  # Windows
 
 
 def write_atomically(data: bytes, path: str | Path) -> None:
-    """Write a file completely or not at all; a missing folder is made.
+    """Write a file completely or not at all, see `open_atomically`."""
+    with open_atomically(path) as file:
+        file.write(data)
 
-    The data are written to `.NAME.RANDOM.tmp` in the same folder, flushed to disk, and renamed.
-    Several processes may write the same file: readers always see one complete version. Temporary
-    files of killed processes are removed by the next write to the same path.
+
+@contextmanager
+def open_atomically(path: str | Path) -> Iterator[BufferedWriter]:
+    """Open a file for writing, which is there completely afterwards, or not after an error.
+
+    A missing folder is made. The data are written to `.NAME.RANDOM.tmp` in the same folder, flushed
+    to disk, and renamed. Several processes may write the same file: readers always see one complete
+    version. Temporary files of killed processes are removed by the next write to the same path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = _open_temporary(path)
     try:
         with file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             if fcntl is None:
@@ -43,7 +54,7 @@ def write_atomically(data: bytes, path: str | Path) -> None:
         finally:
             os.close(folder)
         for abandoned in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            with suppress(OSError), open(abandoned, "rb") as file:  # locked, or already gone
+            with suppress(OSError), open(abandoned, "r+b") as file:  # locked, or already gone
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 abandoned.unlink()
 
@@ -66,9 +77,29 @@ class AtomicLocalBackend(LocalBackend):
     """MMEngine's local storage with `write_atomically`.
 
     For `CheckpointHook(backend_args=dict(backend="atomic"))`: a process that is killed while it
-    saves a checkpoint does not damage an existing file.
+    saves a checkpoint, or a full disk, does not damage an existing file. The hook removes the
+    oldest checkpoint before it saves a new one; here it is removed afterwards, so that there is
+    always one.
     """
 
+    outdated: ClassVar[list[str | Path]] = []  # the hook and `save_checkpoint` have two backends
+
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes to `filepath` completely or not at all."""
-        write_atomically(obj, filepath)
+        """Write bytes completely or not at all, then remove the files of the `remove`s before."""
+        outdated = [Path(path) for path in self.outdated]
+        self.outdated.clear()
+        try:
+            write_atomically(obj, filepath)
+        except OSError as error:
+            raise TrainingStopped(
+                f"{filepath} ({len(obj) / 2**20:.1f} MiB) cannot be written: {error.strerror}. "
+                "Earlier checkpoints are intact. Make space or repair the folder; --resume then "
+                "continues from the last one."
+            ) from error
+        for path in outdated:
+            if path != Path(filepath):
+                path.unlink(missing_ok=True)
+
+    def remove(self, filepath: str | Path) -> None:
+        """Remove a file after the next `put`."""
+        self.outdated.append(filepath)

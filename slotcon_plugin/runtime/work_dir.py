@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -53,25 +52,6 @@ def check_writable(path: str | Path, option: str, folder: bool = False) -> None:
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):  # another program uses it already
         folder.rmdir()
-
-
-def check_space(folder: str | Path, count: int, size: int) -> None:
-    """Raise a ConfigError if a folder's file system has no space for more checkpoints.
-
-    Args:
-        folder: the work dir; it need not exist.
-        count: how many checkpoints the training will keep there in addition.
-        size: of one, in bytes.
-    """
-    folder = Path(folder).absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
-    free = shutil.disk_usage(existing).free
-    if count * size > free:
-        raise ConfigError(
-            f"The work dir {folder} has {free / 2**30:.2f} GiB free; the training keeps {count} "
-            f"checkpoints of {size / 2**30:.2f} GiB. Free space, choose another --work-dir, or "
-            "keep fewer: --cfg-options default_hooks.checkpoint.max_keep_ckpts=1."
-        )
 
 
 @contextmanager
