@@ -6,6 +6,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from ..functional.checks import check_integers
+from ..functional.lean_mlp import lean_mlp
 
 
 def _mlp(
@@ -33,6 +34,8 @@ class PixelProjector(nn.Module):
         hidden_channels: width of the hidden layers.
         num_layers: linear layers, at least 1.
         batch_norm: whether batch norm follows each hidden layer.
+        recompute: keep one of the six hidden maps for the backward pass and compute the others
+            again, see `LeanMLP`: for maps of many pixels. It has the same state dict.
     """
 
     def __init__(
@@ -42,17 +45,27 @@ class PixelProjector(nn.Module):
         out_channels: int = 256,
         num_layers: int = 3,
         batch_norm: bool = True,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         check_integers(1, in_channels=in_channels, hidden_channels=hidden_channels)
         check_integers(1, out_channels=out_channels)
+        if recompute and not (num_layers == 3 and batch_norm):
+            raise ValueError(
+                f"recompute is {recompute!r}, but num_layers is {num_layers} and batch_norm is "
+                f"{batch_norm}: expected 3 layers with batch norm, or recompute=False."
+            )
+        self.recompute = recompute
         conv = partial(nn.Conv2d, kernel_size=1)
         norm = nn.BatchNorm2d if batch_norm else nn.Identity
         self.mlp = _mlp(conv, norm, in_channels, hidden_channels, out_channels, num_layers)
 
     def forward(self, maps_bchw: tuple[Tensor, ...] | Tensor) -> Tensor:
         """Project the map, or the last of several, to (b, d, h, w), not normalized."""
-        return self.mlp(maps_bchw if isinstance(maps_bchw, Tensor) else maps_bchw[-1])
+        map_bchw = maps_bchw if isinstance(maps_bchw, Tensor) else maps_bchw[-1]
+        if self.recompute and self.mlp[1].training and self.mlp[4].training:
+            return lean_mlp(self.mlp, map_bchw)
+        return self.mlp(map_bchw)
 
 
 class SlotPredictor(nn.Module):
