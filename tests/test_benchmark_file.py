@@ -1,6 +1,7 @@
 """Benchmark files: what is read, and the errors about what cannot be used."""
 
 import copy
+import os
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from benchmarks.processes import ROOT
 from slotcon_plugin.benchmark.plan import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
-from slotcon_plugin.benchmark.recipe import resolve
+from slotcon_plugin.benchmark.recipe import file_digest, resolve
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.benchmark.yaml_files import read_yaml
 from slotcon_plugin.errors import ConfigError
@@ -109,6 +110,18 @@ def test_environment_variables_are_replaced(tmp_path, monkeypatch):
         ("transfers.stuff.labels", None, "transfers.stuff: .*requires `images` and `labels`"),
         ("transfers.stuff.seeds", [0, 1], "transfers.stuff: `unsupervised` takes no seeds"),
         ("transfers.voc.overrides", {"load_from": "x.pth"}, "`load_from` is set by the benchmark"),
+        ("gpus", 10**30, "gpus is 10+; expected less than or equal to 4096"),
+        ("seeds", [2**32], "seeds.0 is 4294967296; expected less than 4294967296"),
+        ("seeds", [float("nan")], "seeds.0 is nan; expected a valid integer"),
+        (
+            "work_dir",
+            "~nobody-of-this-name/x",
+            "work_dir: .* cannot be a path: Could not determine",
+        ),
+        ("transfers.voc.config", "x" * 5000, "voc.config: .* cannot be a path: File name too long"),
+        ("transfers.stuff.labels_format", "coco", "labels_format is 'coco'; expected 'coco-stuff'"),
+        ("transfers.stuff.size", 8, "size is 8; expected greater than or equal to 32"),
+        ("transfers.voc.overrides", {"+resume": True}, r"`\+resume` is set by the benchmark"),
         ("transfers.voc.colum", "voc", "transfers.voc: unknown key `colum`. Did you mean column?"),
     ],
 )
@@ -136,6 +149,22 @@ def test_numbers_without_a_point_are_numbers(tmp_path):
     assert read_benchmark(file).transfers["voc"].overrides == {"lr": 0.003}
 
 
+def test_a_config_has_the_same_digest_in_every_process(tmp_path):
+    """Whatever objects it contains."""
+    config = tmp_path / "config.py"
+    config.write_text("a = {(1, 2): 3, 'x': {'b', 'a'}, 'f': len}\nimport math\nf = math.hypot\n")
+    content = resolve(config, {})
+    assert content["a.x"] == ["a", "b"] and content["a.(1, 2)"] == 3
+    assert content["a.f"] == "builtins.len" and content["f"] == "math.hypot"
+
+
+def test_chains_of_bases_end(tmp_path):
+    for i in range(60):
+        (tmp_path / f"{i}.yaml").write_text(f"_BASE_: {i + 1}.yaml\n")
+    with pytest.raises(ConfigError, match="has more than 50 bases"):
+        resolve(tmp_path / "0.yaml", {})
+
+
 def test_several_errors_have_a_line_each(tmp_path):
     content = copy.deepcopy(GOOD) | {"gpus": "many", "cores": 1.5}
     with pytest.raises(ConfigError) as raised:
@@ -150,7 +179,7 @@ def test_files_that_are_no_benchmark(tmp_path):
         read_benchmark(write(tmp_path, "a: [1"))
     with pytest.raises(ConfigError, match="line 2: duplicate key `seeds`"):
         read_benchmark(write(tmp_path, "seeds: [0]\nseeds: [1]\n"))
-    with pytest.raises(ConfigError, match="None is no section; expected keys of title, work_dir"):
+    with pytest.raises(ConfigError, match="the file is empty"):
         read_benchmark(write(tmp_path, ""))
     content = copy.deepcopy(GOOD)
     content["pretrainings"]["file"]["paper"] = "slotcon-coco-900"
@@ -172,8 +201,18 @@ NESTED = "".join(f"a{i}: &a{i} [{f'*a{i - 1}' if i else '1'}]\n" for i in range(
         (b"[" * 100_000, "more than 50 levels"),
         ("a: ü".encode("latin-1"), "is not UTF-8 text"),
         (b"a: 2026-99-99", "is not valid YAML"),
-        (b"a: !!python/object:os.system x", "is not valid YAML"),
-        (b"[a]: 1", "is not valid YAML"),
+        (b"a: !!python/object:os.system x", "line 1, column 4: is not valid YAML"),
+        (b"[a]: 1", "line 1, column 1: is not valid YAML: .* unhashable key"),
+        (b"a: {[1]: 2}", "line 1, column 5: is not valid YAML: .* unhashable key"),
+        (b"a:\n\t- 1", "line 2, column 1: is not valid YAML"),
+        (b"<<: 3", "expected a mapping or list of mappings for merging"),
+        (b"a: !!bool x", "is not valid YAML: KeyError: 'x'"),
+        (b"a: !!timestamp x", "is not valid YAML: AttributeError"),
+        (b"a: 1" + b"0" * 5000, "is not valid YAML: ValueError: Exceeds the limit"),
+        (b'a: "\\e[31m"', r"line 1: the text has the character '\\x1b'; remove it"),
+        (b'a: "\\ud800"', r"line 1: the text has the character '\\ud800'; remove it"),
+        (b"a: " + b"x" * 2**23, "expected at most 4,194,304"),
+        (b"\xff\xfea\x00:\x00", "is not UTF-8 text"),
     ],
 )
 def test_yaml_that_is_too_large_or_damaged_gives_one_quick_error(name, content, message, tmp_path):
@@ -185,7 +224,19 @@ def test_yaml_that_is_too_large_or_damaged_gives_one_quick_error(name, content, 
     with pytest.raises(ConfigError, match=message) as raised:
         read_benchmark(file) if name == "b.yaml" else resolve(config, {})
     assert str(file) in str(raised.value)
+    assert "\n" not in str(raised.value)
     assert time.monotonic() - started < 5
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="it is a pipe"):
+        read_benchmark(tmp_path / "pipe.yaml")
+    (tmp_path / "config.yaml").write_text("_BASE_: pipe.yaml\n")
+    with pytest.raises(ConfigError, match="it is a pipe"):
+        resolve(tmp_path / "config.yaml", {})
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        file_digest(tmp_path / "pipe.yaml")
 
 
 def test_aliases_and_merges_are_read(tmp_path):

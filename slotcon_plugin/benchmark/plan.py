@@ -15,6 +15,8 @@ from .recipe import WITHOUT_EFFECT, file_digest, option_words, relative_paths, r
 from .schema import OPTIONS, Benchmark, Pretraining, Source, Transfer
 
 FORMAT = 3  # counts up when results of older versions can no longer be used
+MAX_LENGTH = 10**9  # of a training, in epochs or iterations
+MAX_JOBS = 10_000
 # Read by the configs; a job gets the values of its plan.
 ENVIRONMENT = ["ADE_ROOT", "CITYSCAPES_ROOT", "COCO_ROOT", "DATA_ROOT", "IMAGENET_ROOT"]
 ENVIRONMENT += ["SLOTCON_DATA", "VOC_ROOT"]
@@ -47,7 +49,7 @@ class Planner:
         """All jobs, each after those that it needs; ConfigError if there is nothing to run."""
         present, left_out = [], []
         for transfer in self.benchmark.transfers.values():
-            missing = [path for path in transfer.data if not self._path(path).exists()]
+            missing = [path for path in transfer.data if not self.find(path).exists()]
             if transfer.kind == "detectron2" and find_spec("detectron2") is None:
                 missing.append("detectron2")
             if missing and transfer.optional:
@@ -68,7 +70,7 @@ class Planner:
             raise ConfigError(f"{self.benchmark.path} has no job to run: {why}.")
         return Plan(list(self.jobs.values()), left_out)
 
-    def _path(self, name: str) -> Path:
+    def find(self, name: str) -> Path:
         """A file as named in the benchmark: in the working directory, or in the repository."""
         path = Path(name).expanduser()
         return path.absolute() if path.exists() else self.root / path
@@ -84,20 +86,24 @@ class Planner:
         folder = str(self.benchmark.work_dir / "jobs" / name / digest[:12])
         cores = self.benchmark.cores * max(gpus, 1)
         job = Job(name, rule, digest, folder, recipe, steps, self.environment, cores=cores, **rest)
+        if len(self.jobs) == MAX_JOBS and name not in self.jobs:
+            raise ConfigError(f"{self.benchmark.path} has more than {MAX_JOBS:,} jobs.")
         return self.jobs.setdefault(name, job)
 
     def _resolve(self, one: Source, entry: str) -> tuple[Path, dict, int, list[str]]:
         """A section's config: path, entries with effect, length, deviations from the protocol."""
         where = f"{type(one).__name__.lower()}s.{one.name}"
         if where not in self.resolved:
-            config = self._path(one.config)
+            config = self.find(one.config)
             try:
                 content = resolve(config, one.overrides)
             except ConfigError as error:
                 raise ConfigError(f"{self.benchmark.path}: {where}: {error}") from None
-            if not isinstance(content.get(entry), int):
+            length = content.get(entry)
+            if type(length) is not int or not 0 < length <= MAX_LENGTH:
                 raise ConfigError(
-                    f"{where}: {one.config} has no number {entry}. Pretrainings are in "
+                    f"{self.benchmark.path}: {where}: {one.config} has {length!r:.40} for {entry}, "
+                    f"expected a whole number from 1 to {MAX_LENGTH:,}. Pretrainings are in "
                     "configs/pretrain, transfers in configs/det and configs/seg."
                 )
             deviations = self.protocols.deviations(one, content)
@@ -105,7 +111,7 @@ class Planner:
             if kept.get("load_from"):  # counts by its content; the jobs run in the repository
                 start = self.root / Path(kept["load_from"]).expanduser()
                 kept["load_from"] = self.file_digest(start)
-            self.resolved[where] = config, kept, content[entry], deviations
+            self.resolved[where] = config, kept, length, deviations
         return self.resolved[where]
 
     def _pretraining(self, one: Pretraining, seed: int) -> Job:
@@ -128,8 +134,12 @@ class Planner:
         if encoder.job:
             path = f"{encoder.job.folder}/{encoder.job.steps[0].done}"
             return path, dict(of=encoder.job.digest), [encoder.job.name]
-        path = self._path(encoder.pretraining.checkpoint)
-        return str(path), dict(of=self.file_digest(path)), []
+        path = self.find(encoder.pretraining.checkpoint)
+        try:
+            return str(path), dict(of=self.file_digest(path)), []
+        except ConfigError as error:
+            where = f"{self.benchmark.path}: pretrainings.{encoder.pretraining.name}.checkpoint"
+            raise ConfigError(f"{where}: {error}") from None
 
     def _export(self, encoder: Encoder) -> Job:
         """The job that writes the encoder of a full checkpoint for the transfers."""
@@ -176,7 +186,7 @@ class Planner:
                 continue
             recipe[option] = value
             if option in ("images", "labels", "list"):
-                value = self._path(value)
+                value = self.find(value)
                 recipe[option] = self.file_digest(value) if value.is_file() else str(value)
             command.append(f"--{option.replace('_', '-')}={value}")
         steps = [Step([*command, "--out", "{folder}/figures.json"], "figures.json")]

@@ -7,6 +7,7 @@ version.
 import ast
 import contextlib
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -22,6 +23,8 @@ WITHOUT_EFFECT = re.compile(
     r"|\w+_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)"
     r"|OUTPUT_DIR|DATALOADER\.NUM_WORKERS|SOLVER\.CHECKPOINT_PERIOD)(\.|$)"
 )
+MAX_BASES = 50
+PLAIN = (str, int, float, bool, type(None))
 SET_BY_JOBS = ("SLOTCON_BACKBONE", "SLOTCON_WORK_DIR")  # variables that configs read
 
 
@@ -40,7 +43,24 @@ def resolve(config: Path, overrides: dict) -> dict:
         content = read_config(config, option_words(overrides)).to_dict()
     finally:
         os.environ.update(removed)
-    return _flatten(json.loads(json.dumps(content, default=str)))
+    return _flatten(_as_json(content))
+
+
+def _as_json(content: object) -> object:
+    """A config's content with the types of JSON, equal in every process."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {k if isinstance(k, PLAIN) else str(k): plain(v) for k, v in value.items()}
+        if isinstance(value, set | frozenset):  # whose order changes
+            return sorted(map(str, value))
+        if isinstance(value, list | tuple):
+            return [plain(one) for one in value]
+        if inspect.isroutine(value):  # whose text has its address
+            return f"{value.__module__}.{value.__qualname__}"
+        return value if isinstance(value, PLAIN) else str(value)
+
+    return json.loads(json.dumps(plain(content)))
 
 
 def _flatten(content: dict, prefix: str = "") -> dict:
@@ -57,11 +77,13 @@ def _flatten(content: dict, prefix: str = "") -> dict:
 def _read_detectron2(config: Path, used_by: tuple[Path, ...] = ()) -> dict:
     if config.resolve() in used_by:
         raise ConfigError(f"{used_by[-1]}: `_BASE_` leads back to {config}.")
+    if len(used_by) == MAX_BASES:
+        raise ConfigError(f"{used_by[0]} has more than {MAX_BASES} bases, one after another.")
     content = read_yaml(config) or {}
     if not isinstance(content, dict):
         raise ConfigError(f"{config}: expected sections, found {content!r:.80}.")
-    base = str(content.pop("_BASE_", ""))
-    content = _flatten(json.loads(json.dumps(content, default=str)))
+    base = str(content.pop("_BASE_", None) or "")
+    content = _flatten(_as_json(content))
     if not base or "://" in base:  # an address is one of detectron2's own configs
         return content
     return _read_detectron2(config.parent / base, (*used_by, config.resolve())) | content
@@ -98,6 +120,8 @@ def relative_paths(content: object, folders: list[Path]) -> object:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content in hexadecimal digits."""
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is not a regular file.")  # a pipe may never end
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError
+from ..evaluation.label_formats import FORMATS
 from ..runtime.config_options import did_you_mean
 from .measures import COLUMNS, SOURCES
 from .yaml_files import read_yaml
@@ -24,7 +25,9 @@ def _check_different(seeds: list[int]) -> list[int]:
 
 
 def _check_overrides(overrides: dict) -> dict:
-    for key in overrides.keys() & {"load_from", "resume", "work_dir"}:
+    for key in overrides:
+        if key.removeprefix("+") not in ("load_from", "resume", "work_dir"):
+            continue
         raise ValueError(
             f"`{key}` is set by the benchmark. To start from a checkpoint, write a config with "
             "load_from, or name the checkpoint as a pretraining: {checkpoint: FILE}"
@@ -32,12 +35,24 @@ def _check_overrides(overrides: dict) -> dict:
     return overrides
 
 
+def _check_path(text: str) -> str:
+    try:
+        Path(text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{text!r:.80} cannot be a path: {reason}") from None
+    return text
+
+
 Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_+-]{0,63}$")]  # part of file names
 Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Seeds = Annotated[list[Count], Field(min_length=1), AfterValidator(_check_different)]
-Folder = Annotated[Text, AfterValidator(lambda text: Path(text).expanduser().absolute())]
+File = Annotated[Text, AfterValidator(_check_path)]
+Count = Annotated[int, Field(ge=0, le=4096)]  # of GPUs
+Positive = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's range
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_check_different)]
+Folder = Annotated[File, AfterValidator(lambda text: Path(text).expanduser().absolute())]
+Sections = Field(min_length=1, max_length=200)
 
 
 class Section(BaseModel):
@@ -64,7 +79,7 @@ class Source(Section):
 
     name: str = ""  # the section's key
     title: Text = ""
-    config: Text | None = None
+    config: File | None = None
     seeds: Seeds = []
     gpus: Count | None = None
     overrides: Annotated[dict[str, Any], AfterValidator(_check_overrides)] = {}
@@ -73,7 +88,7 @@ class Source(Section):
 class Pretraining(Source):
     """An encoder: trained with `config`, read from `checkpoint`, or given `weights`."""
 
-    checkpoint: Text | None = None
+    checkpoint: File | None = None
     weights: Literal["random", "supervised"] | None = None
     paper: Text | None = None  # the published row to compare with
     transfers: list[str] | None = None  # None: all
@@ -104,13 +119,13 @@ class Transfer(Source):
 
     evaluate: Literal["unsupervised"] | None = None
     column: Literal[tuple(COLUMNS)] | None = None
-    data: list[Text] = []  # files and folders that are required
+    data: list[File] = []  # files and folders that are required
     optional: bool = False  # left out where `data` or the library is missing
-    images: Text | None = None
-    labels: Text | None = None
-    labels_format: Text | None = None
-    list: Text | None = None
-    size: Positive | None = None
+    images: File | None = None
+    labels: File | None = None
+    labels_format: Literal[tuple(FORMATS)] | None = None
+    list: File | None = None
+    size: Annotated[int, Field(ge=32)] | None = None
 
     @model_validator(mode="after")
     def _check_kind(self) -> "Transfer":
@@ -146,8 +161,8 @@ class Benchmark(Section):
     gpus: Count = 0
     cores: Positive = 1  # of a job without GPUs; else of each GPU
     references: bool | list[str] = True  # published rows: all, none, or those named
-    pretrainings: Annotated[dict[Name, Pretraining], Field(min_length=1)]
-    transfers: Annotated[dict[Name, Transfer], Field(min_length=1)]
+    pretrainings: Annotated[dict[Name, Pretraining], Sections]
+    transfers: Annotated[dict[Name, Transfer], Sections]
 
     @model_validator(mode="after")
     def _set_defaults(self) -> "Benchmark":
@@ -173,7 +188,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
     `${NAME}` in a text is the environment variable, `${NAME:-default}` has a default.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"There is no benchmark {path}; configs/benchmark/ has examples.")
     try:
         content = _with_environment(read_yaml(path), f"{path}: ")

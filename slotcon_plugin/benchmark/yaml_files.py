@@ -1,12 +1,15 @@
 """YAML files, read without running code and with limits on size and nesting."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 import yaml
 
 from ..errors import ConfigError
+from ..runtime.regular_files import read_regular_file
 
+MAX_BYTES = 2**22
 MAX_VALUES = 100_000  # in a file, each alias counted as what it refers to
 MAX_LEVELS = 50
 
@@ -23,6 +26,8 @@ class YamlLoader(yaml.SafeLoader):
         is_alias = self.check_event(yaml.AliasEvent)
         line = self.peek_event().start_mark.line + 1
         node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode):
+            _check_text(node.value, line)
         if is_alias:
             if id(node) not in self._sizes:
                 raise ConfigError(f"line {line}: the alias refers to a section that contains it")
@@ -60,17 +65,33 @@ YamlLoader.add_implicit_resolver(
 )
 
 
+def _check_text(text: str, line: int) -> None:
+    """Control characters have no place in names, paths and titles: they change a terminal."""
+    kinds = {sign: unicodedata.category(sign) for sign in set(text) - set("\n\t")}
+    if wrong := [sign for sign, kind in kinds.items() if kind in ("Cc", "Cs")]:
+        raise ConfigError(f"line {line}: the text has the character {wrong[0]!r}; remove it")
+
+
 def read_yaml(path: Path) -> object:
-    """Read a YAML file; every reason not to is a ConfigError that names the file."""
+    """Read a YAML file; every reason not to is a ConfigError of one line that names the file."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), YamlLoader)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+        text = read_regular_file(path, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: more than {MAX_LEVELS} levels of nesting") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number out of range
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path} cannot be read: {reason}.") from None
+    try:
+        return yaml.load(text, YamlLoader)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: more than {MAX_LEVELS} levels of nesting") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        what = " ".join(filter(None, [error.context, error.problem]))
+        raise ConfigError(f"{path}{where}: is not valid YAML: {what}") from None
+    except Exception as error:  # PyYAML raises many types for values such as !!bool abc
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{path} is not valid YAML: {what}") from None
