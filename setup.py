@@ -30,7 +30,6 @@ BENCHMARK = [
     "jinja2>=3.1",
     "matplotlib>=3.7",
     "pandas>=2.1",
-    "psutil>=5.9",
     "pydantic>=2.7",
     "pyyaml>=6",
     "snakemake>=9; python_version >= '3.11'",
@@ -57,6 +56,7 @@ setup(
         "opencv-python-headless>=4.8,<5",  # onedl-mmengine imports cv2 without asking for it
         "numpy>=1.26",
         "pillow>=10.1",
+        "psutil>=5.9",
         "tensorboard>=2.14",
     ],
     extras_require={
