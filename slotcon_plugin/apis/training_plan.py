@@ -23,8 +23,9 @@ from ..runtime.disk_space import check_space
 from ..runtime.fit_machine import global_batch
 from ..runtime.process_agreement import check_agreement
 from ..runtime.wrapping import unwrapped
-from ..transfer.data_layout import check_listed_files
+from ..transfer.annotations import check_annotations
 from ..transfer.fill_backbone import backbone_hook, fill_backbone
+from ..transfer.fit_transfer import is_transfer
 
 FEW = 2  # images of the step without a GPU
 
@@ -70,11 +71,13 @@ def check_start(runner: Runner, cfg: Config, start: dict | None) -> None:
         check_initial_weights(runner.model, left_out_of(runner))
         if start is not None:
             check_state_dict(runner.model, start, cfg.load_from, left_out_of(runner))
+    if is_transfer(cfg):
+        lines = check_annotations(cfg, lambda name: getattr(runner, name).dataset)
+        if rank() == 0:
+            print("\n".join(lines), flush=True)
     loader = runner.train_dataloader
     if world_size() > 1:
         check_agreement("data", dataset_facts(loader.dataset), rank(), world_size())
-    if hasattr(loader.dataset, "get_data_info"):  # of MMEngine's datasets
-        check_listed_files(loader.dataset, cfg)
     check_enough_images(loader)
 
 

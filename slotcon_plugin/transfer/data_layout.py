@@ -74,7 +74,7 @@ def require_paths(paths: list[str], layout: str | None) -> None:
         )
 
 
-def check_listed_files(dataset, cfg: Config) -> None:
+def require_files(paths: list[str], layout: str | None) -> None:
     """Raise DataError if images or label maps of a built dataset are missing.
 
     Each folder is read once. The message lists the first MAX_LISTED files.
@@ -84,18 +84,21 @@ def check_listed_files(dataset, cfg: Config) -> None:
     def names(folder: str) -> set[str]:
         return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
-    samples = map(dataset.get_data_info, range(len(dataset)))
-    keys = ("img_path", "seg_map_path")
-    paths = [sample[key] for sample in samples for key in keys if sample.get(key)]
     missing = [path for path in paths if os.path.basename(path) not in names(os.path.dirname(path))]
-    if missing:
-        further = len(missing) - MAX_LISTED
-        raise DataError(
-            f"{len(missing)} of {len(paths)} files of the dataset are missing:\n  "
-            + "\n  ".join(missing[:MAX_LISTED])
-            + f"\n  and {further} more" * (further > 0)
-            + _advice(cfg.get("data_layout"))
-        )
+    if not missing:
+        return
+    folder, name = os.path.split(missing[0])
+    stem, similar = name.partition(".")[0], ""
+    if other := next((other for other in names(folder) if other.partition(".")[0] == stem), ""):
+        similar = f"\nThere is {other}: set img_suffix or seg_map_suffix of the dataset."
+    further = len(missing) - MAX_LISTED
+    raise DataError(
+        f"{len(missing)} of {len(paths)} files of the dataset are missing:\n  "
+        + "\n  ".join(missing[:MAX_LISTED])
+        + f"\n  and {further} more" * (further > 0)
+        + similar
+        + _advice(layout)
+    )
 
 
 def _dataset_paths(dataset: dict) -> Iterator[str]:

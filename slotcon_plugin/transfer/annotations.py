@@ -1,0 +1,218 @@
+"""Looks at the annotations of detection and segmentation configs before the first step."""
+
+import gc
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, init_default_scope
+
+from ..errors import ConfigError, DataError, SlotConError
+from ..evaluation.index_maps import sample, upright_size
+from .coco_content import Needs, check_coco
+from .data_layout import check_layout, require_files
+from .object_masks import MaskFaults
+from .segmentation_maps import MOST, SECONDS, check_maps
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+def check_annotations(cfg: Config, built: Callable[[str], object] | None = None) -> list[str]:
+    """Check the labels of a config's datasets; DataError or ConfigError says what to change.
+
+    COCO files are checked while they are loaded, other labels by a sample.
+
+    Args:
+        cfg: a config of mmdet or mmseg.
+        built: builds the dataset of one of LOADERS, or returns the one that was built meanwhile. By
+            default the datasets are built here, with a check of their paths.
+
+    Returns lines that say what was looked at.
+    """
+    lines, done, build = [], [], built
+    if build is None:
+        check_layout(cfg)
+        init_default_scope(cfg.get("default_scope") or "mmengine")
+        build = lambda name: DATASETS.build(cfg[name].dataset)  # noqa: E731
+    for name in LOADERS:
+        if cfg.get(name) and cfg[name].dataset not in done:
+            done.append(cfg[name].dataset)
+            lines += _check_one(cfg, name, build)
+    return lines
+
+
+def _check_one(cfg: Config, name: str, build: Callable[[str], object]) -> list[str]:
+    """Check the dataset of one loader while it is built, and afterwards."""
+    _check_evaluated_file(cfg, name)
+    lines = []
+    with _explained(name), _checked_coco(cfg, name, lines):
+        dataset = build(name)
+        if hasattr(dataset, "full_init"):
+            dataset.full_init()
+    for entry, part in _leaves(dataset, f"{name}.dataset"):
+        if len(part) == 0:
+            raise _no_samples(part, entry)
+        _check_samples(part, entry, cfg)
+        if line := check_maps(part, entry, _class_counts(cfg.model)):
+            lines.append(line)
+    return lines
+
+
+def _leaves(dataset: object, entry: str) -> Iterator[tuple[str, BaseDataset]]:
+    """The datasets in wrappers, with their keys in the config."""
+    if isinstance(dataset, BaseDataset):
+        yield entry, dataset
+    for i, part in enumerate(getattr(dataset, "datasets", [])):
+        yield from _leaves(part, f"{entry}.datasets.{i}")
+    for key, inner in (("dataset", ".dataset"), ("_dataset", "")):
+        if part := getattr(dataset, key, None):
+            yield from _leaves(part, f"{entry}{inner}")
+
+
+def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
+    """Read what the dataset says of each image once: are its files there, can its masks be used?"""
+    loaders = enumerate(dataset.pipeline.transforms)
+    loaders = [(i, step) for i, step in loaders if getattr(step, "with_mask", False)]
+    paths, masks = [], MaskFaults()
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        paths += filter(None, (info.get("img_path"), info.get("seg_map_path")))
+        for one in info.get("instances", ()) if loaders else ():
+            masks.add(info["img_path"], one.get("mask"), bool(one.get("ignore_flag")))
+    require_files(paths, cfg.get("data_layout"))
+    source = getattr(dataset, "ann_file", None) or entry
+    for i, loader in loaders:
+        step = f"{entry}.pipeline.{i}"
+        rle = "" if getattr(loader, "poly2mask", True) else f"{step}.poly2mask=True"
+        masks.check(source, f"{step}.with_mask=False, model.roi_head.mask_head=None", rle)
+    sample(lambda i: _check_size(dataset.get_data_info(i), source), len(dataset), MOST, SECONDS)
+
+
+def _check_size(info: dict, source: str) -> None:
+    """Boxes and masks are pixels of an image of the annotated size."""
+    size, said = upright_size(info["img_path"]), (info.get("width"), info.get("height"))
+    if None not in said and size not in (None, said):
+        raise DataError(
+            f"{source}: the image {info['img_path']} has {size[0]} x {size[1]} pixels, but is "
+            f"annotated as {said[0]} x {said[1]}, so boxes and masks do not fit. Correct `width`, "
+            "`height` and the coordinates, or use the images that were annotated."
+        )
+
+
+def _class_counts(node: object, key: str = "model") -> dict[str, int]:
+    """The numbers of classes in a model's config, by their keys; not those of other tasks."""
+    counts = {}
+    if isinstance(node, dict | list | tuple):
+        for name, part in node.items() if isinstance(node, dict) else enumerate(node):
+            if name == "num_classes" and isinstance(part, int):
+                counts[f"{key}.{name}"] = part
+            elif name not in ("rpn_head", "semantic_head", "sem_seg_head", "backbone"):
+                counts |= _class_counts(part, f"{key}.{name}")
+    return counts
+
+
+def _check_evaluated_file(cfg: Config, name: str) -> None:
+    """The annotations that are evaluated must be those of the dataset, all of them."""
+    phase, dataset = name.partition("_")[0], cfg[name].dataset
+    evaluators = cfg.get(f"{phase}_evaluator") if phase != "train" else None
+    for one in [evaluators] if isinstance(evaluators, dict) else evaluators or []:
+        if not one.get("ann_file") or not dataset.get("ann_file"):
+            continue
+        own = os.path.join(dataset.get("data_root") or "", dataset.ann_file)
+        advice = f"Set {phase}_evaluator.ann_file"
+        if os.path.realpath(own) != os.path.realpath(one.ann_file):
+            raise ConfigError(
+                f"{phase}_evaluator.ann_file is {one.ann_file}, but the images are those of {own} "
+                f"({name}.dataset.ann_file). {advice} to that file."
+            )
+        if dataset.get("indices") is not None:
+            raise ConfigError(
+                f"{name}.dataset.indices selects some images, but all of {own} would be evaluated. "
+                f"{advice}=None, to evaluate the selected ones."
+            )
+
+
+@contextmanager
+def _checked_coco(cfg: Config, name: str, lines: list[str]) -> Iterator[None]:
+    """Check the content of COCO files after mmdet has parsed them, so that they are read once.
+
+    Python's garbage collection is switched off meanwhile: among the millions of objects of a large
+    file it takes longer than the check.
+    """
+    try:
+        from mmdet.datasets import CocoDataset
+    except ImportError:  # segmentation needs no mmdet
+        yield
+        return
+    load, counts = CocoDataset.load_data_list, _class_counts(cfg.model)
+    evaluator = cfg.get(f"{name.partition('_')[0]}_evaluator")
+    only_format = isinstance(evaluator, dict) and bool(evaluator.get("format_only"))
+
+    def load_checked(dataset: CocoDataset) -> list[dict]:
+        api, classes = type(dataset).COCOAPI, dataset.metainfo["classes"]
+        if isinstance(classes, str):
+            advice = f"metainfo.classes is a text; of one class write ({classes!r},)"
+            raise ConfigError(f"{name}.dataset: {advice}.")
+        needs = Needs(
+            classes,
+            own_classes=list(classes) != list(type(dataset).METAINFO.get("classes", ())),
+            num_classes=min(counts.items(), key=lambda item: item[1], default=None),
+            crowd_flag=dataset.test_mode,
+            objects=not only_format,
+        )
+
+        class Checked(api):
+            def createIndex(self) -> None:
+                lines.append("labels of " + check_coco(self.dataset, dataset.ann_file, needs))
+                super().createIndex()
+
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            if api is CocoDataset.COCOAPI:
+                dataset.COCOAPI = Checked
+            return load(dataset)
+        finally:
+            with suppress(AttributeError):
+                del dataset.COCOAPI
+            if enabled:
+                gc.enable()
+
+    CocoDataset.load_data_list = load_checked
+    try:
+        yield
+    finally:
+        CocoDataset.load_data_list = load
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Name the file in what a library raises while a dataset loads its annotations."""
+    try:
+        yield
+    except SlotConError:
+        raise
+    except Exception as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            dataset = frame.f_locals.get("self")
+            if frame.f_code.co_name == "full_init" and isinstance(dataset, BaseDataset):
+                if "concatenate" in str(error) and not dataset.data_list:
+                    raise _no_samples(dataset, f"{name}.dataset") from error
+                raise DataError(
+                    f"{type(dataset).__name__} ({name}.dataset) cannot load its annotations, "
+                    f"{dataset.ann_file or dataset.data_prefix}: {type(error).__name__}: {error}"
+                ) from error
+        raise
+
+
+def _no_samples(dataset: BaseDataset, entry: str) -> DataError:
+    suffix = getattr(dataset, "img_suffix", None)
+    images = f"images *{suffix} (img_suffix) in " if suffix else "images with objects in "
+    return DataError(
+        f"{entry} ({type(dataset).__name__}) is empty: it has no {images}"
+        f"{dataset.ann_file or dataset.data_prefix}. Check ann_file, data_prefix"
+        f"{', img_suffix' if suffix else ''}, indices and filter_cfg."
+    )

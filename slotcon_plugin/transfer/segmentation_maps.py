@@ -1,0 +1,133 @@
+"""Checks a sample of the label maps of a segmentation dataset, as its training will read them."""
+
+import copy
+from typing import NamedTuple
+
+from mmengine.dataset import BaseDataset
+
+from ..errors import ConfigError, DataError
+from ..evaluation.index_maps import read_index_map, sample, upright_size, values_in
+
+MOST, SECONDS = 256, 20  # maps to look at, and how long
+ENOUGH = 64  # maps in which most classes occur
+IGNORED = 255
+
+
+class Looked(NamedTuple):
+    """One map: its path, the values in the file, and the classes that training gets."""
+
+    path: str
+    values: set[int]
+    classes: set[int]
+
+
+def check_maps(dataset: BaseDataset, entry: str, num_classes: dict[str, int]) -> str | None:
+    """Raise DataError or ConfigError if label maps do not fit the model.
+
+    Args:
+        dataset: built; its pipeline has mmseg's or mmdet's LoadAnnotations.
+        entry: its key in the config.
+        num_classes: keys and values of the numbers of classes in the model's config.
+
+    Returns a line that says how many were looked at; None if the dataset has no maps.
+    """
+    steps = enumerate(dataset.pipeline.transforms)
+    loaders = [(i, step) for i, step in steps if getattr(step, "with_seg", False)]
+    if not loaders or not dataset.get_data_info(0).get("seg_map_path"):
+        return None
+    number, loader = loaders[0]
+    reduced = bool(getattr(dataset, "reduce_zero_label", False))
+    if getattr(loader, "reduce_zero_label", None) not in (None, reduced):
+        raise ConfigError(
+            f"{entry}.reduce_zero_label is {reduced}, but {entry}.pipeline.{number}."
+            f"reduce_zero_label is {loader.reduce_zero_label}. Set both to the same: True if the "
+            "value 0 of the maps is no class and 1 the first one."
+        )
+    key, fewest = min(num_classes.items(), key=lambda item: item[1])
+    names = dataset.metainfo.get("classes") or ()
+    if len(names) > fewest:
+        raise ConfigError(
+            f"{entry} ({type(dataset).__name__}) has {len(names)} classes, but {key} is {fewest}. "
+            f"Set {key}={len(names)}, or name the classes in {entry}.metainfo.classes."
+        )
+    looked = sample(lambda i: _look(dataset, i, loader), len(dataset), MOST, SECONDS)
+    _check_values(looked, entry, key, fewest, reduced)
+    found = set.union(*(one.classes for one in looked)) - {IGNORED}
+    empty = sum(one.classes == {IGNORED} for one in looked)
+    if len(looked) > 1 and len(found) < 2:
+        what = f"only the class {min(found)}" if found else "no labeled pixel"
+        raise DataError(
+            f"The {len(looked)} label maps of {entry} that were looked at have {what}: values "
+            f"{_some(set.union(*(one.values for one in looked)))}, first {looked[0].path}. "
+            f"{IGNORED} is ignored, so the foreground of masks must be 1, not 255."
+        )
+    rare = len(looked) >= ENOUGH and 4 * len(found) < fewest
+    return (
+        f"labels of {entry}: {len(looked):,} of {len(dataset):,} maps were looked at, "
+        f"{len(found)} of {fewest} classes occur"
+        + f", {empty} maps have none" * (empty > 0)
+        + ". These are few: are they maps of this dataset?" * rare
+    )
+
+
+def _look(dataset: BaseDataset, number: int, loader: object) -> Looked:
+    info = dataset.get_data_info(number)
+    path = info["seg_map_path"]
+    values = read_index_map(path)
+    found, size = values_in(values), upright_size(info["img_path"])
+    if size not in (None, values.shape[::-1]):
+        raise DataError(
+            f"The label map {path} has {values.shape[1]} x {values.shape[0]} pixels, its image "
+            f"{info['img_path']} {size[0]} x {size[1]}. They must have one size."
+        )
+    if max(found) > IGNORED:
+        raise DataError(
+            f"The label map {path} has values up to {max(found)}, expected 8 bits: the numbers of "
+            f"classes, and {IGNORED} for pixels without one. Convert the maps to classes first."
+        )
+    try:
+        classes = copy.copy(loader).transform(info)["gt_seg_map"]
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        message = f"The label map {path} cannot be used by {type(loader).__name__}: {what}"
+        raise DataError(message) from error
+    if classes.shape != values.shape:
+        raise DataError(
+            f"The label map {path} is read as an array of {classes.shape}, expected "
+            f"{values.shape}. Set imdecode_backend='pillow' in LoadAnnotations, which does not "
+            "apply palettes."
+        )
+    return Looked(path, found, values_in(classes))
+
+
+def _check_values(looked: list[Looked], entry: str, key: str, fewest: int, reduced: bool) -> None:
+    """Raise DataError for classes that the model does not have, and for a wrong zero."""
+    outside = [one for one in looked if any(c >= fewest for c in one.classes - {IGNORED})]
+    values = set.union(*(one.values for one in looked))
+    if reduced and IGNORED in values:
+        (first, *others) = [one.path for one in looked if IGNORED in one.values]
+        raise DataError(
+            f"{entry} has reduce_zero_label=True, for maps in which 0 is no class, but the map "
+            f"{first} (and {len(others)} others of {len(looked)}) marks pixels without a class by "
+            f"{IGNORED}. Set reduce_zero_label=False in the dataset and its pipeline if 0 is a "
+            f"class in the maps; otherwise write 0 for {IGNORED} in them."
+        )
+    if not outside:
+        return
+    wrong = set.union(*(one.classes for one in outside)) - {IGNORED} - set(range(fewest))
+    advice = f"Choose maps of this dataset, or set {key}"
+    if not reduced and wrong == {fewest} and 0 in values:
+        advice = (
+            "If 0 is no class in the maps, set reduce_zero_label=True in the dataset and its "
+            f"pipeline; otherwise set {key}"
+        )
+    raise DataError(
+        f"The label map {outside[0].path} has the values {_some(outside[0].classes & wrong)} (in "
+        f"all {len(looked)} maps looked at: {_some(wrong)}), but {key} is {fewest}: classes 0 to "
+        f"{fewest - 1}, and {IGNORED} for pixels without one. {advice} and the dataset's classes."
+    )
+
+
+def _some(values: set[int]) -> str:
+    shown = ", ".join(map(str, sorted(values)[:10]))
+    return f"{shown}{', …' if len(values) > 10 else ''}"
