@@ -16,7 +16,7 @@ from slotcon_plugin.checkpoints import fill, read_encoder
 from slotcon_plugin.checkpoints.containers import read_file
 from slotcon_plugin.checkpoints.export_formats import encoder_file
 from slotcon_plugin.checkpoints.fill import supervised_file
-from slotcon_plugin.errors import CheckpointError, ConfigError
+from slotcon_plugin.errors import CheckpointError, ConfigError, SlotConError
 
 
 @pytest.fixture(scope="module")
@@ -266,14 +266,14 @@ def test_export_writes_and_reports(checkpoint, tmp_path, capsys):
         ("a.pkl", "timm", None, "not as .pkl"),
         ("a.safetensors", "published", None, "must be a .pth file, not .safetensors"),
         ("a.pth", "published", "student", "--part cannot be used with --to published"),
-        ("SOURCE", "openmmlab", None, "OUT is the checkpoint itself"),
+        ("SOURCE", "openmmlab", None, "is a file that is read"),
         ("a.pth", "slotcon", None, "not a published SlotCon checkpoint"),
         ("SOURCE/a.pth", "openmmlab", None, "cannot be written"),
     ],
 )
 def test_export_refuses(checkpoint, tmp_path, out, to, part, message):
     out = Path(out.replace("SOURCE", str(checkpoint)))
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(SlotConError, match=message):
         export(checkpoint, tmp_path / out, to, part)
     assert not list(tmp_path.iterdir())
 

@@ -15,6 +15,7 @@ from ..runtime.config_rules import SEED, check_value, whole
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce
 from ..runtime.scalars import read_curves
+from ..runtime.work_dir import checkpoints_to_replace, claim, move_aside
 from ..visualization.curves import draw_losses
 from ..visualization.figures import save_png
 from ..visualization.groups import LARGEST_SHORT_SIDE, draw_groups, group_photographs
@@ -35,8 +36,9 @@ def demo(
 ) -> None:
     """Pretrain on photographs; draw their groups before and after, and the losses.
 
-    Writes groups.png, losses.png, the logs and a checkpoint into the work dir. Runs from a clone
-    of the repository, whose demo config it uses.
+    Writes groups.png, losses.png, the logs and a checkpoint into the work dir; checkpoints that are
+    there are moved into a folder in it. Runs from a clone of the repository, whose demo config it
+    uses.
 
     Args:
         data: a folder, searched to any depth, or a glob; None: eight photographs that scikit-image
@@ -58,14 +60,16 @@ def demo(
     work_dir = Path(work_dir)
     announce(f"{len(paths)} images, {steps} steps; results will be in {work_dir}")
 
-    runner = Runner.from_cfg(demo_config(paths, work_dir, steps, seed))
-    runner.register_hook(ProgressBarHook())
-    check_enough_images(runner.train_dataloader)
-    before = group_photographs(runner.model, photographs)
-    started = time.monotonic()
-    runner.train()
-    minutes = (time.monotonic() - started) / 60
-    after = group_photographs(runner.model, photographs)
+    with claim(work_dir):
+        runner = Runner.from_cfg(demo_config(paths, work_dir, steps, seed))
+        runner.register_hook(ProgressBarHook())
+        check_enough_images(runner.train_dataloader)
+        move_aside(checkpoints_to_replace(work_dir), work_dir, announce)
+        before = group_photographs(runner.model, photographs)
+        started = time.monotonic()
+        runner.train()
+        minutes = (time.monotonic() - started) / 60
+        after = group_photographs(runner.model, photographs)
 
     groups, losses = work_dir / "groups.png", work_dir / "losses.png"
     rows = {"before training": before, "after training": after}

@@ -16,6 +16,7 @@ from ..runtime.config_rules import check_value, whole
 from ..runtime.explain_errors import explained_errors
 from ..runtime.launch import announce
 from ..runtime.safe_loading import load_checkpoint_safely
+from ..runtime.work_dir import check_writable
 from ..visualization import groups
 from ..visualization.figures import save_png
 from ..visualization.survey import read_drawable, scaled
@@ -45,6 +46,7 @@ def draw_groups(
         cfg_options: those of the training, see `apis.train.train`.
     """
     check_value("--count", count, whole(1))
+    check_writable(out, "--out", inputs=[config, checkpoint, images])
     check_value("--max-long-side", max_long_side, whole(groups.LARGEST_SHORT_SIDE))
     cfg = read_config(config, cfg_options)
     dataset = cfg.train_dataloader.dataset

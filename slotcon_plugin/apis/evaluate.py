@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ..evaluation.retrieval import retrieve
 from ..evaluation.unsupervised_segmentation import overcluster, unsupervised
 from ..runtime.config_rules import check_value, whole
 from ..runtime.launch import join_processes, leave_processes, processes
+from ..runtime.work_dir import check_writable
 
 FUNCTIONS = {
     "unsupervised": unsupervised,
@@ -100,7 +100,7 @@ def evaluate(
     options, device = _complete(kind, options), choose_device(device)
     loader = LoaderOptions(device, batch_size, workers, progress=not quiet)
     if out is not None:
-        _check_writable(Path(out))
+        check_writable(out, "--out", inputs=[*sources, images, *options.values()])
     number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
     try:
         if count > 1:
@@ -149,17 +149,6 @@ def _complete(kind: str, options: dict) -> dict:
         raise ConfigError(f"{kind} needs the option {required!r}.")
     check_value("--size", options["size"], whole(32))  # a smaller image has no cell at stride 32
     return options
-
-
-def _check_writable(path: Path) -> None:
-    """Find out before the evaluation whether the file can be written."""
-    if path.is_dir():
-        raise ConfigError(f"--out {path} is a folder, expected the name of a file.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be written: {error.strerror}.") from error
 
 
 def _open_network(kind: str, source: str, options: dict) -> nn.Module:

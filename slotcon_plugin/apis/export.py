@@ -8,6 +8,7 @@ from ..checkpoints.containers import pth_bytes, read_file
 from ..checkpoints.published import to_ours, to_published
 from ..errors import CheckpointError
 from ..runtime.atomic_files import write_atomically
+from ..runtime.work_dir import check_writable
 
 
 def export(
@@ -31,12 +32,11 @@ def export(
         dry_run: print the report and write nothing.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read or does not fit `to`, or `out` cannot be
-            written.
+        ConfigError: `out` cannot be written.
+        CheckpointError: the checkpoint cannot be read or does not fit `to`.
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    if out.exists() and checkpoint.exists() and out.samefile(checkpoint):
-        raise CheckpointError(f"OUT is the checkpoint itself, {out}. Name another file.")
+    check_writable(out, "OUT", inputs=[checkpoint])
     if to in ("slotcon", "published"):
         data, report = _convert(checkpoint, out, to, part, keys)
     else:
@@ -45,14 +45,13 @@ def export(
         data, old_names = formats.encoder_file(encoder, to, out.suffix)
         report = formats.report_encoder(encoder, old_names, keys)
         report += f"\nload it with:  {formats.usage(encoder, to, out)}"
+        if note := formats.dilation_note(encoder, to):
+            report += f"\n{note}"
     print(report)
     if dry_run:
         print(f"dry run: {out} ({len(data):,} bytes) was not written")
         return
-    try:
-        write_atomically(data, out)
-    except OSError as error:
-        raise CheckpointError(f"{out} cannot be written: {error.strerror}.") from error
+    write_atomically(data, out)
     print(f"written:       {out} ({len(data):,} bytes)")
 
 

@@ -16,6 +16,7 @@ from ..runtime.fit_machine import fit_loggers, fit_to_processes, fit_workers
 from ..runtime.launch import announce, leave_processes, process_number
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images
+from ..runtime.work_dir import check_writable
 from ..transfer.data_layout import check_layout
 from ..transfer.fit_transfer import keep_only_test
 from .train import default_work_dir
@@ -42,6 +43,8 @@ def test(
     Returns:
         The metrics by the names that the log has.
     """
+    if out and process_number(launcher) == 0:
+        check_writable(out, "--out", inputs=[config, checkpoint])
     weights = load_checkpoint_safely(checkpoint)
     cfg = read_config(config, cfg_options)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))

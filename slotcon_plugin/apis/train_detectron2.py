@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
+from ..runtime.work_dir import check_writable
 
 
 def train_detectron2(
@@ -37,6 +38,8 @@ def train_detectron2(
         SlotConError: detectron2 is not installed, the config or a file cannot be used, data are
             missing, or the backbone was not loaded completely.
     """
+    if out:
+        check_writable(out, "--out", inputs=[config, backbone])
     try:
         from detectron2.engine import launch
     except ImportError as error:

@@ -8,6 +8,7 @@ from ..evaluation.batches import LoaderOptions, choose_device
 from ..evaluation.networks import open_groups
 from ..runtime.config_rules import FRACTION, POSITIVE, check_value, whole
 from ..runtime.regular_files import printable
+from ..runtime.work_dir import check_writable
 from ..visualization.album import PAGE, AlbumOptions, choose_images, draw_album
 from ..visualization.page import LONGEST_WEBP
 
@@ -49,6 +50,7 @@ def visualize(
     check_value("--max-long-side", options.max_long_side, whole(options.size, longest))
     check_value("--least-share", options.least_share, FRACTION)
     check_value("--temperature", options.temperature, POSITIVE)
+    check_writable(out, "--out", folder=True)
     device = choose_device(device)
     loader = LoaderOptions(device, workers=workers, progress=not quiet)
     network = open_groups(checkpoint, part).to(device)

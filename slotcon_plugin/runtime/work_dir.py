@@ -1,5 +1,6 @@
 """What is checked before a program writes: the place, its space, and that no work is replaced."""
 
+import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
@@ -14,13 +15,16 @@ NOTE = "last_checkpoint"  # where MMEngine and detectron2 write the newest check
 CHECKPOINT = re.compile(r"(?:(epoch|iter)_(\d+)|best_.+|model_(?:\d+|final))\.pth")
 
 
-def check_writable(path: str | Path, option: str, folder: bool = False) -> None:
+def check_writable(
+    path: str | Path, option: str, folder: bool = False, inputs: Iterable[object] = ()
+) -> None:
     """Raise a ConfigError if a file, or files in a folder, cannot be written; leaves nothing.
 
     Args:
         path: of a file that will be written or replaced, or of a folder.
         option: its name for the message, such as "--out".
         folder: whether `path` is one.
+        inputs: paths of files that are read and must not be replaced; others count as none.
     """
     path, made = Path(path), []
     place = path if folder else path.parent
@@ -28,6 +32,9 @@ def check_writable(path: str | Path, option: str, folder: bool = False) -> None:
         if not folder and path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "no ordinary file"
             raise ConfigError(f"{option} {path} is {kind}, expected the name of a file.")
+        same = [one for one in inputs if isinstance(one, str | Path) and os.path.isfile(one)]
+        if path.exists() and any(path.samefile(one) for one in same):
+            raise ConfigError(f"{option} {path} is a file that is read. Name another one.")
         for parent in [*reversed(place.parents), place]:
             if not parent.is_dir():
                 parent.mkdir()

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,10 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from ..runtime.atomic_files import open_atomically
 from .painting import hex_color, prototype_colors
 from .survey import SIZE_EDGES, Groups, Survey
 
 PHOTO_QUALITY = 72  # of WebP
+LONGEST_WEBP = 16383  # pixels of a side
 
 
 def write_card(file: io.TextIOBase, name: str, pixels: np.ndarray, groups: Groups) -> None:
@@ -52,15 +53,8 @@ def write_page(
         points=(40 + 720 * points.astype(float)).round(1).tolist(),
         **content,
     )
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            page.dump(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with open_atomically(path) as file:
+        page.dump(file, encoding="utf-8")
 
 
 def _colored(assignment_hw: np.ndarray) -> str:
