@@ -90,8 +90,19 @@ def read_record(path: Path, kind: type[Record]) -> Record | None:
         return TypeAdapter(kind).validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        reason = "it is a folder"
     except ValidationError as error:
-        path.replace(path.with_name(f"{path.name}.damaged"))
         reason = error.errors()[0]["msg"]
-        logging.warning("%s is damaged (%s) and will be created again", path, reason)
-        return None
+    set_aside(path)
+    logging.warning("%s is damaged (%s) and will be created again", path, reason)
+    return None
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, or a folder in its place, to NAME.damaged, or NAME.damaged2, ..."""
+    number, new = 1, path.with_name(f"{path.name}.damaged")
+    while new.exists():
+        number += 1
+        new = path.with_name(f"{path.name}.damaged{number}")
+    path.rename(new)

@@ -19,7 +19,7 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     curves: dict[str, dict[int, float]] = {}
     names = ("vis_data/scalars.json", "*/vis_data/scalars.json", "metrics.json")
     for file in [file for name in names for file in sorted(folder.glob(name))]:
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # cut short by a kill
