@@ -140,8 +140,8 @@ def broken_files(folder: Path, checkpoint: Path) -> dict[str, str]:
         "nothing.pth": ({"state_dict": {}}, "contains no known encoder"),
         "optimizer.pth": ({"epoch": 3}, "its entries are epoch"),
         "detector.pth": (
-            {"state_dict": {"backbone.conv1.weight": torch.ones(1)}},
-            "its entries are backbone.conv1.weight",
+            {"state_dict": dict.fromkeys(("backbone.conv1.weight", "neck.bias"), torch.ones(1))},
+            "its entries are backbone.conv1.weight, neck.bias",
         ),
         "values.pth": ({"conv1.weight": 3}, "contains something else than tensors: conv1.weight"),
         "densenet.pth": (

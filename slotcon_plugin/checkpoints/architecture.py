@@ -1,34 +1,61 @@
-"""Recognizes the ResNet that a state dict belongs to."""
+"""Recognizes the ResNet that a state dict or a module is."""
 
+import copy
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..models.backbones import DEPTHS, TorchvisionResNet
+from ..models.backbones import DEPTHS, STRIDES, TorchvisionResNet, spatial_conv
 from .names import DEEP_STEM, differences
 
 
 class Architecture(NamedTuple):
     """A ResNet of torchvision's kind, with one 7x7 convolution in its stem and the stride in the
-    3x3 convolutions of its blocks. With fewer than four stages the last ones are absent."""
+    3x3 convolutions of its blocks. With fewer than four stages the last ones are absent. Strides
+    and dilations, one for each stage, are those of mmdet's and mmseg's ResNets; weights do not show
+    them."""
 
     depth: int
     num_stages: int
+    strides: tuple[int, ...] = STRIDES
+    dilations: tuple[int, ...] = (1, 1, 1, 1)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether strides and dilations are torchvision's."""
+        return self.strides == STRIDES[: self.num_stages] and set(self.dilations) == {1}
+
+    def with_stages(self, strides: Any, dilations: Any, source: str) -> "Architecture":
+        """The same with other strides and dilations, from metadata; None is torchvision's."""
+        defaults = STRIDES[: self.num_stages], (1,) * self.num_stages
+        found = [
+            default if values is None else values
+            for values, default in zip((strides, dilations), defaults)
+        ]
+        for values in found:
+            is_list = isinstance(values, list | tuple) and len(values) == self.num_stages
+            if not is_list or not all(type(n) is int and 0 < n <= 64 for n in values):
+                raise CheckpointError(
+                    f"{source}: strides {strides} and dilations {dilations} are damaged, expected "
+                    f"{self.num_stages} numbers from 1 on in each, one for each stage."
+                )
+        return self._replace(strides=tuple(found[0]), dilations=tuple(found[1]))
 
     def __str__(self) -> str:
         absent = [f"layer{i + 1}" for i in range(self.num_stages, 4)]
-        return f"ResNet-{self.depth}" + f" without {', '.join(absent)}" * bool(absent)
+        name = f"ResNet-{self.depth}" + f" without {', '.join(absent)}" * bool(absent)
+        return name + f", strides {self.strides}, dilations {self.dilations}" * (not self.is_plain)
 
 
 @cache
 def _state_dict(architecture: Architecture) -> dict[str, Tensor]:
     """Every tensor, without data (device "meta")."""
     with torch.device("meta"):
-        return TorchvisionResNet(*architecture).state_dict()
+        return TorchvisionResNet(architecture.depth, architecture.num_stages).state_dict()
 
 
 def refuse_deep_stem(names: Mapping[str, object], owner: str) -> None:
@@ -57,7 +84,53 @@ def recognize(state: Mapping[str, Tensor], source: str) -> Architecture:
             f"similar one, {closest}: {problems}. Known are ResNet-{', '.join(map(str, DEPTHS))}; "
             "other architectures cannot be converted."
         )
-    return closest
+    return closest.with_stages(None, None, source)
+
+
+def stages_of(backbone: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Strides and dilations of the stages of a ResNet with torchvision's names."""
+    stages = [
+        getattr(backbone, f"layer{n}") for n in (1, 2, 3, 4) if hasattr(backbone, f"layer{n}")
+    ]
+    first, last = ([spatial_conv(stage[i]) for stage in stages] for i in (0, -1))
+    return tuple(conv.stride[0] for conv in first), tuple(conv.dilation[0] for conv in last)
+
+
+@torch.no_grad()
+def describe_module(backbone: nn.Module, name: str) -> Architecture:
+    """The ResNet that a module is, of any class: of the same weights it makes the same map.
+
+    This is tried on a copy with other norms, since a norm that starts at 0 hides what precedes it.
+
+    Raises:
+        CheckpointError: it has other weights, or computes something else with them.
+    """
+    found = recognize(backbone.state_dict(), name)
+    own = copy.deepcopy(backbone).float().cpu()
+    own.eval()  # mmdet's ResNet does not return itself
+    try:
+        found = found.with_stages(*stages_of(own), name)
+        generator = torch.Generator().manual_seed(0)
+        for name_, p in own.named_parameters():
+            if p.ndim == 1 and name_.endswith("weight"):
+                p.uniform_(0.5, 1.5, generator=generator)
+        with torch.device("meta"):
+            twin = TorchvisionResNet(**found._asdict()).eval()
+        twin.load_state_dict(own.state_dict(), assign=True)
+        images = torch.randn(1, 3, 96, 96, generator=generator)
+        maps, expected = own(images), twin(images)[-1]
+        last = maps if isinstance(maps, Tensor) else maps[-1]
+        if last.shape == expected.shape and torch.allclose(
+            last, expected, rtol=0, atol=1e-4 * float(expected.abs().max())
+        ):
+            return found
+        reason = f"its map differs from that of a {found} with the same weights"
+    except (AttributeError, IndexError, ValueError, RuntimeError) as error:
+        reason = f"it could not be compared with one ({type(error).__name__}: {error})"
+    raise CheckpointError(
+        f"{name} has the weights of a ResNet of torchvision's kind, but {reason}. Such are mmdet's "
+        "and mmseg's ResNet with style='pytorch', contract_dilation=False and no multi_grid."
+    )
 
 
 def _shapes(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:

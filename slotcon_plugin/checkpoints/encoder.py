@@ -49,13 +49,18 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
         CheckpointError: the file cannot be read safely, has no complete known encoder or unknown
             names, or contains the other part, damaged metadata or changed weights.
     """
-    path = Path(path)
-    content = read_file(path)
+    return encoder_of(read_file(path), Path(path), part)
+
+
+def encoder_of(content: dict, path: Path, part: str | None = None) -> Encoder:
+    """The encoder in the content of a file; see `read_encoder`."""
     tensors, kind = find_tensors(content, str(path))
     named = names.rename(tensors, *_table(kind, part or "teacher"), str(path))
     architecture = recognize(named.values, str(path))
     check_finite(named.values, str(path))
     meta = _metadata(content, kind, part, path, architecture)
+    stages = (meta["architecture"].get(key) for key in ("strides", "dilations"))
+    architecture = architecture.with_stages(*stages, str(path))
     found = digest(named.values)
     if meta.setdefault("digest", found) != found:
         raise CheckpointError(
@@ -66,12 +71,13 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
 
 
 def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors in a file's content by name, without `module.`, and the file's kind (KINDS)."""
+    """The tensors in a file's content by name, without WRAPPERS, and the file's kind (KINDS)."""
     tensors = next((content[key] for key in ("state_dict", "model") if key in content), content)
     tensors = tensors if isinstance(tensors, dict) else {}
     if all(isinstance(name, str) for name in tensors):
-        if tensors and all(name.startswith(names.WRAPPER) for name in tensors):
-            tensors = {name.removeprefix(names.WRAPPER): value for name, value in tensors.items()}
+        for prefix in names.WRAPPERS * 2:  # they can be nested, e.g. module._orig_mod.
+            if tensors and all(name.startswith(prefix) for name in tensors):
+                tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
         refuse_deep_stem(tensors, source)
         kind = next((kind for name, kind in KINDS.items() if name in tensors), None)
         if kind is not None:
@@ -108,7 +114,9 @@ def _metadata(
     """The metadata in an exported file, or new ones from a checkpoint's config."""
     if kind in ("slotcon", "published"):
         config = metadata.read_config(content)
-        metadata.check_stride(config, str(path))
+        architecture = architecture.with_stages(
+            *metadata.read_stages(content, config, str(path)), str(path)
+        )
         origin = {"file": path.name, "kind": kind, "part": part or "teacher"}
         return metadata.describe(architecture, config, origin, metadata.describe_training(content))
     attributes = getattr(content, "_metadata", None) or {}  # of a plain state dict

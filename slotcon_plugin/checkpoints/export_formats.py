@@ -85,18 +85,26 @@ def usage(encoder: Encoder, target: str, out: Path) -> str:
         if target not in LOAD_SAFETENSORS:
             return f"{target} does not read .safetensors; this package does (--backbone {out.name})"
         load = f"safetensors.torch.load_file('{out.name}')"
-    pixels, (depth, count) = encoder.meta["pixels"], encoder.architecture
-    fewer = (
-        f"num_stages={count}, strides={(1, 2, 2, 2)[:count]}, dilations={(1,) * count}, "
-        f"out_indices={tuple(range(count))}, "
-    )
+    pixels, (depth, count, strides, dilations) = encoder.meta["pixels"], encoder.architecture
+    stages = f"strides={strides}, dilations={dilations}, "
+    fewer = f"num_stages={count}, {stages}out_indices={tuple(range(count))}, "
     return USAGES[target].format(
         depth=depth,
-        stages=fewer * (count < 4),
+        stages=fewer if count < 4 else stages * (not encoder.architecture.is_plain),
         file=out.name,
         load=load,
         mean=pixels["mean_0_255"],
         std=pixels["std_0_255"],
+    )
+
+
+def dilation_note(encoder: Encoder, target: str) -> str:
+    """What the users of a library must know of a dilated encoder; "" if nothing."""
+    if encoder.architecture.is_plain or target == "openmmlab":
+        return ""
+    return (
+        f"note:          trained as {encoder.architecture}. {target} does not read that from the "
+        "file: with its own strides it computes other features. The file's metadata have them."
     )
 
 

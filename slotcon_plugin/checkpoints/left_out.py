@@ -63,11 +63,7 @@ class LeftOut:
 
     def lines(self) -> list[str]:
         """What was left out, one line for each file."""
-        return [
-            f"{len(names)} tensors are not loaded from {file}, as --allow-missing permits: "
-            + ", ".join(names)
-            for file, names in self.names.items()
-        ]
+        return describe(self.names)
 
     def new_lines(self) -> list[str]:
         """`lines` at the first call, then none: several hooks log them."""
@@ -77,6 +73,15 @@ class LeftOut:
     def resume(self, meta: Mapping[str, Any], file: str) -> None:
         """Take over what the resumed training had left out at its start."""
         self.names = read_record(meta, file)
+
+
+def describe(names: Mapping[str, list[str]]) -> list[str]:
+    """What was left out, one line for each file."""
+    return [
+        f"{len(left)} tensors are not loaded from {file}, as --allow-missing permits: "
+        + ", ".join(left)
+        for file, left in names.items()
+    ]
 
 
 def read_record(meta: Mapping[str, Any], file: str) -> dict[str, list[str]]:

@@ -11,7 +11,10 @@ from ..datasets.photometric import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import CheckpointError
 from ..runtime.environment import collect_versions
 from .architecture import Architecture
+from .left_out import describe as describe_left_out
+from .left_out import read_record
 
+MEASURED = "encoder"  # in a checkpoint's meta: strides and dilations, or the `problem`
 PARTS = ("architecture", "pixels", "origin", "training", "versions")
 NORMALIZATION = [f"pixels.{name}_{scale}" for name in ("mean", "std") for scale in ("0_1", "0_255")]
 
@@ -113,6 +116,8 @@ def describe_training(content: dict) -> dict[str, Any]:
     found |= {key: meta.get(key) for key in ("epoch", "iter", "seed") if meta.get(key)}
     if isinstance(experiment := meta.get("experiment_name"), str):
         found["config"] = experiment.rsplit("_", 2)[0]  # MMEngine appends date and time
+    if left_out := read_record(meta, "the checkpoint"):
+        found["not_loaded"] = "; ".join(describe_left_out(left_out))
     plain = {key: value for key, value in found.items() if isinstance(value, str | int | float)}
     return {"method": "SlotCon", **plain}
 
@@ -172,11 +177,30 @@ def _are_three_numbers(values: Any) -> bool:
     return is_triple and all(isinstance(value, int | float) for value in values)
 
 
-def check_stride(config: dict, source: str) -> None:
-    """Raise CheckpointError for mmdet's `style='caffe'`, which has the same names and shapes."""
-    if lookup(config, "model.backbone.style") == "caffe":
+def read_stages(content: dict, config: dict, source: str) -> tuple[Any, Any]:
+    """Strides and dilations of the stages of a full checkpoint's encoder; None if not stated.
+
+    TeacherHook measures them (`meta.encoder`). Other checkpoints have the arguments of mmdet's and
+    mmseg's ResNets in their config. Raises CheckpointError for an encoder with the weights of a
+    ResNet that computes something else with them.
+    """
+    measured = lookup(content, f"meta.{MEASURED}")
+    if measured is not None:
+        problem = measured.get("problem") if isinstance(measured, dict) else "damaged metadata"
+        if problem is not None:
+            raise CheckpointError(f"{source}: its encoder cannot be used apart: {problem}")
+        return measured.get("strides"), measured.get("dilations")
+    backbone = lookup(config, "model.backbone") or {}
+    if lookup(backbone, "style") == "caffe":
         raise CheckpointError(
             f"{source} was trained with a backbone of style='caffe', which has its stride in the "
             "1x1 convolutions. Every format expects it in the 3x3 ones (STRIDE_IN_1X1: False), so "
             "the weights would load but compute something else."
         )
+    for option in ("contract_dilation", "multi_grid"):
+        if lookup(backbone, option):
+            raise CheckpointError(
+                f"{source} was trained with a backbone of {option}={backbone[option]}, which no "
+                "other library has: the weights would load but compute something else."
+            )
+    return lookup(backbone, "strides"), lookup(backbone, "dilations")

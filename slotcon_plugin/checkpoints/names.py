@@ -47,6 +47,7 @@ CLASSIFIER_DETECTRON2 = ("stem.fc.{rest}",)
 
 DEEP_STEM = "stem.0.weight"  # first tensor of three 3x3 convolutions (ResNetV1c, ResNetV1d)
 WRAPPER = "module."  # DistributedDataParallel puts it before every name
+WRAPPERS = (WRAPPER, "_orig_mod.", "model.", "backbone.")  # torch.compile, Lightning, mmpretrain
 
 # Our SlotCon and the published checkpoints, in the order of the published modules.
 PUBLISHED = (

@@ -18,9 +18,9 @@ from ..errors import CheckpointError
 from ..models.slotcon import RECENT_STEPS
 from ..runtime.safe_loading import check_finite
 from . import optimizer_state
-from .architecture import recognize
+from .architecture import Architecture, recognize
 from .encoder import digest, find_tensors
-from .metadata import lookup, read_config, read_options
+from .metadata import lookup, read_config, read_options, read_stages
 from .names import NOT_PUBLISHED, PUBLISHED, WRAPPER, differences, rename, reverse
 
 # Path in a config of ours -> option in the published command line.
@@ -140,6 +140,13 @@ def to_published(content: dict, source: str) -> Converted:
     named = rename(tensors, PUBLISHED, NOT_PUBLISHED, source)
     ours = {old: tensors[old] for old in named.old_names.values()}
     config, model = _build(ours, source)
+    stages = read_stages(content, read_config(content), source)
+    architecture = Architecture(*(config["backbone"][key] for key in ("depth", "num_stages")))
+    if not (found := architecture.with_stages(*stages, source)).is_plain:
+        raise CheckpointError(
+            f"{source} has a {found}; the published code has a ResNet without dilation, which "
+            "would compute something else with these weights."
+        )
     parameters = [name for name, _ in model.named_parameters()]
     with _training_state(source):
         training, remarks = optimizer_state.to_published(content, list(named.values), parameters)

@@ -88,7 +88,7 @@ def open_encoder(
                 raise ConfigError(f"{source}: {error}") from error
     else:
         encoder = read_encoder(Path(source) if depth is None else supervised_file(depth), part)
-        net = TorchvisionResNet(encoder.architecture.depth, encoder.architecture.num_stages)
+        net = TorchvisionResNet(**encoder.architecture._asdict())
         fill(net, encoder)
         pixels, origin = encoder.meta["pixels"], source
         if depth is None:
@@ -97,7 +97,7 @@ def open_encoder(
     if stage is not None:
         if not 1 <= stage <= len(net.stages):
             raise ConfigError(f"--stage {stage}: {source} has the stages 1 to {len(net.stages)}.")
-        net.stages = net.stages[:stage]
+        net.stages, net.out_indices = net.stages[:stage], (stage - 1,)
         origin += f", stage {stage}"
     return DenseFeatures(net, pixels, origin)
 

@@ -6,6 +6,12 @@ import torchvision
 from torch import Tensor, nn
 
 DEPTHS = (18, 34, 50, 101, 152)
+STRIDES = (1, 2, 2, 2)  # of the four stages; the stem has stride 4
+
+
+def spatial_conv(block: nn.Module) -> nn.Conv2d:
+    """The 3x3 convolution of a residual block that has its stride and its dilation."""
+    return block.conv2 if hasattr(block, "conv3") else block.conv1
 
 
 class TorchvisionResNet(nn.Module):
@@ -15,10 +21,19 @@ class TorchvisionResNet(nn.Module):
     scale of every residual block zero. The first `num_stages` stages, 1-4, are kept: four give
     stride 32, three stride 16. A decoder needs the maps of all stages: `out_indices=(0, 1, 2, 3)`,
     where stage 0 has stride 4; by default only the last one is returned.
+
+    `strides` and `dilations` have one number for each stage, as mmdet's and mmseg's ResNets have
+    them: (1, 2, 1, 1) and (1, 1, 2, 4) give stride 8. By default the strides are 2 after the first
+    stage, and nothing is dilated. Names and shapes of the weights are the same.
     """
 
     def __init__(
-        self, depth: int = 50, num_stages: int = 4, out_indices: Sequence[int] | None = None
+        self,
+        depth: int = 50,
+        num_stages: int = 4,
+        out_indices: Sequence[int] | None = None,
+        strides: Sequence[int] | None = None,
+        dilations: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
@@ -36,8 +51,24 @@ class TorchvisionResNet(nn.Module):
         net = getattr(torchvision.models, f"resnet{depth}")(weights=None, zero_init_residual=True)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.stages = [f"layer{i + 1}" for i in range(num_stages)]
-        for name in self.stages:
-            setattr(self, name, getattr(net, name))
+        strides = STRIDES[:num_stages] if strides is None else tuple(strides)
+        dilations = (1,) * num_stages if dilations is None else tuple(dilations)
+        if any(len(one) != num_stages or min(one) < 1 for one in (strides, dilations)):
+            raise ValueError(
+                f"strides is {strides} and dilations is {dilations}, expected {num_stages} numbers "
+                "from 1 on in each, one for each stage."
+            )
+        if depth < 50 and strides[0] != 1:
+            raise ValueError(f"strides is {strides}; stage 0 of ResNet-{depth} has stride 1.")
+        for name, stride, dilation in zip(self.stages, strides, dilations):
+            stage = getattr(net, name)
+            setattr(self, name, stage)
+            for block in stage:
+                conv = spatial_conv(block)
+                conv.stride, conv.dilation, conv.padding = (1, 1), (dilation,) * 2, (dilation,) * 2
+            spatial_conv(stage[0]).stride = (stride, stride)
+            if stage[0].downsample is not None:
+                stage[0].downsample[0].stride = (stride, stride)
 
     def forward(self, images_b3hw: Tensor) -> tuple[Tensor, ...]:
         """Encode normalized images: the maps of `out_indices`, (b, c, h / s, w / s) each."""

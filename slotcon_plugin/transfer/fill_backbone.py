@@ -1,16 +1,19 @@
 """Fills the backbone of a model with pretrained weights, which the user must name."""
 
+import os
+
 from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from ..checkpoints import Encoder, fill, read_encoder
+from ..checkpoints.architecture import stages_of
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.left_out import LeftOut
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
-from ..runtime.config_options import hooks_of
+from ..runtime.config_options import did_you_mean, hooks_of, type_name
 
-RANDOM, SUPERVISED = "none", "supervised"
+NAMED = RANDOM, SUPERVISED = "none", "supervised"
 UNNAMED = "unnamed"  # a config's default; MMEngine drops an empty one
 
 
@@ -39,8 +42,7 @@ def name_backbone(cfg: Config, source: str | None) -> list[str]:
 def backbone_hook(cfg: Config) -> dict | None:
     """The config's `BackboneHook`, in `default_hooks` or `custom_hooks`; None if it has none."""
     for hook in filter(None, hooks_of(cfg).values()):
-        kind = hook["type"]  # a class, or a name, which can have a scope
-        if getattr(kind, "__name__", str(kind)).rpartition(".")[2] == "BackboneHook":
+        if type_name(hook["type"]) == "BackboneHook":
             return hook
     return None
 
@@ -64,8 +66,14 @@ def check_source(source: str | None) -> None:
             "tools/train.py set the environment's SLOTCON_BACKBONE, or `source` of the config's "
             "BackboneHook."
         )
-    if source not in (RANDOM, SUPERVISED):
-        read_encoder(source)
+    if source in (RANDOM, SUPERVISED):
+        return
+    if os.path.basename(source) == source and not os.path.exists(source):
+        raise ConfigError(
+            f"--backbone {source}: there is no such file.{did_you_mean(source, NAMED)} Expected a "
+            "file, 'supervised' (torchvision's ImageNet weights) or 'none' (random weights)."
+        )
+    read_encoder(source)
 
 
 def read_source(source: str, depth: int | None) -> Encoder:
@@ -104,11 +112,16 @@ def fill_module(
     """Fill a ResNet (see `fill`) as `read_source` reads it; returns a line for the log."""
     encoder, left_out = read_source(source, depth), left_out or LeftOut()
     fill(backbone, encoder, left_out)
+    used = stages_of(backbone)
+    trained = encoder.architecture.strides, encoder.architecture.dilations
+    is_same = encoder.architecture.is_plain or not used[0] or used == trained
     is_whole = str(encoder.source) not in left_out.names
     return (
         f"backbone: {encoder.architecture} from {encoder.source} ({encoder.kind}), "
         f"{'all' if is_whole else 'not all of its'} {len(encoder.state_dict)} tensors used, "
         f"{encoder.meta['digest'][:19]}"
+        + f"; here with strides {used[0]}, dilations {used[1]}"
+        * (not is_same)
     )
 
 
