@@ -27,7 +27,7 @@ class FCNConvolutions(BaseModule):
         super().__init__(init_cfg)
         unused = dict(num_classes=3, loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True))
         head = dict(concat_input=False) | unused | head
-        self.convs = MODELS.build(dict(type="mmseg.FCNHead", **head)).convs
+        self.convs = MODELS.build(dict(type="FCNHead", _scope_="mmseg", **head)).convs
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor]:
         """The convolved last map (b, channels, h, w) in a tuple."""
