@@ -153,12 +153,83 @@ def test_errors_name_files_and_values(pairs):
     with pytest.raises(DataError, match=r"values \[21, 22\], which voc does not.* --labels-format"):
         read(pairs / "labels", "voc")
     save(pairs / "labels" / "a.png", np.zeros((4, 4, 3)))
-    with pytest.raises(DataError, match="mode RGB, expected an 8-bit index map"):
+    with pytest.raises(DataError, match="mode RGB, expected an image with one channel"):
         read(pairs / "labels", "voc")
     save(pairs / "labels" / "deeper" / "a.png", [[0]])
     with pytest.raises(DataError, match="Two label maps have the same name"):
         find_labels(pairs / "labels", "voc")
     (pairs / "labels" / "deeper" / "a.png").unlink()
+    save(pairs / "labels" / "a.png", np.zeros((20, 30)))
     (pairs / "images" / "b.jpg").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"cannot read the image .*b\.jpg"):
         LabeledImages(pairs / "images", pairs / "labels", "voc", 16)[1]
+
+
+def write_maps(folder, count, values):
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        save(folder / "images" / f"{i}.jpg", np.zeros((6, 6, 3)))
+        save(folder / "labels" / f"{i}.png", rng.choice(values, (6, 6)))
+    return folder / "images", folder / "labels"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        # Every value is in the format, and all are in a smaller one
+        ([*range(21), 255], "coco-stuff", r"0 to 20, are all in the format voc.* --labels-format"),
+        ([*range(21)], "ade20k", "all in the format voc"),
+        ([*range(151)], "coco-stuff", "all in the format ade20k"),
+        # A value that the format does not have
+        ([*range(151)], "voc", r"values \[21, 22.* All values fit coco-stuff and ade20k\. Select"),
+        ([*range(21), 255], "ade20k", r"values \[255\], which ade20k .* fit coco-stuff and voc"),
+        ([255], "voc", r"only values, \[255\], stand for pixels without a class"),
+        ([0], "ade20k", r"only values, \[0\], stand for pixels without a class"),
+        ([0, 190, 200], "coco-stuff", r"values \[190, 200\].* No format has them"),
+    ],
+)
+def test_labels_of_another_format_are_found_at_once(values, kind, message, tmp_path):
+    images, labels = write_maps(tmp_path, 12, values)
+    with pytest.raises(DataError, match=message):
+        LabeledImages(images, labels, kind)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "count"),
+    [
+        ([*range(21), 255], "voc", 12),
+        ([0, 90, 181, 255], "coco-stuff", 12),
+        ([0, 150], "ade20k", 12),
+        ([0, 3, 5], "coco-stuff", 2),  # two maps with three classes do not tell the format
+    ],
+)
+def test_labels_of_the_chosen_format_are_accepted(values, kind, count, tmp_path):
+    assert len(LabeledImages(*write_maps(tmp_path, count, values), kind)) == count
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: Image.fromarray(np.full((6, 6), 300, np.uint16)).save(path), r"\[300\]"),
+        (
+            lambda path: Image.fromarray(np.zeros((6, 6), np.float32)).save(path, "TIFF"),
+            "no defined range",
+        ),
+        (lambda path: Image.new("LA", (6, 6)).save(path), "mode LA"),
+        (lambda path: Image.new("L", (6, 6)).save(path, "JPEG"), "JPEG changes values"),
+        (lambda path: path.write_bytes(b"broken"), "cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-30]), "cannot be read"),
+    ],
+    ids=["16 bits", "fractions", "alpha", "jpeg", "broken", "cut"],
+)
+def test_files_that_are_no_index_maps(write, message, tmp_path):
+    images, labels = write_maps(tmp_path, 1, [0])
+    write(labels / "0.png")
+    with pytest.raises(DataError, match=rf"0\.png.*{message}"):
+        LabeledImages(images, labels, "voc")
+
+
+def test_voc_labels_read_as_coco_stuff_are_refused(coco_mini):
+    with pytest.raises(DataError, match="in the format voc"):
+        LabeledImages(coco_mini / "images", coco_mini / "voc21", "coco-stuff")
+    assert len(LabeledImages(coco_mini / "images", coco_mini / "voc21", "voc")) == 183

@@ -43,8 +43,9 @@ def read_index_map(path: str, colors: bool = False) -> np.ndarray:
     )
 
 
-def values_in(values: np.ndarray) -> set[int]:
-    """The different values of integers."""
+def values_in(image: np.ndarray | Image.Image) -> set[int]:
+    """The different values of an image or array of integers."""
+    values = np.asarray(image)
     if values.dtype == np.uint8:
         return set(np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist())
     return set(np.unique(values).tolist())

@@ -7,8 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..datasets.sources import walk_files
 from ..errors import DataError, UnreadableFileError
+from ..runtime.regular_files import read_text_file
 from . import coco_stuff
+from .index_maps import read_index_map, sample, values_in
 from .matching import IGNORED
 
 # fmt: off
@@ -19,23 +22,29 @@ VOC_CLASSES = (
 )
 # fmt: on
 ADE_CLASSES = tuple(f"class {i}" for i in range(1, 151))
+MOST, SECONDS, ENOUGH = 64, 10, 8  # maps to look at; how long; how many tell the format
 _UNKNOWN = 254  # in place of the class of a value that the format does not have
 
 
 def _table(classes: dict[int, int]) -> np.ndarray:
     """(256,) uint8: the class of each pixel value."""
     table = np.full(256, _UNKNOWN, np.uint8)
-    table[[*classes, 255]] = [*classes.values(), IGNORED]
+    table[list(classes)] = list(classes.values())
     return table
 
 
 # Name of a format -> its classes, and for index maps the class of each pixel value.
 FORMATS = {
-    "coco-stuff": (coco_stuff.CLASSES, _table(dict(enumerate(coco_stuff.FINE_TO_COARSE)))),
+    "coco-stuff": (
+        coco_stuff.CLASSES,
+        _table({255: IGNORED, **dict(enumerate(coco_stuff.FINE_TO_COARSE))}),
+    ),
     "panoptic": (coco_stuff.CLASSES, None),
-    "voc": (VOC_CLASSES, _table({i: i for i in range(21)})),
+    "voc": (VOC_CLASSES, _table({255: IGNORED} | {i: i for i in range(21)})),
     "ade20k": (ADE_CLASSES, _table({0: IGNORED} | {i: i - 1 for i in range(1, 151)})),
 }
+INDEX_FORMATS = [name for name, (_, table) in FORMATS.items() if table is not None]
+SELECT = "Select {} by --labels-format (kind of UnsupervisedSegHook)."
 
 
 class LabelMap(NamedTuple):
@@ -45,35 +54,73 @@ class LabelMap(NamedTuple):
     kind: str  # a name of FORMATS
     segments: dict[int, int] | None = None  # panoptic: number of a segment -> class
 
+    def values(self) -> set[int]:
+        """The different pixel values of an index map; of panoptic labels the classes."""
+        return values_in(read_index_map(self.path) if self.segments is None else self.read())
+
     def read(self) -> Image.Image:
         """The classes as an 8-bit image, `IGNORED` where there is none."""
-        try:
-            with Image.open(self.path) as image:
-                image.load()
-        except Exception as error:  # decoders raise errors of many types on a broken file
-            raise UnreadableFileError(f"The labels {self.path} cannot be read: {error}") from error
+        values = read_index_map(self.path, colors=self.segments is not None)
         if self.segments is not None:
             # The number of a segment is R + 256 G + 65536 B; 0 is no segment.
-            values = np.asarray(image.convert("RGB")).astype(np.int64) @ [1, 256, 65536]
+            values = values.astype(np.int64) @ [1, 256, 65536]
             numbers, index = np.unique(values, return_inverse=True)
             known = self.segments | {0: IGNORED}
             table = [known.get(number, _UNKNOWN) for number in numbers.tolist()]
             classes = np.array(table, np.uint8)[index].reshape(values.shape)
             advice = "which the JSON file does not list. Do the files belong together?"
-        elif image.mode in ("L", "P"):
-            values = np.asarray(image)
-            classes = FORMATS[self.kind][1][values]
-            advice = f"which {self.kind} does not have. Select another format by --labels-format."
         else:
-            raise UnreadableFileError(
-                f"The labels {self.path} have the mode {image.mode}, expected an 8-bit index map "
-                "(L or P). Convert color-coded maps to the numbers of the classes first."
-            )
+            classes = FORMATS[self.kind][1][np.where(values > 255, _UNKNOWN, values)]
+            advice = f"which {self.kind} does not have. {_fitting(values_in(values))}"
         if (unknown := classes == _UNKNOWN).any():
             found = np.unique(values[unknown])[:10].tolist()
             message = f"The labels {self.path} contain the values {found}, {advice}"
             raise UnreadableFileError(message)
         return Image.fromarray(classes)
+
+
+def _known(kind: str) -> set[int]:
+    """The pixel values of a format of index maps."""
+    return set(np.flatnonzero(FORMATS[kind][1] != _UNKNOWN).tolist())
+
+
+def _fitting(values: set[int]) -> str:
+    """Advice for values that the chosen format does not have."""
+    fitting = [name for name in INDEX_FORMATS if values <= _known(name)]
+    if not fitting:
+        return f"No format has them (there are {', '.join(FORMATS)}): convert the labels."
+    return f"All values fit {' and '.join(fitting)}. {SELECT.format(fitting[0])}"
+
+
+def check_format(maps: list[LabelMap]) -> None:
+    """Raise DataError if a sample of the label maps shows that they are of another format.
+
+    A value that the format does not have shows it. So does, if ENOUGH maps were looked at, that all
+    their values are in a smaller format: VOC's 21 numbers are valid in COCO-Stuff, but hardly any
+    map of COCO-Stuff has no other one.
+    """
+    found = sample(lambda i: maps[i].values(), len(maps), MOST, SECONDS)
+    kind, values = maps[0].kind, set.union(*found)
+    if kind == "panoptic":
+        return
+    if unknown := values - _known(kind):
+        raise DataError(
+            f"{len(found)} label maps were looked at, such as {maps[0].path}. They contain the "
+            f"values {sorted(unknown)[:10]}, which {kind} does not have. {_fitting(values)}"
+        )
+    if not {*FORMATS[kind][1][list(values)].tolist()} - {IGNORED}:
+        raise DataError(
+            f"{len(found)} label maps were looked at, such as {maps[0].path}. Their only values, "
+            f"{sorted(values)}, stand for pixels without a class in the format {kind}."
+        )
+    for name in INDEX_FORMATS:
+        is_smaller = len(_known(name) - {IGNORED}) < len(_known(kind) - {IGNORED})
+        if is_smaller and values <= _known(name) and len(found) >= ENOUGH:
+            raise DataError(
+                f"{len(found)} label maps were looked at, such as {maps[0].path}. Their values, 0 "
+                f"to {max(values - {IGNORED}, default=0)}, are all in the format {name}, and none "
+                f"is among the others of {kind}. {SELECT.format(name)}"
+            )
 
 
 def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
@@ -90,7 +137,8 @@ def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
     if kind == "panoptic":
         return _find_panoptic(source)
     found: dict[str, LabelMap] = {}
-    for path in sorted(source.rglob("*.png")):
+    files = walk_files(source) if source.is_dir() else ()
+    for path in sorted(Path(file) for file in files if file.endswith(".png")):
         other = found.setdefault(path.stem, LabelMap(str(path), kind))
         if other.path != str(path):
             raise DataError(
@@ -104,7 +152,7 @@ def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
 def _find_panoptic(source: Path) -> dict[str, LabelMap]:
     folder, classes, found = source.with_suffix(""), {}, {}
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = json.loads(read_text_file(source))
         for category in content["categories"]:
             name = category["supercategory"]
             if name not in coco_stuff.SUPERCATEGORIES:

@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tv
 
-from ..datasets.decode import UnreadableImage, read_image
+from ..datasets.decode import UnreadableImage, image_limits, read_image
 from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images, read_list
 from ..errors import DataError, UnreadableFileError
-from .label_formats import FORMATS, LabelMap, find_labels
+from ..runtime.regular_files import printable
+from .label_formats import FORMATS, LabelMap, check_format, find_labels
 
 
 class LabeledImages(Dataset):
@@ -26,7 +27,8 @@ class LabeledImages(Dataset):
 
     An item is a dict of `inputs`, uint8 (3, size, size) RGB, and `labels`, uint8 (size, size), 255
     where there is none. `selection` is a text that says which images they are, `source` the paths.
-    Missing files are errors at construction, broken ones on indexing.
+    Missing files, and labels of another format, are errors at construction, broken files on
+    indexing.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class LabeledImages(Dataset):
         sources = [images] if isinstance(images, Source) else list(images)
         found = list_images(sources), find_labels(labels, kind)
         self.items, selection = _pair(*found, labels, names)
+        check_format([label_map for _, label_map in self.items])
         self.classes = FORMATS[kind][0]
         folders = ", ".join(map(str, sources))
         self.source = dict(folder=folders, labels=str(labels), labels_format=kind)
@@ -53,7 +56,7 @@ class LabeledImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         path, label_map = self.items[index]
-        image, labels = read_required(path), label_map.read()
+        image, labels = read_required(path, self.size), label_map.read()
         if image.size != labels.size:
             raise UnreadableFileError(
                 f"The image {path} has {image.size[0]} x {image.size[1]} pixels, its labels "
@@ -63,18 +66,25 @@ class LabeledImages(Dataset):
         return dict(inputs=center_square(image, self.size), labels=labels)
 
 
-def printable(text: str) -> str:
-    """The text with � for the bytes of file names that are not UTF-8, which print() refuses."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def read_required(path: str) -> Image.Image:
-    """Read an image that cannot be left out, unlike in training."""
+def read_required(path: str, short_side: int) -> Image.Image:
+    """Read an image that cannot be left out, unlike in training, to scale it to a short side."""
     try:
-        return read_image(path)
+        image = read_image(path)
+        try:
+            image_limits().check_pixels(*scaled_size(image.size, short_side))
+        except ValueError as error:
+            sides = f"{image.width} x {image.height} pixels, scaled to a short side of {short_side}"
+            raise UnreadableImage(path, f"of {sides}, {error}") from error
+        return image
     except UnreadableImage as error:
         message = f"{error}. Scores are of all images: repair or remove it."
         raise UnreadableFileError(message) from error
+
+
+def scaled_size(size: tuple[int, int], short_side: float) -> tuple[int, int]:
+    """Width and height of an image of another size, scaled to a length of the short side."""
+    width, height = (max(round(side * short_side / min(size)), 1) for side in size)
+    return width, height
 
 
 def center_square(
@@ -105,7 +115,8 @@ def _pair(
                 f"names differ. First image: {images[0]}; first labels: {label}."
             )
     else:
-        chosen = [_stem(line) for line in read_list(Path(names).expanduser())]
+        lines = read_list(Path(names).expanduser(), lambda line: _stem(line) in by_stem)
+        chosen = [_stem(line) for line in lines]
         if len(set(chosen)) != len(chosen):
             raise DataError(
                 f"The list {names} names {len(chosen) - len(set(chosen))} images twice."
