@@ -1,5 +1,6 @@
 """Which images each process loads, in what order, and the seed of each one's views."""
 
+import math
 from collections.abc import Iterator, Sized
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from mmengine.dist import sync_random_seed
 from torch.utils.data import Sampler
 
-from ..functional.checks import check_integers
+from ..functional.checks import check_flags, check_integers
 from ..functional.collectives import rank, world_size
 from .seeding import Draw, SeededIndex, draw_seeds
 
@@ -24,6 +25,9 @@ class SeededSampler(Sampler):
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
         if len(dataset) == 0:
             raise ValueError("the dataset is empty: there is nothing to sample")
+        check_flags(shuffle=shuffle)
+        if seed is not None:
+            check_integers(-math.inf, seed=seed)
         self.dataset = dataset  # mmdet's batch sampler by aspect ratio reads it
         self.size, self.shuffle = len(dataset), shuffle
         self.seed = sync_random_seed() if seed is None else int(seed)
@@ -61,6 +65,7 @@ class ImageSampler(SeededSampler):
     ):
         super().__init__(dataset, shuffle, seed)
         check_integers(1, rounds=rounds)
+        check_flags(round_up=round_up)
         self.round_up, self.rounds, self.epoch = round_up, rounds, 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -1,6 +1,7 @@
 """Finding images: a folder, a glob, a list file, or the usual folders of a known dataset."""
 
 import glob
+import itertools
 import os
 import re
 import warnings
@@ -55,7 +56,10 @@ def list_images(
     if preset is not None:
         found = _list_preset(preset, source, counts)
     else:
-        sources = [source] if isinstance(source, Source) else list(source)
+        is_one = isinstance(source, Source) or not isinstance(source, Iterable)
+        sources = [source] if is_one else list(source)
+        if wrong := [one for one in sources if not isinstance(one, Source)]:
+            raise DataError(f"{wrong[0]!r} is given as a source of images, expected a path.")
         if not sources:
             raise DataError("No source of images is given: name a folder, a glob or a list file.")
         found = sorted({path for one in sources for path in _list_one(one, list_root, counts)})
@@ -117,8 +121,9 @@ def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> lis
     elif source.lower().endswith(LIST_SUFFIXES) and not glob.has_magic(source):
         return _listed(source, list_root)
     elif glob.has_magic(source) and not os.path.exists(source):
-        files, kind = filter(os.path.isfile, glob.iglob(source, recursive=True)), "glob"
-    elif os.path.isfile(source):
+        matches = glob.iglob(source, recursive=True)
+        files, kind = itertools.filterfalse(os.path.isdir, matches), "glob"
+    elif os.path.lexists(source):
         files, kind = [source], "file"
     else:
         raise DataError(

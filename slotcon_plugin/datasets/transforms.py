@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..functional.checks import check_integers
+from ..functional.checks import check_integers, check_numbers, check_ranges
 from ..functional.crops import Crop, common_region, overlapping_crop, random_resized_crop
 from .photometric import Column
 
@@ -53,8 +53,9 @@ class TwoViews:
 
     def __post_init__(self):
         check_integers(1, size=self.size)
-        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ValueError(f"blur_sigma is {self.blur_sigma!r}, expected 0 < low <= high, pixels")
+        check_ranges("(0, 1]", scale=self.scale)
+        check_ranges("(0, inf)", ratio=self.ratio, blur_sigma=self.blur_sigma)
+        check_numbers("[0, 256]", solarize_threshold=self.solarize_threshold)
         for name in ("flip_prob", "jitter_prob", "gray_prob", "blur_prob", "solarize_prob"):
             setattr(self, name, _pair(name, getattr(self, name), 1))
         for name, most in zip(STRENGTHS, (math.inf, math.inf, math.inf, 0.5)):
@@ -131,7 +132,9 @@ def resized_crop(pixels: np.ndarray, crop: Crop, size: int, flip: bool) -> torch
 
 
 def _pair(name: str, value: float | Pair, most: float) -> Pair:
-    pair = (value, value) if isinstance(value, int | float) else tuple(value)
-    if len(pair) != 2 or not all(0 <= v <= most for v in pair):
-        raise ValueError(f"{name} is {value!r}, expected a number in 0-{most} or a pair of them")
+    pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{name} is {value!r}, expected a number or two, one for each view.")
+    for number in pair:
+        check_numbers(f"[0, {most}]", **{name: number})
     return pair

@@ -59,6 +59,8 @@ class UnlabeledImages(Dataset):
         self.paths = PathTable(list_images(source, preset, list_root))
         if views is None or isinstance(views, dict):
             views = TRANSFORMS.build(views or {}, default_args={"type": TwoViews})
+        if not callable(views):
+            raise ValueError(f"views is {views!r}, expected a transform or its config.")
         self.views: ViewTransform = views
         self.unreadable_mask = torch.zeros(len(self.paths), dtype=torch.uint8).share_memory_()
 

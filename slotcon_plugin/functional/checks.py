@@ -1,5 +1,6 @@
 """Checks of arguments: a `ValueError` names the argument, its value and what is expected."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 from torch import Tensor
@@ -40,3 +41,20 @@ def check_integers(minimum: int, **values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, Integral) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"{name} is {value!r}, expected an integer of at least {minimum}.")
+
+
+def check_flags(**values: bool) -> None:
+    """Check that values are True or False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}, expected True or False.")
+
+
+def check_ranges(interval: str, **values: Sequence[float]) -> None:
+    """Check that values are two numbers each, low and high, in an interval."""
+    for name, value in values.items():
+        if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+            raise ValueError(f"{name} is {value!r}, expected two numbers.")
+        check_numbers(interval, **{f"{name}[{i}]": number for i, number in enumerate(value)})
+        if value[0] > value[1]:
+            raise ValueError(f"{name} is {value!r}, expected the lower number first.")

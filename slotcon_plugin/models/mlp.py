@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..functional.checks import check_integers
+from ..functional.checks import check_flags, check_integers
 from ..functional.lean_mlp import lean_mlp
 
 
@@ -50,6 +50,7 @@ class PixelProjector(nn.Module):
         super().__init__()
         check_integers(1, in_channels=in_channels, hidden_channels=hidden_channels)
         check_integers(1, out_channels=out_channels)
+        check_flags(batch_norm=batch_norm, recompute=recompute)
         if recompute and not (num_layers == 3 and batch_norm):
             raise ValueError(
                 f"recompute is {recompute!r}, but num_layers is {num_layers} and batch_norm is "
@@ -83,6 +84,7 @@ class SlotPredictor(nn.Module):
     ) -> None:
         super().__init__()
         check_integers(1, channels=channels, hidden_channels=hidden_channels)
+        check_flags(batch_norm=batch_norm)
         norm = nn.BatchNorm1d if batch_norm else nn.Identity
         self.mlp = _mlp(nn.Linear, norm, channels, hidden_channels, channels, num_layers)
 

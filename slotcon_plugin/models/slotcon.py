@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..functional.alignment import ViewGeometry
-from ..functional.checks import check_numbers
+from ..functional.checks import check_flags, check_numbers
 from ..functional.collectives import any_process
 from ..functional.diagnostics import feature_std
 from ..functional.grouping import Grouping, slot_mask
@@ -74,6 +74,7 @@ class SlotCon(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         check_numbers("[0, 1]", teacher_momentum=teacher_momentum)
+        check_flags(compile=compile, channels_last=channels_last)
         dropout = LateralDropout(lateral_channel_dropout, lateral_map_dropout)
         heads = decoder_head if isinstance(decoder_head, Sequence) else [decoder_head]
         necks = decoder_neck if isinstance(decoder_neck, Sequence) else [decoder_neck] * len(heads)

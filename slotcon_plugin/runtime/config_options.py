@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import os
 import re
 import traceback
 from collections.abc import Collection, Iterator
@@ -56,9 +57,11 @@ def read_config(
         beside = [other.name for other in path.parent.glob("*.py")]
         raise ConfigError(f"There is no config {path}.{did_you_mean(path.name, beside)}")
     try:
+        _check_bases(path)
         cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is a program: it can raise anything
-        raise ConfigError(f"The config {path} cannot be read: {_why_not_read(error)}") from error
+        why = _why_not_read(error, path)
+        raise ConfigError(f"The config {path} cannot be read: {why}") from error
     pairs = [_read_option(cfg, option, named) for option in options or []]
     values = dict(pairs)
     try:
@@ -72,14 +75,28 @@ def read_config(
     return cfg
 
 
-def _why_not_read(error: BaseException) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply, or the files of `_base_` include each other in a circle."
-    # MMEngine compiles a config under the name of a file or of its temporary copy.
+def _check_bases(path: Path, above: tuple[Path, ...] = ()) -> None:
+    """A file must not be its own base: MMEngine would read for long before it stops."""
+    if path.resolve() in above:
+        raise ConfigError(f"`_base_` of {above[-1]} leads back to {path}")
+    for base in Config._get_base_files(str(path)) if path.suffix == ".py" else []:
+        if not isinstance(base, str):
+            raise ConfigError(f"`_base_` of {path} is {base!r}, expected a path or a list of paths")
+        if "::" not in base:  # of another library
+            _check_bases(path.parent / base, (*above, path.resolve()))
+
+
+def _why_not_read(error: BaseException, path: Path) -> str:
+    if isinstance(error, ConfigError):
+        return str(error)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for frame in reversed(frames):
-        if "filename" in frame.f_locals and "site-packages" not in str(frame.f_locals["filename"]):
-            return f"{type(error).__name__}: {error} (in {frame.f_locals['filename']})"
+    for file in [frame.f_locals.get("filename") for frame in reversed(frames)]:
+        if (
+            isinstance(file, str)
+            and os.path.isfile(file)
+            and Path(file).resolve() != path.resolve()
+        ):
+            return f"{type(error).__name__}: {error} (in {file})"
     return f"{type(error).__name__}: {error}"
 
 
@@ -111,7 +128,11 @@ def _read_option(cfg: Config, option: str, named: str) -> tuple[str, object]:
     if text.lower() in ("true", "false"):
         return key, text.lower() == "true"
     try:
-        return key, ast.literal_eval(text)
+        value = ast.literal_eval(text)
+        for kind in (bool, dict) if find_rule(key) is None else ():
+            if isinstance(present, kind) and not isinstance(value, kind | None):
+                raise ConfigError(f"{option}: {key} is now {present!r}, expected a {kind.__name__}")
+        return key, value
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         replaced = present is not None and not isinstance(present, str) and find_rule(key) is None
         if replaced or CODE.fullmatch(text):
@@ -166,11 +187,17 @@ def _check_is_read(cfg: Config, name: str, option: str) -> None:
     keys = [] if value is None else [key for key, part in _entries(rest) if _is_from(part, value)]
     keys = [key for key in keys if key.partition(".")[0] in READ_LATER][:6]
     instead = f" Replace the entries with its value: {', '.join(keys)}." * bool(keys)
-    variables = [name for name, of in cfg.env_variables.items() if _is_from(value, str(of))]
+    variables = [name for name, text in environment_texts(cfg) if _is_from(value, text)]
     instead += f" Or set the environment variable {variables[0]}." if variables else ""
     raise ConfigError(
         f"{option} has no effect: `{name}` is not read once the file was read.{instead}"
     )
+
+
+def environment_texts(cfg: Config) -> list[tuple[str, str]]:
+    """The environment variables that a config's files name, with their present values."""
+    found = re.findall(r"\{\{\s*\$(\w+):(.*?)\}\}", cfg.text)
+    return [(name, os.environ.get(name, default)) for name, default in dict(found).items()]
 
 
 def _entries(node: object, key: str = "") -> Iterator[tuple[str, object]]:

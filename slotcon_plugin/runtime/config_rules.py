@@ -117,7 +117,16 @@ RULES = [
     (or_none(TEXT), ("launcher", "sync_bn")),
     (LEVEL, ("log_level",)),
     (PATHS, ("train_dataloader.dataset.source",)),
-    (or_none(PATH), ("load_from", "work_dir", "train_dataloader.dataset.list_root")),
+    (or_none(TEXT), _each("dataset.preset")),
+    (
+        or_none(PATH),
+        (
+            "load_from",
+            "work_dir",
+            "default_hooks.backbone.source",
+            "train_dataloader.dataset.list_root",
+        ),
+    ),
 ]
 
 

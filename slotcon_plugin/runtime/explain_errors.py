@@ -11,13 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import OPTIMIZERS, Registry, build_functions
 from torch import nn
 
 from ..errors import ConfigError, DataError, SlotConError
-from .config_options import did_you_mean, type_name
+from .config_options import did_you_mean, environment_texts, type_name
 
 MEMORY = (
     "Memory is full: take a smaller train_dataloader.batch_size, fewer num_workers, --amp bf16, or "
@@ -51,10 +50,11 @@ def describe(error: BaseException) -> str:
     last line is the error.
     """
     kind, text = _last_of_traceback(error)
-    notes = "".join(f", {note}" for note in getattr(error, "__notes__", ()))
+    noted = getattr(error, "__notes__", ())
     if isinstance(error, SlotConError):
-        return f"{text}{notes}"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "an't allocate memory" in text:
+        return "\n".join([text, *noted])
+    notes = "".join(f", {note}" for note in noted)
+    if _is_of_memory(error):
         return f"{MEMORY} ({kind}: {text.splitlines()[0] if text else 'no details'}{notes})"
     remedy = ""
     if isinstance(error, OSError) and error.strerror:
@@ -79,20 +79,26 @@ def explained_errors(cfg: Config) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        for name, value in cfg.env_variables.items():
-            if str(value) in str(error):
-                _add_note(error, f"\nThis path is from the environment variable {name}")
+        for name, text in environment_texts(cfg):
+            if text and text in str(error) and name not in str(error):
+                _add_note(error, f"The config takes {text} from the environment variable {name}.")
         raise
-    except (SlotConError, OSError, MemoryError, torch.OutOfMemoryError):
+    except (SlotConError, OSError):
         raise
     except Exception as error:
-        part = _find_part(error, cfg)
+        part = None if _is_of_memory(error) else _find_part(error, cfg)
         if part is None:
             raise
         if not part.is_building:
             _add_note(error, part.words)
             raise
         raise ConfigError(_why_not_built(error, part)) from error
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused; torch says so in a RuntimeError on a CPU."""
+    refused = re.search("can't allocate memory|out of memory", str(error), re.IGNORECASE)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(refused))
 
 
 def _add_note(error: BaseException, note: str) -> None:

@@ -9,6 +9,9 @@ import torch
 from mmengine.config import Config
 
 from ..errors import ConfigError
+from .config_options import type_name
+
+SYNC_BN = ("SyncBN", "SyncBatchNorm")  # its name in the registry, and that of torch's class
 
 
 def fit_total_batch(cfg: Config, world_size: int, scale_lr: bool | None = None) -> list[str]:
@@ -45,7 +48,9 @@ def fit_batch_norm(cfg: Config) -> list[str]:
         return []
     if "detector" in cfg.model:
         cfg.model.detector.device = "cpu"
-    found = [(part, key) for part in _parts(cfg.model) for key in part if part[key] == "SyncBN"]
+    found = [
+        (part, key) for part in _parts(cfg.model) for key in part if type_name(part[key]) in SYNC_BN
+    ]
     for part, key in found:
         part[key] = "BN"
     return ["no GPU: batch norm of each process instead of synchronized batch norm"] * bool(found)
@@ -55,9 +60,10 @@ def fit_random_numbers(cfg: Config) -> list[str]:
     """Make random numbers depend only on the seed, the iteration and the image, so that a resumed
     training equals an uninterrupted one. For trainings with MMEngine's InfiniteSampler."""
     loader = cfg.train_dataloader
-    if loader.sampler.get("type") != "InfiniteSampler":
+    sampler = loader.get("sampler") or {}
+    if type_name(sampler.get("type")) != "InfiniteSampler":
         return []
-    loader.sampler.type = "EndlessSampler"
+    sampler.type = "EndlessSampler"
     for dataset in [part for part in _parts(loader.dataset) if "pipeline" in part]:
         dataset.pipeline = [dict(type="mmengine.SeedFromDraw"), *dataset.pipeline]
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="IterSeedHook")]

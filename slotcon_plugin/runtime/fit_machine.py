@@ -10,7 +10,10 @@ import torch
 from mmengine.config import Config
 
 from ..errors import ConfigError
+from .config_options import type_name
 from .launch import cores_each, join_cpu_processes, processes
+
+TENSORBOARD = "TensorboardVisBackend"
 
 
 def fit_to_machine(
@@ -57,7 +60,7 @@ def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
     None keeps the config's precision, or float32 if that needs a GPU and there is none.
     """
     cuda, wrapper = torch.cuda.is_available(), cfg.optim_wrapper
-    if precision is None and (cuda or wrapper.get("type") != "AmpOptimWrapper"):
+    if precision is None and (cuda or type_name(wrapper.get("type")) != "AmpOptimWrapper"):
         return []
     if precision == "fp16" and not cuda:
         raise ConfigError(
@@ -134,7 +137,7 @@ def fit_loggers(cfg: Config) -> list[str]:
     visualizer = cfg.get("visualizer") or {}
     visualizer.pop("name", None)  # runs of one process would share a visualizer of the same name
     backends = visualizer.get("vis_backends", [])
-    kept = [backend for backend in backends if backend["type"] != "TensorboardVisBackend"]
+    kept = [backend for backend in backends if type_name(backend["type"]) != TENSORBOARD]
     if len(kept) == len(backends) or find_spec("tensorboard") is not None:
         return []
     cfg.visualizer.vis_backends = kept

@@ -39,11 +39,11 @@ def check_file(path: str | Path) -> Path:
         )
     path = Path(os.path.expanduser(path))
     if os.path.isdir(path):
-        raise CheckpointError(f"{path} is a folder. Give the path of a checkpoint, a file.")
+        found = sorted(file.name for file in path.glob("*.pth"))[-8:]
+        inside = f" in it: {', '.join(found)}." if found else ", a file."
+        raise CheckpointError(f"{path} is a folder. Give the path of a checkpoint{inside}")
     if not os.path.isfile(path):  # False for every kind of impossible path
-        raise CheckpointError(
-            f"There is no checkpoint {path}. Check the path; --resume alone searches the work dir."
-        )
+        raise CheckpointError(f"There is no checkpoint {path}. Check the path.")
     if os.path.getsize(path) == 0:
         raise CheckpointError(f"The checkpoint {path} is empty. Use another one or copy it again.")
     return path

@@ -2,23 +2,28 @@
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import DATASETS, MODELS
 
+from ..datasets.unlabeled_images import UnlabeledImages
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
+from ..runtime.config_options import find_class
 from ..runtime.fit_batch import fit_batch_norm, fit_random_numbers, fit_total_batch
 from .data_layout import check_layout
 
 
-def is_transfer(cfg: Config) -> bool:
-    """Whether a config trains another model than SlotCon or a registered subclass of it.
+def is_slotcon(cfg: Config) -> bool:
+    """Whether a config trains SlotCon or a registered subclass of it."""
+    kind = find_class(cfg.model.get("type"), MODELS)
+    return isinstance(kind, type) and issubclass(kind, SlotCon)
 
-    `model.type` can be a class, a name, or a name with a scope (`mmengine.SlotCon`).
-    """
-    kind = cfg.model.get("type")
-    if isinstance(kind, str):
-        kind = MODELS.module_dict.get(kind.rpartition(".")[2])
-    return not (isinstance(kind, type) and issubclass(kind, SlotCon))
+
+def is_transfer(cfg: Config) -> bool:
+    """Whether a config trains neither SlotCon nor on images without labels."""
+    dataset = (cfg.get("train_dataloader") or {}).get("dataset") or {}
+    kind = find_class(dataset.get("type"), DATASETS)
+    is_unlabeled = isinstance(kind, type) and issubclass(kind, UnlabeledImages)
+    return not is_unlabeled and not is_slotcon(cfg)
 
 
 def fit_transfer(
