@@ -93,7 +93,13 @@ def test_the_official_trainer_trains_and_evaluates(root, pickled, tmp_path, monk
     assert status == 1
     assert "MODEL.WEIGHTS is none.pkl" in output
 
-    status, output = run(*tool, "--backbone", pickled / "r34.pkl", *work, *shrunk)
+    again = (*tool, "--backbone", pickled / "r34.pkl", *work)
+    status, output = run(*again, *shrunk)
+    assert status == 1
+    assert "model_final.pth" in output and "--overwrite moves" in output
+    assert (tmp_path / "model_final.pth").exists()
+    status, output = run(*again, "--overwrite", *shrunk)
+    assert (tmp_path / "replaced_1" / "model_final.pth").exists()
     assert status == 1
     assert output.count("error: ") == 1
     (tmp_path / "last_checkpoint").write_text("model_final.pkl")

@@ -34,6 +34,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbone", metavar="FILE", help=text)
     add_number(parser, "--num-gpus", natural, 1, "number of GPUs")
     parser.add_argument("--resume", action="store_true", help="continue the work dir's training")
+    text = (
+        "use a work dir that has checkpoints of an earlier training; they are moved into a folder "
+    )
+    text += "in it"
+    parser.add_argument("--overwrite", action="store_true", help=text)
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS")
     parser.add_argument("--work-dir", help="folder for checkpoints and logs")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON")

@@ -2,12 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
-from ..runtime.work_dir import check_writable
+from ..runtime.launch import announce
+from ..runtime.work_dir import (
+    check_writable,
+    checkpoints_to_replace,
+    claim,
+    move_aside,
+    refuse_to_move,
+    refuse_to_replace,
+)
 
 
 def train_detectron2(
@@ -19,6 +28,7 @@ def train_detectron2(
     eval_only: bool = False,
     work_dir: str | Path | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Train Mask R-CNN with detectron2's own trainer and evaluate it, or only evaluate it.
 
@@ -33,6 +43,8 @@ def train_detectron2(
         work_dir: folder of checkpoints and logs; by default SLOTCON_WORK_DIR or
             work_dirs/detectron2_NAME.
         out: write the metrics to this file, as JSON.
+        overwrite: use a work dir with checkpoints of an earlier training, which are moved into a
+            folder in it. Without it this is an error, unless `resume`.
 
     Raises:
         SlotConError: detectron2 is not installed, the config or a file cannot be used, data are
@@ -49,7 +61,17 @@ def train_detectron2(
             "configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py trains mmdet's Mask R-CNN."
         ) from None
     given = (config, list(options), backbone, num_gpus, resume, eval_only, work_dir, out)
-    launch(_run, num_gpus, dist_url="auto", args=given)
+    from ..transfer import detectron2_route as route
+
+    cfg = route.read_yaml(config, list(options), work_dir)
+    with nullcontext() if eval_only else claim(cfg.OUTPUT_DIR):
+        if not (resume or eval_only):
+            replaced = checkpoints_to_replace(cfg.OUTPUT_DIR)
+            if not overwrite:
+                refuse_to_replace(replaced, cfg.OUTPUT_DIR, None)
+            refuse_to_move(replaced, [backbone or cfg.MODEL.WEIGHTS])
+            move_aside(replaced, cfg.OUTPUT_DIR, announce)
+        launch(_run, num_gpus, dist_url="auto", args=given)
 
 
 def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) -> None:
