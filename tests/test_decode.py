@@ -5,8 +5,10 @@ import pickle
 import re
 import socket
 import struct
+import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,7 @@ def test_exif_orientation(orientation, image, tmp_path):
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
     assert difference(read_image(tmp_path / "a.jpg"), image) < 4
+    assert decode.read_size(tmp_path / "a.jpg") == image.size
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -249,6 +252,18 @@ def test_reading_has_a_time_limit(image, tmp_path, monkeypatch):
     monkeypatch.setenv("SLOTCON_READ_SECONDS", "20")
     assert read_image(tmp_path / "fast.jpg").size == image.size  # in a new thread
     assert time.monotonic() - start < 10
+
+
+def test_the_threads_that_read_end_with_the_threads_that_ask(image, tmp_path):
+    image.save(tmp_path / "a.png")
+    read_image(tmp_path / "a.png")  # the thread of this one stays
+    before = threading.active_count()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read_image, [tmp_path / "a.png"] * 40))
+    end = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 # Rows of the table in docs/images.md: how such a file is written, and the pixels that are read,

@@ -20,6 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--work-dir", default="work_dirs/demo", help=text)
     add_number(parser, "--steps", positive, 200, "training steps of 16 images")
     add_number(parser, "--seed", natural, 0, "of weights, order, views and the choice of images")
+    text = "draw no images with a longer side at a short side of 256 pixels"
+    add_number(parser, "--max-long-side", positive, 4096, text)
     return parser.parse_args()
 
 

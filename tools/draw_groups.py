@@ -21,6 +21,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="FILE", help="the figure, .png")
     parser.add_argument("--images", metavar="PATH", help="a folder, a glob or a list file")
     add_number(parser, "--count", positive, 6, "number of photographs")
+    text = "draw no images with a longer side at a short side of 256 pixels"
+    add_number(parser, "--max-long-side", positive, 4096, text)
     add_cfg_options(parser)
     return parser.parse_args()
 

@@ -125,6 +125,11 @@ def read_unconverted(path: str | Path) -> Image.Image:
     return _read(path, _load)
 
 
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of an image file as it is shown, from its header, within the same limits."""
+    return _read(path, _upright_size)
+
+
 def _read(path: str | Path, decode):
     limits = image_limits()
     try:
@@ -156,6 +161,12 @@ def _load(path: str | Path, limits: ImageLimits) -> Image.Image:
     image, _ = _open(path, limits)
     image.load()
     return image
+
+
+def _upright_size(path: str | Path, limits: ImageLimits) -> tuple[int, int]:
+    image, _ = _open(path, limits)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
 
 
 def _open(path: str | Path, limits: ImageLimits) -> tuple[Image.Image, bytes]:

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
 from ..runtime.environment import collect_versions
-from .labeled_images import printable
+from ..runtime.regular_files import printable
 
 # Key of a score in the results -> title of its column.
 # fmt: off

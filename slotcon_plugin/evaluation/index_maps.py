@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
-from ..datasets.decode import UnreadableImage, read_unconverted
+from ..datasets.decode import UnreadableImage, read_size, read_unconverted
 from ..errors import UnreadableFileError
 from ..runtime.launch import cores_each
 from ..runtime.regular_files import printable
@@ -54,10 +54,8 @@ def values_in(image: np.ndarray | Image.Image) -> set[int]:
 def upright_size(path: str) -> tuple[int, int] | None:
     """Width and height of an image as it is shown, from its header; None if there is none."""
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
-    except Exception:  # who reads the image explains it
+        return read_size(path)
+    except UnreadableImage:  # who reads the image explains it
         return None
 
 

@@ -1,12 +1,13 @@
 """Nearest-neighbor classification of whole images, in a folder for each class as in ImageNet."""
 
+from collections import Counter
 from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..datasets.sources import list_images
+from ..datasets.sources import list_images, report_skipped
 from ..errors import ConfigError, DataError
 from ..functional.collectives import world_size
 from ..functional.neighbors import nearest, weighted_vote
@@ -26,7 +27,7 @@ class ClassFolders(Dataset):
 
     def __init__(self, root: str | Path, classes: list[str] | None = None, size: int = 224):
         root, self.size = Path(root).expanduser(), size
-        found = sorted(path.name for path in root.glob("*") if path.is_dir())
+        found = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())
         if not found:
             raise DataError(f"{root} is not a folder with one folder for each class.")
         self.classes = found if classes is None else classes
@@ -34,8 +35,10 @@ class ClassFolders(Dataset):
             raise DataError(
                 f"{root} contains the classes {unknown[:5]}, which the training folder does not."
             )
-        number = {name: i for i, name in enumerate(self.classes)}
-        self.items = [(path, number[name]) for name in found for path in list_images(root / name)]
+        number, skipped = {name: i for i, name in enumerate(self.classes)}, Counter()
+        listed = {name: list_images(root / name, skipped=skipped) for name in found}
+        self.items = [(path, number[name]) for name, paths in listed.items() for path in paths]
+        report_skipped(len(self.items), skipped)
         self.source = dict(folder=str(root))
         self.selection = f"the {len(self.items)} images of {root}"
 
@@ -45,7 +48,8 @@ class ClassFolders(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         path, label = self.items[index]
         short_side = round(self.size * 256 / 224)
-        square = center_square(read_required(path), self.size, short_side=short_side)
+        image = read_required(path, short_side)
+        square = center_square(image, self.size, short_side=short_side)
         return dict(inputs=square, labels=label)
 
 

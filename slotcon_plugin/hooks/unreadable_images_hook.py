@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from ..datasets.unlabeled_images import UnlabeledImages
 from ..errors import DataError
 from ..functional.checks import check_integers, check_numbers
+from ..runtime.regular_files import printable
 
 
 class UnreadableImagesHook(Hook):
@@ -54,11 +55,12 @@ class UnreadableImagesHook(Hook):
         count, total = int(mask.sum()), len(self.dataset)
         runner.message_hub.update_scalar("train/unreadable_images", count)
         if count / total > self.max_unreadable:
-            names = ", ".join(self.dataset.unreadable[:5])
+            names = printable(", ".join(self.dataset.unreadable[:5]))
             more = f" and {count - 5} more" if count > 5 else ""
             raise DataError(
                 f"{count} of {total} images ({count / total:.1%}) cannot be read, more than "
-                f"max_unreadable={self.max_unreadable:.1%}: {names}{more}. "
-                "Repair or remove them, or increase max_unreadable of the UnreadableImagesHook."
+                f"max_unreadable={self.max_unreadable:.1%}: {names}{more}. The warnings above name "
+                "the causes. Repair or remove them, or increase max_unreadable of the "
+                "UnreadableImagesHook, default_hooks.unreadable_images in the package's configs."
             )
         return count

@@ -40,13 +40,21 @@ def call_within(seconds: float, function: Callable[..., Result], *arguments: obj
 
 
 class _Helper:
+    """A thread that calls functions until nothing refers to this object any more."""
+
     def __init__(self):
         self.process, self.calls, self.results = os.getpid(), SimpleQueue(), SimpleQueue()
-        threading.Thread(target=self._run, name="time limit", daemon=True).start()
+        options = dict(args=(self.calls, self.results), name="time limit", daemon=True)
+        threading.Thread(target=_serve, **options).start()
 
-    def _run(self) -> None:
-        while True:
-            self.results.put(_outcome(*self.calls.get()))
+    def __del__(self):
+        self.calls.put(None)
+
+
+def _serve(calls: SimpleQueue, results: SimpleQueue) -> None:
+    while (call := calls.get()) is not None:
+        results.put(_outcome(*call))
+        del call  # arguments and results are not kept until the next call
 
 
 def _outcome(function: Callable, arguments: tuple) -> tuple[object, BaseException | None]:

@@ -14,8 +14,8 @@ from PIL import Image
 from ..errors import ConfigError
 from ..evaluation.batches import LoaderOptions
 from ..evaluation.evaluation_report import write_json
-from ..evaluation.labeled_images import printable
 from ..evaluation.networks import PixelGroups
+from ..runtime.regular_files import printable
 from . import figures
 from .embedding import closest, positions
 from .figures import save_png

@@ -10,12 +10,15 @@ from .painting import overlay, prototype_colors
 from .survey import scaled
 
 Grouped = tuple[np.ndarray, np.ndarray]  # uint8 RGB (h, w, 3), and each pixel's prototype (h, w)
+SHORT_SIDE = 192  # pixels of the figure's images
+SCALES = (2 / 3, 1, 4 / 3)
+LARGEST_SHORT_SIDE = round(SHORT_SIDE * max(SCALES))  # of the encoder's inputs, pixels
 MARGIN = 64  # pixels that are added at each border of a photograph
 
 
 @torch.no_grad()
 def group_photographs(
-    model, photographs: list[Image.Image], short_side: int = 192, scales=(2 / 3, 1, 4 / 3)
+    model, photographs: list[Image.Image], short_side: int = SHORT_SIDE, scales=SCALES
 ) -> list[Grouped]:
     """Assign each pixel to a prototype of the teacher of a `SlotCon` model.
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from ..datasets.decode import UnreadableImage, read_image
 from ..errors import DataError
 from ..evaluation.batches import LoaderOptions, Network
+from ..evaluation.labeled_images import scaled_size
 from ..functional.dense import upsampled_best
 
 # Groups are counted by size between these shares of an image: from a thousandth to all of it.
@@ -23,28 +24,34 @@ MOST_GROUPS = 40  # images with more groups are counted together
 def read_whole(path: str, size: int, max_long_side: int) -> Tensor | str:
     """A whole image, uint8 RGB (3, h, w), with a short side of `size` pixels.
 
-    A text says why an image is left out: it cannot be read, or its long side would be above
-    `max_long_side`, to which the memory is proportional.
+    A text says why an image is left out, see `read_drawable`.
     """
     try:
-        image = read_image(path)
+        image = read_drawable(path, size, max_long_side)
     except UnreadableImage as error:
         return str(error)
-    long_side = round(max(image.size) * size / min(image.size))
-    if long_side > max_long_side:
-        return (
-            f"{path} has {image.width} x {image.height} pixels: with a short side of {size}, the "
-            f"long side would have {long_side}, more than --max-long-side {max_long_side}"
-        )
     return torch.from_numpy(np.array(scaled(image, size))).permute(2, 0, 1)
+
+
+def read_drawable(path: str, size: int, max_long_side: int) -> Image.Image:
+    """Read an image; it is unreadable too if its long side were above `max_long_side` at a short
+    side of `size` pixels, because memory is proportional to the long side."""
+    image = read_image(path)
+    long_side = max(scaled_size(image.size, size))
+    if long_side > max_long_side:
+        raise UnreadableImage(
+            path,
+            f"it has {image.width} x {image.height} pixels; with a short side of {size}, the long "
+            f"side would have {long_side}, more than --max-long-side {max_long_side}",
+        )
+    return image
 
 
 def scaled(
     image: Image.Image, short_side: float, resample: int = Image.Resampling.BILINEAR
 ) -> Image.Image:
     """The whole image, scaled to a length of the short side."""
-    factor = short_side / min(image.size)
-    return image.resize([max(round(side * factor), 1) for side in image.size], resample)
+    return image.resize(scaled_size(image.size, short_side), resample)
 
 
 class Groups(NamedTuple):
