@@ -1,6 +1,7 @@
 """How jobs run: steps, results, locks, GPUs, time; and the options for Slurm."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from tiny_training import wait_for
 
@@ -19,7 +21,7 @@ from slotcon_plugin.benchmark.job_states import states_of
 from slotcon_plugin.benchmark.jobs import Job, JobResult, Plan, Step, read_record
 from slotcon_plugin.benchmark.locks import lock_gpus, lock_job
 from slotcon_plugin.benchmark.run_job import is_complete, run_job
-from slotcon_plugin.errors import ConfigError, TrainingStopped
+from slotcon_plugin.errors import ConfigError, DataError, TrainingStopped
 
 
 def job(folder: Path, *commands: str, **changes) -> Job:
@@ -86,15 +88,16 @@ def test_a_job_begins_again_after_its_input_was_created_again(tmp_path):
 
 
 DAMAGED = {
-    "result.json": b'{"job": 3}',
-    "clock.json": b"",
-    "needs.json": b"[]",
-    "figures.json": b'{"mIoU": 12.',
+    "result.json": (b'{"job": 3}', b"\xff", None),  # None: a folder
+    "clock.json": (b"", b'{"seconds": "long"}'),
+    "needs.json": (b"[]",),
+    "figures.json": (b'{"mIoU": 12.', b"{}"),
+    "images.json": (b'{"trained": "many"}',),
 }
 
 
-@pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_file_is_created_again(name, tmp_path, caplog):
+@pytest.mark.parametrize(("name", "content"), [(n, c) for n in DAMAGED for c in DAMAGED[n]])
+def test_a_damaged_file_is_created_again(name, content, tmp_path, caplog):
     pretrain = job(tmp_path / "pretrain", WRITE % 0)
     step = Step(
         ["python", "-c", "open('{folder}/figures.json', 'w').write('{\"mIoU\": 5}')"],
@@ -108,16 +111,37 @@ def test_a_damaged_file_is_created_again(name, tmp_path, caplog):
     first = read_record(transfer.result, JobResult)
     assert first.measures == {"voc": 5.0}
     damaged = tmp_path / "transfer" / name
-    damaged.write_bytes(DAMAGED[name])
+    damaged.unlink(missing_ok=True)
+    damaged.mkdir() if content is None else damaged.write_bytes(content)
     plan = Plan([pretrain, transfer], [])
     states_of(plan, tmp_path)
     run_job(transfer, ROOT, needs)
-    assert f"{name} is damaged" in caplog.text
-    assert read_record(damaged, dict) is not None
+    assert f"{name} is damaged" in caplog.text or content == b"{}"
+    assert read_record(damaged, dict) or name == "images.json"  # which a tool writes
     again = read_record(transfer.result, JobResult)
     assert again.measures == first.measures
     # What it was made from is not known: it begins from nothing
     assert (again.run_id == first.run_id) == (name != "needs.json")
+
+
+def test_figures_without_the_measure_and_damaged_notes_do_not_stop_the_next_start(tmp_path):
+    (tmp_path / "value").write_text("null")
+    code = "made = open('{folder}/figures.json', 'w'); "
+    code += "made.write('{\"mIoU\": %s}' % open('{folder}/value').read())"
+    step = Step(["python", "-c", code], "figures.json")
+    about = dict(pretraining="p", seed=0, kind="openmmlab", column="voc")
+    transfer = job(tmp_path, steps=[step], about=about, rule="transfer")
+    with pytest.raises(DataError, match="The metrics have None for mIoU"):
+        run_job(transfer, ROOT, {})
+    (tmp_path / "value").write_text("5")
+    logs = tmp_path / "20260101_000000" / "vis_data"
+    logs.mkdir(parents=True)
+    (logs / "scalars.json").write_bytes(b'{"loss": 1, "step": 1}\n{"\xff\n{"loss": 2, "step": 2}\n')
+    for name in ("run_id", "failure.txt", "lock"):
+        (tmp_path / name).write_bytes(b"\xff")
+    run_job(transfer, ROOT, {})
+    result = read_record(transfer.result, JobResult)
+    assert (result.measures, result.losses) == ({"voc": 5.0}, {"loss": 2.0})
 
 
 def test_kills_and_errors_under_torchrun_are_distinguished(tmp_path):
@@ -187,8 +211,71 @@ def test_a_job_that_still_runs_is_waited_for(tmp_path):
 
     os.close(lock_job(tmp_path, say, pause=0.1))
     assert len(lines) == 1
-    assert "still running" in lines[0]
+    assert f"still running: process {os.getpid()} on {platform.node()} since 20" in lines[0]
     assert time.monotonic() - timer < 60
+
+
+# A benchmark in small: a process that runs a shell, as Snakemake does, which runs a job.
+OWNER = "from end_together import run_owned; run_owned(['bash', '-c', 'set -e; $JOB; true'])"
+JOB = """
+import subprocess, sys
+from pathlib import Path
+from end_together import end_process, end_with_owner, end_with_parent
+end_with_owner()
+process = subprocess.Popen(["sleep", "600"], preexec_fn=end_with_parent(15))
+Path(sys.argv[1]).touch()
+try:
+    process.wait()
+except KeyboardInterrupt:
+    end_process(process, 15)
+"""
+# The same with `run_job`.
+WHOLE_JOB = """
+import sys
+from pathlib import Path
+from slotcon_plugin.benchmark.jobs import Job, Step
+from slotcon_plugin.benchmark.run_job import run_job
+begun = sys.argv[1]
+sleeps = Step(["python", "-c", f"import time; open({begun!r}, 'w'); time.sleep(600)"], "0")
+job = Job("a.b", "pretrain", "d" * 64, f"{begun}_job", {}, [sleeps], {}, 0, 1, {})
+run_job(job, Path("."), {})
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "job_text"),
+    [
+        *((name, JOB) for name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")),
+        ("SIGKILL", WHOLE_JOB),
+    ],
+)
+def test_a_killed_benchmark_takes_its_jobs_along(number, job_text, tmp_path, monkeypatch):
+    (tmp_path / "job.py").write_text(job_text)
+    monkeypatch.setenv("JOB", f"{sys.executable} {tmp_path}/job.py {tmp_path}/begun")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "slotcon_plugin" / "benchmark"))
+    process = start(sys.executable, "-c", OWNER)
+    wait_for((tmp_path / "begun").exists, process)
+    begun = psutil.Process(process.pid).children(recursive=True)
+    assert len(begun) == 3  # the shell, the job, its command
+    process.send_signal(getattr(signal, number))
+    assert_ended(begun, process)
+
+
+def test_a_command_ends_with_its_killed_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "slotcon_plugin" / "benchmark"))
+    process = start(sys.executable, "-c", JOB, tmp_path / "begun")
+    wait_for((tmp_path / "begun").exists, process)
+    begun = psutil.Process(process.pid).children()
+    process.kill()
+    assert_ended(begun, process)
+
+
+def assert_ended(begun, process):
+    _, alive = psutil.wait_procs(begun, timeout=20)
+    for one in alive:
+        one.kill()
+    process.communicate()
+    assert len(begun) > 0 and alive == []
 
 
 def test_two_jobs_share_no_gpu(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from ..errors import ConfigError
-from ..runtime.file_locks import try_lock
+from ..runtime.file_locks import describe_holder, try_lock
 from .clock import read_clock
 
 SILENCE = 120.0  # seconds without a note of the clock: a job on another machine counts as dead
@@ -30,7 +30,7 @@ def _wait_for(attempt: Callable[[], Locked | None], announce: Callable, pause: f
     return found
 
 
-def lock_job(folder: Path, say: Callable[[str], None], pause: float = 10.0) -> int:
+def lock_job(folder: Path, say: Callable[[str], None], pause: float = 2.0) -> int:
     """Wait until no other process works on the job in `folder`, and lock it: the open file.
 
     A killed benchmark can leave a training behind that still writes into the folder; it has
@@ -40,13 +40,12 @@ def lock_job(folder: Path, say: Callable[[str], None], pause: float = 10.0) -> i
     def attempt() -> int | None:
         clock = read_clock(folder)
         elsewhere = clock.host not in ("", platform.node())
-        runs = elsewhere and time.time() - clock.beat < SILENCE
+        runs = elsewhere and abs(time.time() - clock.beat) < SILENCE
         return None if runs else try_lock(folder / "lock")
 
     def announce() -> None:
-        clock = read_clock(folder)
-        who = f"process {clock.pid} on {clock.host}, or its children"
-        say(f"an earlier start of this job is still running ({who}); waiting for it to end")
+        who = describe_holder(folder / "lock")
+        say(f"an earlier start of this job is still running: {who}. Waiting for it to end")
 
     return _wait_for(attempt, announce, pause)
 

@@ -12,12 +12,13 @@ import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..errors import SlotConError, TrainingStopped
+from ..errors import DataError, SlotConError, TrainingStopped
 from ..runtime.atomic_files import write_atomically
 from ..runtime.environment import collect_versions, processor_name
 from ..runtime.scalars import last_losses, peak_gpu_memory
 from .clock import BEAT, Clock, Notes
-from .jobs import Job, JobResult, Step, read_record, write_record
+from .end_together import end_process, end_with_owner, end_with_parent
+from .jobs import Job, JobResult, Step, read_record, set_aside, write_record
 from .locks import lock_gpus, lock_job
 from .measures import read_measures
 
@@ -35,8 +36,10 @@ def is_complete(step: Step, folder: Path) -> bool:
     """Whether a step was finished, by this start or an earlier one."""
     done = folder / step.done
     if done.suffix == ".json":
-        return read_record(done, dict) is not None
-    return done.is_file() and (step.content is None or done.read_text().strip() == step.content)
+        return bool(read_record(done, dict))
+    if step.content is None:
+        return done.is_file()
+    return done.is_file() and done.read_text(errors="replace").strip() == step.content
 
 
 def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> None:
@@ -50,12 +53,13 @@ def run_job(job: Job, root: Path, needs: dict[str, Path], attempt: int = 1) -> N
         attempt: Snakemake's count within one start of the benchmark, from 1. Only a job that was
             interrupted (time limit, machine) is run again; one that failed would fail again.
     """
+    end_with_owner()
     run = _Run(job, root)
     failure = run.folder / "failure.txt"
     try:
         run.locks.append(lock_job(run.folder, run.say))
         if attempt > 1 and failure.exists():
-            raise TrainingStopped(failure.read_text(encoding="utf-8"))
+            raise TrainingStopped(failure.read_text(encoding="utf-8", errors="replace"))
         failure.unlink(missing_ok=True)
         try:
             run.remove_outdated(needs)
@@ -126,13 +130,18 @@ class _Run:
             output.flush()
             streams = dict(stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
             streams |= dict(cwd=self.root, env=environment, pass_fds=self.locks)
+            streams |= dict(preexec_fn=end_with_parent(signal.SIGTERM))
             process = subprocess.Popen(words, **streams)
         status = None
-        while status is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                status = process.wait(BEAT)
-            with contextlib.suppress(OSError):  # a full disk; the command is still watched
-                clock.note(process.pid)
+        try:
+            while status is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = process.wait(BEAT)
+                with contextlib.suppress(OSError):  # a full disk; the command is still watched
+                    clock.note(process.pid)
+        except KeyboardInterrupt:
+            end_process(process, signal.SIGTERM)
+            raise
         if status or not is_complete(step, self.folder):
             last = "\n  ".join(log.read_text(errors="replace").splitlines()[-25:])
             what = f"ended with status {status}" if status else f"ended without writing {step.done}"
@@ -154,15 +163,22 @@ class _Run:
 
     def _describe(self, notes: Notes, environment: dict[str, str]) -> JobResult:
         folder, about = self.folder, self.job.about
-        metrics = read_record(folder / "figures.json", dict) or {}
+        figures = folder / "figures.json"
+        metrics, measures = read_record(figures, dict) or {}, {}
+        if metrics:
+            try:
+                measures = read_measures(about["kind"], about["column"], metrics)
+            except DataError:  # the next start makes them anew
+                set_aside(figures)
+                raise
         evaluated = metrics.get("data")  # of tools/evaluate.py
         images = {"evaluated": evaluated["test"]["images"]} if isinstance(evaluated, dict) else {}
         for file in (folder / "images.json", folder / "test" / "images.json"):
             images |= read_record(file, dict[str, int]) or {}
         return JobResult(
             job=self.job,
-            run_id=(folder / RUN_ID).read_text(encoding="utf-8"),
-            measures=read_measures(about["kind"], about["column"], metrics) if metrics else {},
+            run_id=(folder / RUN_ID).read_text(encoding="utf-8", errors="replace"),
+            measures=measures,
             metrics=metrics,
             losses=last_losses(folder),
             images=images,
