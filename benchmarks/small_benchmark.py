@@ -82,6 +82,28 @@ def pretraining_options(images: Path, work_dir: Path, epochs: int = EPOCHS) -> l
     ]
 
 
+def decoder_options(images: Path, work_dir: Path, epochs: int = EPOCHS) -> list[str]:
+    """The same for the demo config with a decoder: three stages, 64-pixel views, dropout."""
+    changed = [
+        "train_dataloader.dataset.views.size=64",
+        "model.backbone.num_stages=3",
+        "model.backbone.out_indices=(0,1,2)",
+        "model.neck.in_channels=256",
+        "model.decoder.in_channels=[64,128,256]",
+        "model.decoder.num_outs=3",
+        "model.decoder.out_channels=16",
+        "model.decoder_neck.in_channels=16",
+        "model.decoder_neck.hidden_channels=16",
+        "model.decoder_neck.out_channels=16",
+        "model.decoder_head.prototypes.channels=16",
+        "model.decoder_head.predictor.channels=16",
+        "model.decoder_head.prototypes.num_prototypes=8",
+        "model.decoder_head.predictor.hidden_channels=16",
+        "model.lateral_channel_dropout=0.2",
+    ]
+    return [*pretraining_options(images, work_dir, epochs), *changed]
+
+
 def transfer_options(config: Path, root: Path, iterations: int = ITERATIONS) -> list[str]:
     """--cfg-options that shorten DET or SEG to seconds, on the images of `write_mini`."""
     shared = [

@@ -1,4 +1,4 @@
-"""A frozen curve: 20 steps of the demo config, shrunk, have the losses that they had.
+"""Frozen curves: 20 steps of the demo configs, shrunk, have the losses that they had.
 
 A change that should not alter the result shows the same losses. One that should: look at both
 curves, say so in the change, and freeze anew with
@@ -8,6 +8,7 @@ curves, say so in the change, and freeze anew with
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,22 @@ import torch
 from mmengine.runner import Runner
 from tiny_training import write_images
 
-from benchmarks.processes import DEMO
-from benchmarks.small_benchmark import pretraining_options
+from benchmarks.processes import CONFIGS, DEMO
+from benchmarks.small_benchmark import decoder_options, pretraining_options
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.fit_machine import fit_to_machine
 
-FROZEN = Path(__file__).parent / "loss_curve.json"
-LOSSES = ("loss_group", "loss_slot")
+FOLDER = Path(__file__).parent
+CURVES = {
+    "loss_curve.json": (DEMO, pretraining_options),
+    "decon_loss_curve.json": (CONFIGS / "decon_fpn_r18_demo.py", decoder_options),
+}
 
 
-def run_curve(folder: Path) -> dict[str, list[float]]:
-    """Train 4 epochs of 5 steps on the CPU in one thread; the two losses of each step."""
+def run_curve(folder: Path, config: Path, options: Callable) -> dict[str, list[float]]:
+    """Train 4 epochs of 5 steps on the CPU in one thread; the losses of each step."""
     images = write_images(folder / "images", count=20)
-    cfg = read_config(DEMO, pretraining_options(images, folder / "work", epochs=4))
+    cfg = read_config(config, options(images, folder / "work", epochs=4))
     fit_to_machine(cfg, precision="off")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -37,13 +41,18 @@ def run_curve(folder: Path) -> dict[str, list[float]]:
         torch.set_num_threads(threads)
     lines = next((folder / "work").rglob("scalars.json")).read_text().splitlines()
     steps = [json.loads(line) for line in lines]
-    return {name: [step[name] for step in steps] for name in LOSSES}
+    names = [name for name in steps[0] if name.startswith("loss_")]
+    return {name: [step[name] for step in steps] for name in names}
 
 
-def test_the_losses_are_what_they_were(tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", CURVES)
+def test_the_losses_are_what_they_were(file, tmp_path, monkeypatch):
+    if file != "loss_curve.json":
+        pytest.importorskip("mmdet")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    frozen, now = json.loads(FROZEN.read_text()), run_curve(tmp_path)
-    for name in LOSSES:
+    frozen, now = json.loads((FOLDER / file).read_text()), run_curve(tmp_path, *CURVES[file])
+    assert frozen.keys() == now.keys()
+    for name in frozen:
         assert len(now[name]) == len(frozen[name]) == 20
         # Rounding differs between machines and grows with the steps; a change of the method is
         # seen well above it (1e-6 between instruction sets).
@@ -51,7 +60,8 @@ def test_the_losses_are_what_they_were(tmp_path, monkeypatch):
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        curve = run_curve(Path(scratch))
-    FROZEN.write_text(json.dumps(curve, indent=1) + "\n")
-    print(f"wrote {FROZEN}")
+    for name, run in CURVES.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            curve = run_curve(Path(scratch), *run)
+        (FOLDER / name).write_text(json.dumps(curve, indent=1) + "\n")
+        print(f"wrote {FOLDER / name}")

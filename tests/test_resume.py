@@ -3,10 +3,11 @@
 import os
 import signal
 
+import pytest
 from tiny_training import assert_same, finish, start_training, train_apart, write_images
 
-from benchmarks.processes import DEMO
-from benchmarks.small_benchmark import pretraining_options
+from benchmarks.processes import CONFIGS, DEMO
+from benchmarks.small_benchmark import decoder_options, pretraining_options
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 EPOCHS = 4
@@ -54,3 +55,24 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     names = set(one["state_dict"])
     assert {"teacher.prototypes.weight", "head.prototypes.weight"} <= names
     assert any("center" in name for name in names)
+
+
+def test_a_decoder_and_its_dropout_resume_bit_for_bit(tmp_path):
+    """From a checkpoint within the training, in another process: all centers and teachers, too."""
+    pytest.importorskip("mmdet")
+    images, config = write_images(tmp_path / "images", count=20), CONFIGS / "decon_fpn_r18_demo.py"
+    for work_dir, resume in (("whole", None), ("resumed", tmp_path / "whole" / "epoch_1.pth")):
+        options = decoder_options(images, tmp_path / work_dir, epochs=2)
+        train_apart(1, config, cfg_options=options, resume=resume)
+    one, other = (
+        load_checkpoint_safely(tmp_path / work_dir / "epoch_2.pth")
+        for work_dir in ("whole", "resumed")
+    )
+    for part in COMPARED:
+        assert_same(one[part], other[part], part)
+    assert {
+        "decoder_heads.0.group_loss.center",
+        "teacher.decoder.lateral_convs.0.conv.weight",
+        "teacher.decoder_necks.0.mlp.1.running_mean",
+        "teacher.decoder_prototypes.0.weight",
+    } <= one["state_dict"].keys()

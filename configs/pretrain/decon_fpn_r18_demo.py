@@ -37,5 +37,8 @@ model = dict(
         slot_loss=dict(type="SlotLoss"),
         predictor=dict(type="SlotPredictor", channels=64, hidden_channels=256),
     ),
+    encoder_loss_weight=0.5,  # 0: the decoder's losses alone
+    lateral_channel_dropout=0.0,
+    lateral_map_dropout=0.0,
 )
 default_hooks = dict(iter_seed=dict(type="IterSeedHook"))  # a resumed dropout drops the same
