@@ -356,3 +356,16 @@ def test_the_work_dir_comes_from_the_environment_or_the_config_s_name(monkeypatc
     assert train_module.default_work_dir(DEMO) == "work_dirs/slotcon_r18_demo"
     monkeypatch.setenv("SLOTCON_WORK_DIR", "/big/results")
     assert train_module.default_work_dir(DEMO) == "/big/results"
+
+
+@pytest.mark.parametrize("part", ["yapf.yapflib.yapf_api.FormatCode", "torch.save"])
+def test_ctrl_c_at_any_moment_is_status_130(train, tmp_path, monkeypatch, part):
+    """Also while MMEngine formats the config, which takes any exception for a syntax error."""
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(part, interrupt)
+    status, out, err = train()
+    assert status == 130
+    assert "stopped" in err and "Traceback" not in out + err and "error" not in err

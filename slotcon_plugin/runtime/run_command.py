@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback as tracebacks
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..errors import DataError, SlotConError, TrainingStopped, UnreadableFileError
 from .explain_errors import describe
@@ -33,8 +33,8 @@ def run_command(
     except KeyboardInterrupt:
         return _say_stopped(stopped)
     except Exception as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # MMEngine's `except:` caught it
-            return _say_stopped(stopped)
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _causes(error)):
+            return _say_stopped(stopped)  # MMEngine's `except:` caught it
         if traceback or os.environ.get("SLOTCON_TRACEBACK", "0") not in ("", "0"):
             tracebacks.print_exception(error)
         process = process_number(launcher)
@@ -47,6 +47,13 @@ def run_command(
             prefix = f"[process {process}] " if process else ""
             print(f"\n{prefix}error: {describe(error)}", file=sys.stderr, flush=True)
         return 1
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those during whose handling it was raised."""
+    while error is not None:
+        yield error
+        error = error.__context__
 
 
 def _say_stopped(stopped: str) -> int:
