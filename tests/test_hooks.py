@@ -18,9 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 import slotcon_plugin  # noqa: F401  (registers the names)
 from benchmarks.processes import run_processes
 from slotcon_plugin.errors import ConfigError, TrainingStopped
-from slotcon_plugin.hooks import loss_guard_hook
 from slotcon_plugin.runtime.resume_state import load_training_state
-from slotcon_plugin.runtime.safe_loading import safe_loader
+from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely, safe_loader
 
 HOOKS = ("LossGuardHook", "AverageOutputsHook", "TeacherHook", "DiagnosticsHook")
 
@@ -257,15 +256,44 @@ def test_the_guard_reads_every_loss_in_any_order_of_the_hooks(tmp_path, hooks):
         runner.train()
 
 
-def test_the_guard_explains_an_exchange_of_processes_at_different_steps(tmp_path, monkeypatch):
-    """Then a collective of one process is answered by another collective of the other."""
-    monkeypatch.setattr(
-        loss_guard_hook, "all_reduce", lambda tensor, op: tensor.fill_(-4742069067605102684)
-    )
-    runner = make_runner(tmp_path, Numbers(3))
-    with pytest.raises(TrainingStopped, match=r"processes .* not at the same step.*same images"):
+def _train_at_another_step(rank: int, folder: Path) -> str:
+    runner = make_runner(folder, Numbers(4))
+    runner.train_loop._iter = 3 * rank
+    with pytest.raises(TrainingStopped) as stopped:
         runner.train()
-    assert not list(tmp_path.glob("*.pth"))
+    return str(stopped.value)
+
+
+def test_the_guard_finds_processes_at_different_steps(tmp_path):
+    messages = run_processes(_train_at_another_step, 2, tmp_path)
+    for message, step in zip(messages, (1, 4), strict=True):
+        assert f"The processes are not at the same step: this one is at step {step}." in message
+
+
+class Root(Line):
+    """Its loss is finite, the gradient of its root at 0 is not."""
+
+    def forward(self, inputs, data_samples=None, mode="loss"):
+        return {"loss": (self.weight * (inputs.mean() > 1)).abs().sqrt()}
+
+
+def test_the_guard_keeps_the_first_step_of_a_streak_before_its_update(tmp_path):
+    runner = make_runner(tmp_path, Numbers(9), Root())
+    with pytest.raises(TrainingStopped, match=r"nonfinite_step/rank0.pth repeats the first"):
+        runner.train()
+    kept = load_checkpoint_safely(tmp_path / "nonfinite_step" / "rank0.pth")
+    assert kept["meta"]["step"] == 1
+    assert kept["meta"]["reason"] == "the gradient was not finite"
+    assert kept["state_dict"]["weight"] == 0
+    assert [path.name for path in (tmp_path / "nonfinite_step").iterdir()] == ["rank0.pth"]
+
+
+def test_a_step_that_cannot_be_kept_does_not_end_the_training(tmp_path):
+    (tmp_path / "nonfinite_step").touch()  # a file in place of the folder
+    runner = make_runner(tmp_path, Numbers(2, lost=(0,)), Careful())
+    runner.train()
+    log = next(Path(runner.log_dir).glob("*.log")).read_text()
+    assert "Step 1, not finite, is not kept: " in log
 
 
 def test_a_lost_step_with_finite_weights_does_not_stop_the_epoch(tmp_path):
