@@ -17,6 +17,7 @@ from ..runtime.launch import announce, leave_processes, process_number
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images
 from ..runtime.work_dir import check_writable
+from ..transfer.annotations import check_annotations
 from ..transfer.data_layout import check_layout
 from ..transfer.fit_transfer import keep_only_test
 from .train import default_work_dir
@@ -61,6 +62,8 @@ def test(
         check_state_dict(runner.model, weights, cfg.load_from, left_out)
         left_out.check_used()
         for line in left_out.lines():
+            announce(line, launcher)
+        for line in check_annotations(cfg, lambda name: getattr(runner, name).dataset):
             announce(line, launcher)
         metrics = runner.test()
     if process_number(launcher) == 0:
