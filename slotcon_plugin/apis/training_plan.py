@@ -16,8 +16,10 @@ from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.dataset_facts import dataset_facts
 from ..errors import DataError, TrainingStopped
+from ..evaluation.limits import find_limits, measure_encoder
 from ..functional.collectives import rank, world_size
 from ..hooks.weights_hook import WeightsHook, left_out_of
+from ..models.slotcon import SlotCon
 from ..runtime.config_options import type_name
 from ..runtime.disk_space import check_space
 from ..runtime.fit_machine import global_batch
@@ -117,7 +119,12 @@ def _plan(
         "work dir": work_dir,
         "disk": check_space(cfg, model, work_dir),
     }
-    return rows | ({"not loaded": "; ".join(left_out.lines())} if left_out.names else {})
+    if left_out.names:
+        rows["not loaded"] = "; ".join(left_out.lines())
+    if isinstance(model, SlotCon):
+        limits = find_limits(model, cfg, measure_encoder(model))
+        rows["is not for"] = "; ".join(limits) or "(all tools read its checkpoints)"
+    return rows
 
 
 def _backbone(cfg: Config, model: torch.nn.Module, start: dict | None, left_out: LeftOut) -> str:

@@ -105,7 +105,8 @@ def _table(kind: str, part: str) -> tuple[names.Pairs, tuple[str, ...]]:
     others = (pair[column] for pair in names.PUBLISHED if pair[column] != encoder)
     prefix = encoder.removesuffix("{rest}")
     pairs = [(prefix + name, name) for name, _ in names.TORCHVISION]
-    return pairs, (*others, *names.NOT_PUBLISHED, *(prefix + name for name in names.CLASSIFIER))
+    added = (*names.NOT_PUBLISHED, *names.DECODER)
+    return pairs, (*others, *added, *(prefix + name for name in names.CLASSIFIER))
 
 
 def _metadata(

@@ -62,6 +62,11 @@ PUBLISHED = (
 )
 # Buffers that only our model has: a counter for the log. (The preprocessor's are not stored.)
 NOT_PUBLISHED = ("idle_steps",)
+# What a training with a decoder (DeCon) has in addition; the encoder is exported without it.
+DECODER = (
+    *("decoder.{rest}", "decoder_necks.{rest}", "decoder_heads.{rest}", "teacher.decoder.{rest}"),
+    *("teacher.decoder_necks.{rest}", "teacher.decoder_prototypes.{rest}"),
+)
 PARTS = {"student": PUBLISHED[1], "teacher": PUBLISHED[2]}  # the encoders
 
 

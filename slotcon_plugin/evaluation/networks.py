@@ -1,5 +1,6 @@
 """Frozen networks to evaluate: an encoder of any origin, or the whole of SlotCon's grouping."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -11,12 +12,18 @@ from ..checkpoints.containers import read_file
 from ..checkpoints.encoder import find_tensors
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.metadata import describe_pixels
-from ..checkpoints.names import PUBLISHED, rename, reverse
+from ..checkpoints.names import PUBLISHED, differences, rename, reverse
 from ..datasets.data_preprocessor import TwoViewPreprocessor
 from ..errors import CheckpointError, ConfigError
 from ..functional.grouping import prototype_scores, unit_directions
 from ..models.backbones import TorchvisionResNet
 from ..models.mlp import PixelProjector
+from ..runtime.safe_loading import check_finite
+
+_ALONE = (
+    "{} is an encoder alone, without projector and prototypes: a full checkpoint is needed here. "
+    "Without --projected, the sub-command overcluster takes any encoder."
+)
 
 # Names of projector and prototypes of each part, in our checkpoints.
 GROUPING = {
@@ -120,25 +127,36 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
 
     Sizes are those of the weights; no config is executed.
     """
-    alone = (
-        f"{path} is an encoder alone, without projector and prototypes: a full checkpoint is "
-        "needed here. Without --projected, the sub-command overcluster takes any encoder."
-    )
     if _named_depth(str(path)) is not None:
-        raise ConfigError(alone)
+        raise ConfigError(_ALONE.format(path))
     features = open_encoder(str(path), part)
-    tensors, kind = find_tensors(read_file(path), str(path))
+    return PixelGroups(features, *read_grouping(read_file(path), path, part))
+
+
+def read_grouping(
+    content: dict, path: str | Path, part: str = "teacher"
+) -> tuple[PixelProjector, Tensor]:
+    """Projector and prototypes (k, d), of unit length, in the content of a full checkpoint."""
+    tensors, kind = find_tensors(content, str(path))
     if kind == "published":
         tensors = rename(tensors, reverse(PUBLISHED), (), str(path)).values
     neck, prototypes = GROUPING[part]
     state = {k.removeprefix(neck): v for k, v in tensors.items() if k.startswith(neck)}
-    needed = (tensors.get(prototypes), state.get("mlp.0.weight"), state.get("mlp.6.weight"))
-    if any(tensor is None or tensor.ndim < 2 for tensor in needed):
-        raise CheckpointError(f"{alone} It has no {neck}mlp.* and {prototypes}.")
-    hidden, inputs = state["mlp.0.weight"].shape[:2]
-    projector = PixelProjector(inputs, hidden, len(state["mlp.6.weight"]))
-    try:
-        projector.load_state_dict(state)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: this is not SlotCon's projector: {error}") from error
-    return PixelGroups(features, projector, F.normalize(tensors[prototypes].float(), dim=1))
+    layers = [w for name, w in state.items() if re.fullmatch(r"mlp\.\d+\.weight", name)]
+    layers = [weight for weight in layers if weight.ndim == 4]
+    if not layers or prototypes not in tensors:
+        raise CheckpointError(f"{_ALONE.format(path)} It has no {neck}mlp.* and {prototypes}.")
+    (hidden, inputs), outputs = layers[0].shape[:2], len(layers[-1])
+    norm = "mlp.1.weight" in state
+    projector = PixelProjector(inputs, hidden, outputs, len(layers), batch_norm=norm)
+    prototypes_kd = tensors[prototypes]
+    problems = differences(state, projector.state_dict())
+    if problems or prototypes_kd.shape[1:] != (outputs,):
+        found = f"{tuple(prototypes_kd.shape)} prototypes"
+        raise CheckpointError(
+            f"{path}: these are not SlotCon's projector and prototypes. Of the projector: "
+            f"{problems or 'nothing differs'}; {found}, expected (K, {outputs})."
+        )
+    check_finite({**state, prototypes: prototypes_kd}, str(path))
+    projector.load_state_dict(state)
+    return projector, F.normalize(prototypes_kd.float(), dim=1)

@@ -2,6 +2,9 @@
 
 from math import ceil
 
+from ..checkpoints.metadata import MEASURED
+from ..evaluation.limits import find_limits, measure_encoder
+from ..models.slotcon import SlotCon
 from ..runtime.wrapping import unwrapped
 from .weights_hook import WeightsHook
 
@@ -14,11 +17,23 @@ class TeacherHook(WeightsHook):
     """
 
     priority = "NORMAL"
+    measured: dict | None = None  # see `measure_encoder`
 
     def before_train(self, runner) -> None:
         """Declare the moves: a resume may begin within an optimizer step, after its move."""
         super().before_train(runner)
-        unwrapped(runner.model).expect_teacher_moves()
+        model = unwrapped(runner.model)
+        model.expect_teacher_moves()
+        if isinstance(model, SlotCon):
+            self.measured = measure_encoder(model)
+            if limits := find_limits(model, runner.cfg, self.measured):
+                runner.logger.warning(f"its checkpoints are not for {'; '.join(limits)}")
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Record strides and dilations of the encoder, which its weights do not show."""
+        super().before_save_checkpoint(runner, checkpoint)
+        if self.measured is not None:
+            checkpoint["meta"][MEASURED] = self.measured
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         accumulation = runner.optim_wrapper._accumulative_counts  # MMEngine has no public name
