@@ -1,5 +1,7 @@
 """Photographs for tests, of scikit-image and scikit-learn."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
@@ -21,6 +23,14 @@ def photographs(size: int = 160) -> list[Image.Image]:
             square = image.convert("RGB").crop((left, top, left + side, top + side))
             images.append(square.resize((size, size), Image.Resampling.BICUBIC))
     return images
+
+
+def write_slow_jpeg(path: Path) -> None:
+    """A small file that is decoded for some seconds: its last scan is repeated."""
+    Image.new("L", (4000, 4000)).save(path, progressive=True, quality=1)
+    data = path.read_bytes()
+    last = data.rindex(b"\xff\xda")
+    path.write_bytes(data[:last] + data[last:-2] * 120 + data[-2:])
 
 
 def as_batch(images: list[Image.Image]) -> np.ndarray:

@@ -6,6 +6,7 @@ import pickle
 import sys
 import warnings
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 from mmengine.runner import Runner
-from photographs import photographs
+from photographs import photographs, write_slow_jpeg
 from PIL import Image
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 
@@ -23,6 +24,7 @@ from slotcon_plugin.datasets import Draw, ImageSampler, SeededIndex, TwoViews, U
 from slotcon_plugin.datasets.path_table import PathTable
 from slotcon_plugin.datasets.unlabeled_images import UnreadableImageWarning
 from slotcon_plugin.errors import DataError
+from slotcon_plugin.runtime import time_limit
 
 VIEWS = {"size": 32}
 
@@ -234,6 +236,23 @@ def test_an_error_is_raised_if_no_image_can_be_read(folder, workers):
     replacement = np.random.default_rng((0, 1))
     last = [int(replacement.integers(12)) for _ in range(31)][-1]
     assert f"the last one is {dataset.paths[last]};" in str(caught.value)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::slotcon_plugin.datasets.unlabeled_images.UnreadableImageWarning"
+)
+def test_a_file_system_that_hangs_is_an_error(folder, monkeypatch):
+    """One image that takes too long is replaced, two in a row are not."""
+    monkeypatch.setenv("SLOTCON_READ_SECONDS", "0.3")
+    monkeypatch.setattr(time_limit, "GRACE", 0)
+    dataset = UnlabeledImages(folder, views=VIEWS)
+    write_slow_jpeg(Path(dataset.paths[5]))
+    assert dataset[Draw(5, 0)]["views"].shape[0] == 2
+    assert dataset.unreadable == [dataset.paths[5]]
+    os.link(dataset.paths[5], folder / "again.jpg")
+    dataset = UnlabeledImages([dataset.paths[5], folder / "again.jpg"], views=VIEWS)
+    with pytest.raises(DataError, match=r"2 images in a row took .*SLOTCON_READ_SECONDS=0.3"):
+        dataset[Draw(0, 0)]
 
 
 def test_an_empty_folder_is_an_error_before_training(tmp_path):

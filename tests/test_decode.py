@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from photographs import photograph_paths, photographs
+from photographs import photograph_paths, photographs, write_slow_jpeg
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
 from slotcon_plugin.datasets import decode
@@ -232,16 +232,8 @@ def test_wrong_limits_are_refused(name, value, monkeypatch):
         read_image("any.jpg")
 
 
-def slow_jpeg(path):
-    """A progressive JPEG whose scan is repeated: a small file that is decoded for minutes."""
-    Image.new("L", (8000, 8000)).save(path, progressive=True, quality=1)
-    data = path.read_bytes()
-    last = data.rindex(b"\xff\xda")
-    path.write_bytes(data[:last] + data[last:-2] * 3000 + data[-2:])
-
-
 def test_reading_has_a_time_limit(image, tmp_path, monkeypatch):
-    slow_jpeg(tmp_path / "slow.jpg")
+    write_slow_jpeg(tmp_path / "slow.jpg")
     image.save(tmp_path / "fast.jpg")
     monkeypatch.setattr(time_limit, "GRACE", 0.1)
     monkeypatch.setenv("SLOTCON_READ_SECONDS", "0.2")

@@ -1,6 +1,7 @@
 """The demo and the figures of groups and losses."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -77,11 +78,15 @@ def test_the_demo_draws_groups_and_losses(tmp_path, run_tool):
     """With exactly the steps asked for, from a folder with any name, with one broken image."""
     images = write_images(tmp_path / "motorcycles", count=20)
     (images / "000.png").write_bytes(b"no image")
+    (images / "001.png").unlink()
+    os.mkfifo(images / "001.png")
+    Image.new("RGB", (1, 3000)).save(images / "002.png")
+    (images / "003.png").rename(images / os.fsdecode(b"\xe9.png"))
     options = "--data", images, "--work-dir", tmp_path / "work", "--steps", 2
     status, output, errors = run_tool("demo", *options)
     assert status == 0, errors
     assert "20 images, 2 steps" in output
-    assert "cannot read the image" in output
+    assert all(text in output for text in ("00.png: the file", "a pipe", "--max-long-side 4096"))
     assert "trained 2 steps" in output
     for name in ("groups.png", "losses.png"):
         assert min(Image.open(tmp_path / "work" / name).size) > 300

@@ -184,6 +184,6 @@ def _kind(data: bytes) -> str:
     found = FIRST_BYTES.match(data)
     if found is None:
         raise ValueError(
-            f"the file begins with {data[:16]!r}, as none of {', '.join(KINDS)} does: convert it"
+            f"the file begins with {data[:16]!r}, expected one of {', '.join(KINDS)}: convert it"
         )
     return found.lastgroup
