@@ -4,7 +4,9 @@ A collective waits for all processes and cannot be interrupted. So two threads o
 watch: one exchanges reports with the other processes, the other one judges them.
 """
 
+import itertools
 import json
+import math
 import os
 import socket
 import sys
@@ -12,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import torch.distributed as dist
@@ -22,10 +24,19 @@ from .launch import connect_store, store_is_up
 
 PATIENCE = 5  # a step or batch may take so many times the longest one before it
 BUSY = 0.05  # of one core: a process that uses more is not idle
+WAITS = 5  # a second: so is one that waits more often, as for a slow network disk
 
 
-@dataclass
-class Report:
+class Phase(NamedTuple):
+    """What the main thread is doing: a position as in `Report`, words, whether it may take long."""
+
+    position: int
+    doing: str
+    open_ended: bool
+    since: float
+
+
+class Report(NamedTuple):
     """What a process says about itself.
 
     Args:
@@ -37,30 +48,37 @@ class Report:
     """
 
     host: str
-    beat: int = 0
-    position: int = 0
-    doing: str = "starting"
+    beat: int
+    position: int
+    doing: str
     where: str = ""
     idle: float = 0.0
-    limit: float = 0.0
+    limit: float = math.inf
     left: bool = False
 
 
-def hanging(reports: list[Report], silent: list[float], limit: float) -> list[int]:
+def behind(reports: list[Report]) -> list[int]:
+    """The ranks that are not ahead of another: all of them if all are equally far."""
+    least = min((r.position for r in reports if not r.left), default=0)
+    return [i for i, r in enumerate(reports) if not r.left and r.position == least]
+
+
+def hanging(
+    reports: list[Report], silent: list[float], lag: dict[int, float], limit: float
+) -> list[int]:
     """The ranks that hang: those without a report, or else those that are behind and idle.
 
     Args:
         reports: the last one of each rank.
         silent: seconds since it came.
+        lag: seconds for which a rank has been behind at the same position; 0 if it is not here.
         limit: seconds of silence that are too many.
     """
-    present = [rank for rank, report in enumerate(reports) if not report.left]
-    if stopped := [rank for rank in present if silent[rank] > limit]:
+    if stopped := [i for i, r in enumerate(reports) if not r.left and silent[i] > limit]:
         return stopped
-    least = min((reports[rank].position for rank in present), default=0)
-    behind = [rank for rank in present if reports[rank].position == least]
-    idle = all(reports[rank].idle > reports[rank].limit for rank in behind)
-    return behind if idle else []
+    last = behind(reports)
+    idle = all(min(lag.get(i, 0), reports[i].idle) > reports[i].limit for i in last)
+    return last if idle else []
 
 
 class ProcessWatch:
@@ -84,8 +102,8 @@ class ProcessWatch:
     ) -> None:
         self.rank, self.world_size, self.limit, self.end = rank, world_size, limit, end
         self.pause = min(5.0, max(0.5, limit / 20))
-        self.own = Report(socket.gethostname())
-        self.since, self.open_ended, self.longest = time.monotonic(), True, 0.0
+        self.phase, self.longest, self.left = Phase(0, "starting", True, 0), 0.0, False
+        self.judged = self.phase, 0.0, limit, ""  # phase, idle, limit, where
         self.reports: list[Report] = []
         self.exchanges = 0
         self.stopping = threading.Event()
@@ -101,20 +119,18 @@ class ProcessWatch:
 
     def __exit__(self, kind: type | None, *error: object) -> None:
         """After an error, this process is reported as silent, should the others not notice."""
-        self.own.left = kind is None
+        self.left = kind is None
         self.stopping.set()
         for thread in self.threads:
             thread.join(self.pause)
 
     def begin(self, doing: str, position: int | None = None, open_ended: bool = False) -> None:
         """Note that something begins, at a later position unless it is None."""
-        now = time.monotonic()
-        if not self.open_ended:
-            self.longest = max(self.longest, now - self.since)
-        if position is not None:
-            self.own.position = position
-        self.own.doing, self.own.idle = doing, 0.0
-        self.since, self.open_ended = now, open_ended
+        now, before = time.monotonic(), self.phase
+        if not before.open_ended:
+            self.longest = max(self.longest, now - before.since)
+        position = before.position if position is None else position
+        self.phase = Phase(position, doing, open_ended, now)
 
     def _exchange(self) -> None:
         """Send this process's report and read those of the others, again and again."""
@@ -122,14 +138,17 @@ class ProcessWatch:
             if self.stopping.wait(self.pause):
                 return
         with suppress(dist.DistError):  # without rank 0 there is no store, and no training
-            store = connect_store("watch")
+            store, host = connect_store("watch"), socket.gethostname()
             names = [str(rank) for rank in range(self.world_size)]
-            while True:
-                done = self.stopping.is_set()
-                self.own.beat += 1
-                store.set(str(self.rank), json.dumps(asdict(self.own)))
+            for beat in itertools.count(1):
+                done, phase = self.stopping.is_set(), self.phase
+                judged, idle, limit, where = self.judged
+                if judged is not phase:
+                    idle, limit, where = 0.0, math.inf, ""
+                shown = phase.position, phase.doing, where, idle, limit
+                store.set(names[self.rank], json.dumps(Report(host, beat, *shown, self.left)))
                 if store.check(names):
-                    self.reports = [Report(**json.loads(r)) for r in store.multi_get(names)]
+                    self.reports = [Report(*json.loads(r)) for r in store.multi_get(names)]
                 self.exchanges += 1
                 if done:
                     return
@@ -137,35 +156,32 @@ class ProcessWatch:
 
     def _judge(self) -> None:
         """Measure how long each process has been silent or idle, and end this one if need be."""
-        main, work = threading.main_thread().ident, _Work()
-        silent, beats, exchanges, stuck = [0.0] * self.world_size, [0] * self.world_size, 0, 0.0
-        last = time.monotonic()
+        work, last, idle = _Work(), time.monotonic(), 0.0
+        silent, beats = [0.0] * self.world_size, [0] * self.world_size
+        exchanges, stuck, lag = 0, 0.0, {}
         while not self.stopping.wait(self.pause):
-            now = time.monotonic()
+            now, phase = time.monotonic(), self.phase
             passed, last = min(now - last, 2 * self.pause), now
-            self.own.idle += passed
-            if self.open_ended and work.goes_on(passed):
-                self.own.idle = 0.0
-            self.own.limit = self.limit
-            if not self.open_ended:
-                self.own.limit = max(self.limit, PATIENCE * self.longest)
-            frame = sys._current_frames().get(main)
-            if frame is not None:
-                code = frame.f_code
-                self.own.where = f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_name}"
+            goes_on = phase is not self.judged[0] or (phase.open_ended and work.goes_on(passed))
+            idle = 0.0 if goes_on else idle + passed
+            limit = self.limit if phase.open_ended else max(self.limit, PATIENCE * self.longest)
+            self.judged = phase, idle, limit, _place_of_main_thread()
             reports = self.reports
             stuck = 0.0 if self.exchanges != exchanges else stuck + passed
             exchanges = self.exchanges
-            if not reports:
-                continue
-            if stuck > self.limit and self.rank:
+            if stuck > self.limit and self.rank and reports:
                 self._stop([0], reports, [stuck] * self.world_size)
-            elif not stuck:
-                for rank, report in enumerate(reports):
-                    silent[rank] = 0.0 if report.beat != beats[rank] else silent[rank] + passed
-                    beats[rank] = report.beat
-                if found := hanging(reports, silent, self.limit):
-                    self._stop(found, reports, silent)
+            if stuck or not reports:
+                continue
+            for rank, report in enumerate(reports):
+                silent[rank] = 0.0 if report.beat != beats[rank] else silent[rank] + passed
+                beats[rank] = report.beat
+            # Idleness counts from when a process is behind: before, it may have waited for another.
+            keys = {(r, reports[r].position, reports[r].doing) for r in behind(reports)}
+            lag = {key: lag.get(key, -passed) + passed for key in keys}
+            idle_behind = {key[0]: seconds for key, seconds in lag.items()}
+            if found := hanging(reports, silent, idle_behind, self.limit):
+                self._stop(found, reports, silent)
 
     def _stop(self, found: list[int], reports: list[Report], silent: list[float]) -> None:
         others = [r for r, report in enumerate(reports) if r not in found and not report.left]
@@ -198,6 +214,13 @@ class ProcessWatch:
         )
 
 
+def _place_of_main_thread() -> str:
+    frame = sys._current_frames().get(threading.main_thread().ident)
+    if frame is None:
+        return ""
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
+
+
 class _Work:
     """Whether this process and its children compute, or read or write files."""
 
@@ -221,7 +244,7 @@ class _Work:
         before, self.before = self.before, now
         for pid, (cpu, moved, waits) in now.items():
             old_cpu, old_moved, old_waits = before.get(pid, (-seconds, 0, 0))
-            # A directory on a slow network disk is read in many short waits, and not in bytes.
-            if cpu - old_cpu > BUSY * seconds or moved != old_moved or waits - old_waits > seconds:
+            busy = cpu - old_cpu > BUSY * seconds or waits - old_waits > WAITS * seconds
+            if busy or moved != old_moved:
                 return True
         return False
