@@ -3,7 +3,9 @@
 import errno
 import itertools
 import resource
+import socket
 import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -18,6 +20,7 @@ from slotcon_plugin.apis.train import train
 from slotcon_plugin.errors import ConfigError, TrainingStopped
 from slotcon_plugin.runtime.atomic_files import AtomicLocalBackend, open_atomically
 from slotcon_plugin.runtime.disk_space import check_space
+from slotcon_plugin.runtime.explain_errors import describe
 from slotcon_plugin.runtime.run_command import run_command
 from slotcon_plugin.runtime.work_dir import check_writable
 
@@ -131,6 +134,25 @@ def test_checkpoints_must_fit_before_the_training(checkpoint, count, tmp_path, s
     cfg.optim_wrapper.optimizer = dict(type="AdamW")  # two numbers for each weight
     with pytest.raises(ConfigError, match=f"{count} checkpoints of about 1.5 MiB. Make space"):
         check_space(cfg, model, small_disk / "new" / "folder")
+
+
+def test_a_port_in_use_and_too_little_shared_memory_are_explained():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(torch.distributed.DistNetworkError) as raised:
+            torch.distributed.TCPStore("127.0.0.1", port, 1, is_master=True)
+    assert "set MASTER_PORT to a free one" in describe(raised.value)
+    code = "import torch\nfrom slotcon_plugin.runtime.explain_errors import describe\n"
+    code += (
+        "try: torch.zeros(100_000).share_memory_()\nexcept RuntimeError as e: print(describe(e))"
+    )
+    command = f"mount -t tmpfs -o size=64k none /dev/shm && {sys.executable} -c '{code}'"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("this user cannot mount a file system")
+    assert "--shm-size" in done.stdout and "num_workers=0" in done.stdout
 
 
 def test_nothing_is_left_by_a_check(tmp_path):

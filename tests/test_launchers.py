@@ -120,6 +120,7 @@ def test_help(run, script):
         ((CONFIG, "2"), {"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "a"}, "0 to 1"),
         ((CONFIG, "2"), {"NNODES": "2"}, "needs MASTER_ADDR"),
         ((CONFIG, "2"), {"PORT": "http"}, "PORT must be a whole number"),
+        ((CONFIG, "2"), {"PORT": "65536"}, "PORT=65536 cannot be used"),
         ((CONFIG, "2"), {"PYTHON": "/nowhere/python"}, "no Python '/nowhere/python'"),
     ],
 )

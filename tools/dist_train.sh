@@ -52,6 +52,11 @@ command -v "$python" >/dev/null || fail "there is no Python '$python'; set PYTHO
 port=${PORT:-}
 if [[ -n "$port" ]]; then
     require_number PORT "$port" 1
+    ((node_rank > 0)) || "$python" -c 'import socket, sys
+probe = socket.socket()
+probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+probe.bind(("", int(sys.argv[1])))' "$port" 2>/dev/null ||
+        fail "PORT=$port cannot be used: another program uses it, or it is out of range"
 elif ((nnodes > 1)); then
     port=29500
 else

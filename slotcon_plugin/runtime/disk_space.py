@@ -37,7 +37,7 @@ def check_space(cfg: Config, model: nn.Module, work_dir: str | Path) -> str:
         raise ConfigError(
             f"The work dir {work_dir} has {_in_words(free)} of free space; the training keeps "
             f"{count} checkpoints of about {_in_words(size)}. Make space, choose another "
-            "--work-dir, or keep fewer: --cfg-options default_hooks.checkpoint.max_keep_ckpts=2."
+            "--work-dir, or keep fewer: --cfg-options default_hooks.checkpoint.max_keep_ckpts=1."
         )
     return f"{count} checkpoints of about {_in_words(size)}; {_in_words(free)} are free"
 

@@ -31,7 +31,14 @@ REMEDIES = {
     errno.EDQUOT: "The quota is used up: free space or choose another place.",
     errno.ENOMEM: MEMORY,
     errno.EMFILE: "Allow more open files (ulimit -n) or use fewer loading workers.",
+    errno.EFBIG: "The limit of a file's size is reached: raise it (ulimit -f).",
     errno.EADDRINUSE: "Another program uses the port: set MASTER_PORT to a free one.",
+}
+# The same by words in the text of errors that are no OSError.
+REMEDIES_BY_TEXT = {
+    "EADDRINUSE": REMEDIES[errno.EADDRINUSE],
+    "shared memory": "The loading workers need more space in /dev/shm than there is: enlarge it "
+    "(docker run --shm-size=8g), or use fewer: --cfg-options train_dataloader.num_workers=0.",
 }
 
 
@@ -61,6 +68,8 @@ def describe(error: BaseException) -> str:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
         text = ": ".join([*dict.fromkeys(names), error.strerror])
         remedy = f" {REMEDIES.get(error.errno, '')}".rstrip()
+    elif known := [advice for words, advice in REMEDIES_BY_TEXT.items() if words in text]:
+        remedy = f" {known[0]}"
     elif file := _file_in_use(error):
         notes += f", while {file} was read"
     return (
