@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import torch
 from mmengine.logging import MMLogger
 from tiny_training import finish
 from tiny_weights import write_encoder
@@ -89,6 +90,20 @@ def test_the_official_trainer_trains_and_evaluates(root, pickled, tmp_path, monk
     status, output = run(*tool, *work, "--eval-only", "--out", out, *trained, *shrunk)
     assert status == 0, output
     assert {"bbox", "segm"} == json.loads(out.read_text()).keys()
+    whole = torch.load(tmp_path / "model_final.pth", weights_only=False)
+    name = "roi_heads.box_predictor.cls_score.bias"
+    for changed in ({}, {name: whole["model"][name][1:]}):
+        weights = {k: v for k, v in whole["model"].items() if k != name} | changed
+        torch.save({**whole, "model": weights}, tmp_path / "changed.pth")
+        given = ("MODEL.WEIGHTS", tmp_path / "changed.pth")
+        status, output = run(*tool, *work, "--eval-only", *given, *shrunk)
+        assert (status, name in output) == (1, True), output
+        assert "1 missing: " in output or "1 of another shape: " in output
+    (tmp_path / "last_checkpoint").write_text("changed.pth")
+    options = ("--backbone", pickled / "r18.pkl", *work, "--resume", *shrunk)
+    status, output = run(*tool, *options, "SOLVER.MAX_ITER", 3)
+    assert status == 1
+    assert "does not fit the config's model, GeneralizedRCNN" in output
     status, output = run(*tool, *work, "--eval-only", "MODEL.WEIGHTS", "none.pkl", *shrunk)
     assert status == 1
     assert "MODEL.WEIGHTS is none.pkl" in output

@@ -88,16 +88,18 @@ def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) 
         route.check_trained(cfg.MODEL.WEIGHTS)
     else:
         source = route.use_backbone(cfg, backbone)
-    if resume:
-        route.check_resume(cfg.OUTPUT_DIR)
+    last = route.check_resume(cfg.OUTPUT_DIR) if resume else None
     cfg.freeze()
     default_setup(cfg, SimpleNamespace(config_file=str(config), eval_only=eval_only))
     if eval_only:
         model = route.Trainer.build_model(cfg)
+        route.check_fits(model, cfg.MODEL.WEIGHTS)
         DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).load(cfg.MODEL.WEIGHTS)
         metrics = route.Trainer.test(cfg, model)
     else:
         trainer = route.Trainer(cfg)
+        if last is not None:
+            route.check_fits(trainer.model, last)
         trainer.resume_or_load(resume=resume)
         if trainer.start_iter == 0:
             report = route.check_backbone(trainer.model, source, cfg.MODEL.RESNETS.DEPTH)

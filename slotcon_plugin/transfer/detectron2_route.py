@@ -16,8 +16,13 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoints.export_formats import encoder_file
+from ..checkpoints.fill import check_state_dict
 from ..errors import CheckpointError, ConfigError
 from ..runtime.atomic_files import write_atomically
+from ..runtime.safe_loading import load_checkpoint_safely
+from ..runtime.wrapping import unwrapped
+from .coco_content import Needs
+from .coco_file import check_coco_file
 from .data_layout import require_paths
 from .fill_backbone import RANDOM, check_source, fill_module, read_source
 
@@ -78,6 +83,7 @@ def register_data(cfg: CfgNode) -> None:
             root = os.environ.get("SLOTCON_DATA", "data/coco_mini")
             labels, images = f"{root}/instances.json", f"{root}/images"
             require_paths([labels, images], "coco_mini")
+            _check_labels(cfg, labels, MINI[name])
             if name not in DatasetCatalog.list():
                 DatasetCatalog.register(name, partial(_mini, labels, images, name))
                 MetadataCatalog.get(name).set(evaluator_type="coco")
@@ -85,12 +91,24 @@ def register_data(cfg: CfgNode) -> None:
             root, split = os.environ.get("COCO_ROOT", "data/coco"), name.rpartition("_")[2]
             images, labels = f"{root}/{split}2017", f"{root}/annotations/instances_{split}2017.json"
             require_paths([images, labels], "coco")
+            _check_labels(cfg, labels, None)
             if name in DatasetCatalog.list():  # detectron2's own registration, in its own folder
                 known = MetadataCatalog.get(name)
                 classes = {key: known.get(key) for key in ("thing_classes", "thing_colors")}
                 DatasetCatalog.remove(name)
                 MetadataCatalog.remove(name)
                 register_coco_instances(name, classes, labels, images)
+
+
+def _check_labels(cfg: CfgNode, path: str, split: str | None) -> None:
+    """Check an annotation file, in the first process only: detectron2 reads it in each one."""
+    if not comm.is_main_process():
+        return
+    classes = ("MODEL.ROI_HEADS.NUM_CLASSES", cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    rle = "" if cfg.INPUT.MASK_FORMAT == "bitmask" else "INPUT.MASK_FORMAT bitmask"
+    without_masks = "MODEL.MASK_ON False" if cfg.MODEL.MASK_ON else ""
+    needs = Needs(classes=None, num_classes=classes, crowd_flag=True)
+    print(f"[slotcon] labels of {check_coco_file(path, needs, split, without_masks, rle)}")
 
 
 def _mini(labels: str, images: str, name: str) -> list[dict]:
@@ -143,12 +161,21 @@ def check_trained(path: str, setting: str = "MODEL.WEIGHTS") -> None:
         )
 
 
-def check_resume(folder: str) -> None:
-    """Check the last checkpoint of a work dir before a resume, see `check_trained`."""
+def check_resume(folder: str) -> str | None:
+    """Check the last checkpoint of a work dir before a resume, see `check_trained`; its path."""
     last = Path(folder) / "last_checkpoint"
-    if last.is_file():
-        name = last.read_text(errors="replace").strip()
-        check_trained(os.path.join(folder, name), str(last))
+    if not last.is_file():
+        return None
+    path = os.path.join(folder, last.read_text(errors="replace").strip())
+    check_trained(path, str(last))
+    return path
+
+
+def check_fits(model: nn.Module, path: str) -> None:
+    """Raise CheckpointError unless a checkpoint of detectron2's trainer has exactly the weights of
+    a built model; detectron2 only warns."""
+    content = load_checkpoint_safely(path)
+    check_state_dict(model, {"state_dict": content.get("model", content)}, path)
 
 
 def check_backbone(model: nn.Module, source: str, depth: int) -> str:
@@ -158,7 +185,7 @@ def check_backbone(model: nn.Module, source: str, depth: int) -> str:
     """
     if source == RANDOM:
         return "backbone: random weights"
-    backbone = model.backbone.bottom_up
+    backbone = unwrapped(model).backbone.bottom_up
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     report = fill_module(backbone, source, depth)
     filled = backbone.state_dict()
