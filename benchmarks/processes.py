@@ -1,5 +1,6 @@
 """Start the repository's programs, and functions in several processes that communicate."""
 
+import contextlib
 import os
 import pickle
 import socket
@@ -9,6 +10,8 @@ import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs" / "pretrain"
@@ -41,6 +44,15 @@ def start(*command: object, output: object = subprocess.PIPE) -> subprocess.Pope
         text=True,
         start_new_session=True,
     )
+
+
+def kill_all(process: subprocess.Popen) -> None:
+    """Send SIGKILL to a process and to all that it started, in whatever process group."""
+    started = [*psutil.Process(process.pid).children(recursive=True), process]
+    for one in reversed(started):  # first the one that would start others
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(started[:-1], timeout=20)
 
 
 def run_processes(

@@ -1,5 +1,7 @@
 """How jobs run: steps, results, locks, GPUs, time; and the options for Slurm."""
 
+import json
+import math
 import os
 import platform
 import shutil
@@ -13,14 +15,14 @@ import psutil
 import pytest
 from tiny_training import wait_for
 
-from benchmarks.processes import ROOT, start
+from benchmarks.processes import ROOT, kill_all, start
 from benchmarks.small_benchmark import TOOL
 from slotcon_plugin.benchmark import locks
 from slotcon_plugin.benchmark.clock import Clock, read_clock
 from slotcon_plugin.benchmark.job_states import states_of
-from slotcon_plugin.benchmark.jobs import Job, JobResult, Plan, Step, read_record
+from slotcon_plugin.benchmark.jobs import Job, JobResult, Plan, Step, read_record, read_result
 from slotcon_plugin.benchmark.locks import lock_gpus, lock_job
-from slotcon_plugin.benchmark.run_job import is_complete, run_job
+from slotcon_plugin.benchmark.run_job import FIGURES, is_complete, run_job
 from slotcon_plugin.errors import ConfigError, DataError, TrainingStopped
 
 
@@ -89,9 +91,9 @@ def test_a_job_begins_again_after_its_input_was_created_again(tmp_path):
 
 DAMAGED = {
     "result.json": (b'{"job": 3}', b"\xff", None),  # None: a folder
-    "clock.json": (b"", b'{"seconds": "long"}'),
-    "needs.json": (b"[]",),
-    "figures.json": (b'{"mIoU": 12.', b"{}"),
+    "clock.json": (b"", b'{"seconds": "long"}', b'{"seconds": NaN}', b'{"starts": -1}'),
+    "needs.json": (b"[]", b'{"pretrain": 3}'),
+    "figures.json": (b'{"mIoU": 12.', b"{}", b"[" * 9999, b'{"mIoU": NaN}', b'{"mIoU": 1e9}'),
     "images.json": (b'{"trained": "many"}',),
 }
 
@@ -116,12 +118,48 @@ def test_a_damaged_file_is_created_again(name, content, tmp_path, caplog):
     plan = Plan([pretrain, transfer], [])
     states_of(plan, tmp_path)
     run_job(transfer, ROOT, needs)
-    assert f"{name} is damaged" in caplog.text or content == b"{}"
+    assert sum(f"{name} is damaged" in one.message for one in caplog.records) == 1
+    assert all("\n" not in one.message for one in caplog.records)
     assert read_record(damaged, dict) or name == "images.json"  # which a tool writes
     again = read_record(transfer.result, JobResult)
     assert again.measures == first.measures
     # What it was made from is not known: it begins from nothing
     assert (again.run_id == first.run_id) == (name != "needs.json")
+
+
+def test_results_with_other_numbers_are_created_again(tmp_path, caplog):
+    """Valid JSON, but of another job, or changed."""
+    step = Step(
+        ["python", "-c", "open('{folder}/figures.json', 'w').write('{\"mIoU\": 5}')"], FIGURES
+    )
+    about = dict(pretraining="p", seed=0, kind="openmmlab", column="voc")
+    one = job(tmp_path, steps=[step], about=about, rule="transfer")
+    run_job(one, ROOT, {})
+    good = json.loads(one.result.read_text())
+    assert read_result(one).measures == {"voc": 5.0}
+    for change in (
+        dict(job=good["job"] | dict(digest="e" * 64)),
+        dict(metrics=dict(mIoU=500)),
+        dict(metrics=dict(mIoU=math.nan)),
+        dict(metrics=dict(other=3)),
+        dict(measures=dict(voc=-3)),
+        dict(seconds=math.inf),
+        dict(bytes=10**30),
+        dict(job=good["job"] | dict(about={})),
+    ):
+        one.result.write_text(json.dumps(good | change))
+        caplog.clear()
+        assert read_result(one) is None
+        assert len(caplog.records) == 1 and "result.json is damaged" in caplog.text
+        run_job(one, ROOT, {})
+        assert read_result(one).measures == {"voc": 5.0}
+
+
+def test_what_no_job_made_is_not_renamed(tmp_path):
+    os.mkfifo(tmp_path / "clock.json")
+    with pytest.raises(DataError, match=r"clock\.json is damaged \(it is a pipe"):
+        read_clock(tmp_path)
+    assert os.listdir(tmp_path) == ["clock.json"]
 
 
 def test_figures_without_the_measure_and_damaged_notes_do_not_stop_the_next_start(tmp_path):
@@ -344,11 +382,11 @@ def test_slurm_options_follow_the_benchmark_file(tmp_path, monkeypatch):
     ours = (ROOT / "configs" / "benchmark" / "profiles" / "slurm" / "config.yaml").read_text()
     names = "default-resources:\n  slurm_partition: vision\n  slurm_account: us\n"
     (profile / "config.yaml").write_text(ours.replace("default-resources:\n", names))
-    process = start(TOOL, file, "--profile", profile)
+    process = start(TOOL, file, "--skip-checks", "--profile", profile)
     try:
         wait_for(lambda: len(list(submitted.glob("*.txt"))) == 2, process)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_all(process)
         process.stdout.close()
         process.wait()
     calls = [path.read_text() for path in submitted.iterdir()]

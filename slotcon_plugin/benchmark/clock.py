@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from .jobs import read_record, write_record
+from .jobs import Amount, Count, read_record, write_record
 
 BEAT = 5.0  # seconds between two notes: the time that a kill -9 can lose
 
@@ -19,12 +19,12 @@ BEAT = 5.0  # seconds between two notes: the time that a kill -9 can lose
 class Notes:
     """The content of clock.json; the defaults are those of a job that never started."""
 
-    seconds: float = 0.0
-    starts: int = 0
-    peak_mib: float = 0.0
+    seconds: Amount = 0.0
+    starts: Count = 0
+    peak_mib: Amount = 0.0
     host: str = ""  # this and the rest: of the last start
-    pid: int = 0
-    beat: float = 0.0  # Unix time of the last note
+    pid: Count = 0
+    beat: Amount = 0.0  # Unix time of the last note
 
 
 def read_clock(folder: Path) -> Notes:

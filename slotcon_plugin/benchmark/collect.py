@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .jobs import JobResult, Plan, read_record
+from .jobs import JobResult, Plan, read_result
 from .measures import COLUMNS, read_measures
 from .protocols import Protocols, Reference
 from .result_tables import MARK, Cell, Column, Row, Table
@@ -14,7 +14,7 @@ RUN += ["paper's protocol", "reasons", "seconds", "device", "digest"]
 
 def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table:
     """Collect the results of the plan's jobs. Without a result, a cell is empty."""
-    results = {job.name: read_record(job.result, JobResult) for job in plan.jobs}
+    results = {job.name: read_result(job) for job in plan.jobs}
     results = {name: result for name, result in results.items() if result}
     columns, rows, notes, deviations_of = _columns(benchmark, plan, protocols), [], [], {}
     runs = _runs(plan, results, protocols)

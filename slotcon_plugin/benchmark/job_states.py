@@ -9,7 +9,7 @@ from statistics import mean
 from tabulate import tabulate
 
 from .clock import read_clock
-from .jobs import UNITS, Job, JobResult, Plan, read_record
+from .jobs import UNITS, Job, JobResult, Plan, read_record, read_result
 
 CHECKPOINT = re.compile(r"(?:epoch|iter|model)_(\d+)\.pth")
 
@@ -43,7 +43,7 @@ def _kind(job: Job) -> tuple:
 
 
 def _state(job: Job, similar: list[JobResult]) -> State:
-    if result := read_record(job.result, JobResult):
+    if result := read_result(job):
         return State("done", 1.0, 0.0, result.bytes, result)
     clock, files = read_clock(Path(job.folder)), Path(job.folder).glob("*.pth")
     done = max((int(n[1]) for file in files if (n := CHECKPOINT.fullmatch(file.name))), default=0)

@@ -43,14 +43,16 @@ def read_measures(kind: str, column: str, metrics: dict) -> dict[str, float]:
     # mmdet writes shares, and -1 where there is nothing to average over
     factor = 100.0 if (kind, column) == ("openmmlab", "coco") else 1.0
     found = {}
+    if (kind, column) not in SOURCES:
+        raise DataError(f"There are metrics, but no measures of {kind}, {column}.")
     for measure, keys in zip(COLUMNS[column], SOURCES[kind, column], strict=True):
         value: object = metrics
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        if not isinstance(value, int | float) or not value >= 0:
+        if type(value) not in (int, float) or not 0 <= factor * value <= 100 + 1e-6:
             raise DataError(
-                f"The metrics have {value!r} for {' / '.join(keys)}; expected a number from 0. "
-                f"There are: {', '.join(map(str, metrics))}."
+                f"The metrics have {value!r:.80} for {' / '.join(keys)}; expected a number from 0 "
+                f"to {100 / factor:g}. There are: {', '.join(map(str, metrics)):.200}."
             )
         found[measure.key] = factor * value
     return found

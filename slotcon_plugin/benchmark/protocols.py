@@ -82,7 +82,7 @@ class Protocols:
             return []
         counted = dict(result.images)
         if isinstance(result.metrics.get("results"), dict):  # of tools/evaluate.py
-            counted["prototypes"] = result.metrics["results"]["prototypes"]
+            counted["prototypes"] = result.metrics["results"].get("prototypes")
         return _other_values(counted, self.protocols[name].counted)
 
     def _differences(self, name: str, content: dict) -> list[str]:

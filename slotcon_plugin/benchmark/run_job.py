@@ -12,17 +12,19 @@ import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ..checkpoints import metadata
 from ..errors import DataError, SlotConError, TrainingStopped
 from ..runtime.atomic_files import write_atomically
 from ..runtime.environment import collect_versions, processor_name
 from ..runtime.scalars import last_losses, peak_gpu_memory
 from .clock import BEAT, Clock, Notes
 from .end_together import end_process, end_with_owner, end_with_parent
-from .jobs import Job, JobResult, Step, read_record, set_aside, write_record
+from .jobs import Job, JobResult, Step, read_record, write_record
 from .locks import lock_gpus, lock_job
 from .measures import read_measures
 
 RUN_ID = "run_id"  # a file with a random name, written when a job begins from nothing
+FIGURES = "figures.json"
 # torchrun ends with status 1 after any failure; its log has the reason.
 LAUNCHERS = ("torchrun", "tools/dist_train.sh")
 FROM_OUTSIDE = re.compile(r"SignalException|exitcode\s*: -(9|15)\b")
@@ -112,6 +114,7 @@ class _Run:
         environment = environment_of(self.job, self.root, gpus)
         clock = Clock(self.folder)
         clock.note()
+        read_record(self.folder / FIGURES, dict, self._check_figures)  # sets damaged ones aside
         for step in self.job.steps:
             if is_complete(step, self.folder):
                 continue
@@ -122,6 +125,12 @@ class _Run:
                     raise
                 self.say(str(error))
         return self._describe(clock.note(), environment)
+
+    def _check_figures(self, metrics: dict) -> None:
+        read_measures(self.job.about["kind"], self.job.about["column"], metrics)
+        images = metadata.lookup(metrics, "data.test.images")
+        if self.job.rule == "evaluate" and type(images) is not int:
+            raise DataError(f"data.test.images is {images!r:.80}, expected their number")
 
     def _run_step(self, step: Step, environment: dict[str, str], clock: Clock) -> None:
         words, log = self._command_line(step), self.folder / "log.txt"
@@ -163,14 +172,8 @@ class _Run:
 
     def _describe(self, notes: Notes, environment: dict[str, str]) -> JobResult:
         folder, about = self.folder, self.job.about
-        figures = folder / "figures.json"
-        metrics, measures = read_record(figures, dict) or {}, {}
-        if metrics:
-            try:
-                measures = read_measures(about["kind"], about["column"], metrics)
-            except DataError:  # the next start makes them anew
-                set_aside(figures)
-                raise
+        metrics = read_record(folder / FIGURES, dict) or {}
+        measures = read_measures(about["kind"], about["column"], metrics) if metrics else {}
         evaluated = metrics.get("data")  # of tools/evaluate.py
         images = {"evaluated": evaluated["test"]["images"]} if isinstance(evaluated, dict) else {}
         for file in (folder / "images.json", folder / "test" / "images.json"):
