@@ -3,18 +3,17 @@
 import csv
 import inspect
 import json
-import os
 import re
 import shutil
-import signal
 import sys
 
 import pytest
 from tiny_training import finish, load_tool, wait_for
 
-from benchmarks.processes import ROOT, environment, start
+from benchmarks.processes import ROOT, environment, kill_all, start
 from benchmarks.small_benchmark import TOOL, small_benchmark, write_benchmark, write_mini
 from slotcon_plugin.apis.run_benchmark import run_benchmark
+from slotcon_plugin.errors import ConfigError
 
 pytest.importorskip("snakemake", reason="the benchmark needs snakemake (Python 3.11)")
 pytest.importorskip("mmdet", reason="detection needs mmdet")
@@ -51,12 +50,13 @@ def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(
         size=64,
     )
     file = write_benchmark(tmp_path / "tiny.yaml", content)
-    command = (TOOL, file, "--cores", "1", "--keep-going")
+    # One of the transfers cannot be run, as the checks would say
+    command = (TOOL, file, "--cores", "1", "--keep-going", "--skip-checks")
 
     # All processes are killed when the pretraining has its first checkpoint.
     process = start(*command)
     wait_for(lambda: list(work_dir.glob("jobs/pretrain.*/*/epoch_1.pth")), process)
-    os.killpg(process.pid, signal.SIGKILL)
+    kill_all(process)
     process.stdout.close()
     process.wait()
     assert results(work_dir) == {}
@@ -91,10 +91,10 @@ def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
 
-    def run_again(dry_run=False):
+    def run_again(dry_run=False, **rest):
         """In this process, which has imported the libraries: the output."""
         options = ["--cores", "1", "--keep-going"]
-        status = run_benchmark(file, dry_run=dry_run, snakemake_options=options)
+        status = run_benchmark(file, dry_run=dry_run, snakemake_options=options, **rest)
         printed = capfd.readouterr()
         assert status == 0, printed.err
         return printed.out + printed.err
@@ -120,7 +120,7 @@ def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(
     # After a change, the jobs that depend on it must run; without it, none.
     content["pretrainings"]["tiny"]["overrides"]["optim_wrapper.optimizer.lr"] = 0.5
     write_benchmark(file, content)
-    assert "6 jobs: 0 done, 6 to run" in run_again(dry_run=True)
+    assert "6 jobs: 0 done, 6 to run" in run_again(dry_run=True, skip_checks=True)
     content["pretrainings"]["tiny"]["overrides"]["optim_wrapper.optimizer.lr"] = 1.0
     write_benchmark(file, content)
     output = run_again(dry_run=True)
@@ -157,8 +157,54 @@ def test_the_graph_of_the_jobs_is_written_by_snakemake(tmp_path, monkeypatch):
     graph = (tmp_path / "jobs.dot").read_text()
     assert graph.startswith("digraph") and graph.endswith("}\n")
     assert "name: pretrain.tiny.s0" in graph and graph.count(" -> ") == 6 + 3
-    assert run_benchmark(file, dag=tmp_path / "jobs.mmd", snakemake_options=["--cores", "1"]) == 0
-    assert "transfer.random.s0.voc.s0" in (tmp_path / "jobs.mmd").read_text()
+    one = ["--cores", "1", "transfer.random.s0.voc.s0"]
+    assert run_benchmark(file, dag=tmp_path / "jobs.mmd", snakemake_options=one) == 0
+    graph = (tmp_path / "jobs.mmd").read_text()
+    assert one[-1] in graph and "pretrain" not in graph  # a job's name selects what it needs
+
+
+@pytest.mark.parametrize(
+    ("dag", "options", "message"),
+    [
+        ("x.foo", [], r"x\.foo: expected a file that ends in \.dot, \.mmd"),
+        ("/dev/null/x.dot", [], "--dag /dev/null/x.dot cannot be written"),
+        (None, ["--cores", "0"], "--cores is 0, expected a whole number from 1 on"),
+        (None, ["--jobs", "-1"], "--jobs is -1, expected"),
+        (None, ["--cores", "many"], "Options of Snakemake: Error parsing number of cores"),
+        (None, ["--cores"], "Options of Snakemake: .*expected one argument"),
+        (None, ["--executor", "x"], "Options of Snakemake: .*invalid choice: 'x'"),
+        (None, ["--kep-going"], "--kep-going is no option .* Did you mean --keep-going"),
+        (None, ["pretrain.tinny.s0"], "no job pretrain.tinny.s0. Did you mean pretrain.tiny.s0"),
+    ],
+)
+def test_options_that_cannot_be_used_are_one_message(dag, options, message, tmp_path):
+    file = write_benchmark(tmp_path / "b.yaml", small_benchmark(tmp_path, tmp_path / "out"))
+    with pytest.raises(ConfigError, match=message):
+        run_benchmark(file, dag=dag, snakemake_options=options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/x"])
+def test_a_work_dir_that_cannot_be_written_is_named(place, tmp_path):
+    (tmp_path / "file").touch()
+    content = small_benchmark(tmp_path, tmp_path / place)
+    with pytest.raises(ConfigError, match=r"b\.yaml: work_dir .* cannot be written"):
+        run_benchmark(write_benchmark(tmp_path / "b.yaml", content), dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["x", "y"], "required: attempt"),
+        (["x", "y", "0"], "'0', expected a whole number from 1 on"),
+        (["absent.json", "y", "1"], "no usable plan absent.json"),
+    ],
+)
+def test_a_job_that_cannot_be_started_is_one_message(words, message):
+    process = start(sys.executable, ROOT / "tools" / "benchmark.py", "job", *words)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode in (1, 2)
+    assert message in output and "Traceback" not in output
 
 
 @pytest.mark.slow
@@ -190,7 +236,7 @@ def test_detectron2_is_a_transfer_as_the_others(tmp_path, monkeypatch):
     command = (TOOL, write_benchmark(tmp_path / "d2.yaml", content), "--cores", "1")
     process = start(*command)
     wait_for(lambda: list(work_dir.glob("jobs/transfer.*/*/last_checkpoint")), process)
-    os.killpg(process.pid, signal.SIGKILL)
+    kill_all(process)
     process.stdout.close()
     process.wait()
     finish(start(*command), 600)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from command_line import new_parser
+from command_line import new_parser, positive, run_api
 
 EXAMPLES = """
 examples:
@@ -20,8 +20,9 @@ examples:
   tables and report of the results that exist, also while jobs run:
     tools/benchmark.sh configs/benchmark/paper.yaml --tables
 
-Every other option is passed to Snakemake. The results are in the file's work_dir: tables.md,
-tables.csv, tables.tex, runs.csv, report.html. See docs/benchmark.md.
+Every other option is passed to Snakemake; with names of jobs, only these run and what they need.
+The results are in the file's work_dir: tables.md, tables.csv, tables.tex, runs.csv, report.html.
+See docs/benchmark.md.
 """
 
 
@@ -35,23 +36,29 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[
     text += "Graphviz; without Graphviz, .dot"
     parser.add_argument("--dag", type=Path, metavar="FILE", help=text)
     parser.add_argument("--tables", action="store_true", help="only collect existing results")
-    parser.add_argument("-n", "--dry-run", action="store_true", help="print the plan, run nothing")
+    text = "check and print the plan, run nothing; the status is 1 if jobs would fail"
+    parser.add_argument("-n", "--dry-run", action="store_true", help=text)
+    text = "do not look at data, labels, GPUs and encoders before the first job"
+    parser.add_argument("--skip-checks", action="store_true", help=text)
     return parser.parse_known_args(argv)
+
+
+def parse_job(argv: list[str]) -> argparse.Namespace:
+    """The command line of one job."""
+    parser = new_parser("Run one job, as Snakemake starts it.", prog="tools/benchmark.py job")
+    parser.add_argument("plan", type=Path, help="a file in the work dir's plans/")
+    parser.add_argument("name", help="of a job")
+    parser.add_argument("attempt", type=positive, help="Snakemake's count, from 1")
+    return parser.parse_args(argv)
 
 
 def main() -> int:
     """Run the benchmark, or one of its jobs for Snakemake: `job PLAN NAME ATTEMPT`."""
-    job = sys.argv[2:] if sys.argv[1:2] == ["job"] else None
-    args, snakemake_options = (None, []) if job else parse_args()
-    from slotcon_plugin.apis.run_benchmark import run_benchmark, run_benchmark_job
-    from slotcon_plugin.runtime.run_command import run_command
-
-    if job:
-        return run_command(lambda: run_benchmark_job(job[0], job[1], int(job[2])))
-    return run_command(
-        lambda: run_benchmark(**vars(args), snakemake_options=snakemake_options),
-        stopped="stopped; the same command continues",
-    )
+    if sys.argv[1:2] == ["job"]:
+        return run_api("run_benchmark_job", parse_job(sys.argv[2:]))
+    args, options = parse_args()
+    args.snakemake_options = options
+    return run_api("run_benchmark", args, stopped="stopped; the same command continues")
 
 
 if __name__ == "__main__":

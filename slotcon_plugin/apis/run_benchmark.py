@@ -1,6 +1,8 @@
 """Pretrain, export, transfer and evaluate: a benchmark's jobs with Snakemake, and its tables."""
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -11,19 +13,23 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from pydantic import TypeAdapter
 
+from ..benchmark.check_plan import check_plan
 from ..benchmark.coco_folder import as_mini
 from ..benchmark.collect import build_table
+from ..benchmark.end_together import run_owned
 from ..benchmark.html_report import write_report
 from ..benchmark.job_states import describe_plan, states_of
 from ..benchmark.jobs import Plan
-from ..benchmark.locks import present_gpus, try_lock
+from ..benchmark.locks import present_gpus
 from ..benchmark.plan import Planner
 from ..benchmark.protocols import Protocols
 from ..benchmark.result_tables import write_tables
-from ..benchmark.run_job import run_job
 from ..benchmark.schema import Benchmark, read_benchmark
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
+from ..runtime.config_options import did_you_mean
+from ..runtime.file_locks import hold
+from ..runtime.work_dir import check_writable
 
 ROOT = Path(__file__).resolve().parents[2]
 # A result file is complete if it exists, and its folder's name says what it depends on: Snakemake
@@ -31,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # that it starts without need, as in a copy of the work dir, finds its steps complete.
 ALWAYS = ("--ignore-incomplete", "--nolock", "--rerun-triggers", "input", "--scheduler", "greedy")
 PLAN = TypeAdapter(Plan)
+GRAPHS = (".dot", ".mmd", ".svg", ".png", ".pdf")
 
 
 def run_benchmark(
@@ -39,6 +46,7 @@ def run_benchmark(
     dag: str | Path | None = None,
     tables: bool = False,
     dry_run: bool = False,
+    skip_checks: bool = False,
     snakemake_options: Sequence[str] = (),
 ) -> int:
     """Run the jobs of a benchmark that have no result yet, and write its tables and its report.
@@ -52,56 +60,98 @@ def run_benchmark(
         dag: only write the graph of the jobs: .dot, .mmd (Mermaid), or .svg, .png, .pdf drawn by
             Graphviz; without Graphviz, .dot.
         tables: only collect the results that exist.
-        dry_run: only print the plan and what Snakemake would start.
-        snakemake_options: more options of Snakemake.
+        dry_run: only check and print the plan, and what Snakemake would start.
+        skip_checks: do not look at data, labels, GPUs and encoders before the first job, as for the
+            plan of another machine.
+        snakemake_options: more options of Snakemake, and names of jobs: then only these run, and
+            those that they need.
 
     Returns:
         Snakemake's exit status.
     """
+    dag = dag and Path(dag)
     if data is not None:
         folder = as_mini(Path(data).expanduser().absolute(), Path("work_dirs/benchmark/data"))
         os.environ["SLOTCON_DATA"] = str(folder.absolute())
     MMLogger.get_instance("mmengine", log_level="WARNING")  # it logs each variable of each config
     benchmark, protocols = read_benchmark(config), Protocols(ROOT)
     protocols.check(benchmark)
-    plan, work_dir = Planner(benchmark, ROOT, protocols).plan(), benchmark.work_dir
+    planner, work_dir = Planner(benchmark, ROOT, protocols), benchmark.work_dir
+    plan = planner.plan()
+    options = _checked_options(snakemake_options, plan)
+    if dag and dag.suffix not in GRAPHS:
+        raise ConfigError(f"--dag {dag}: expected a file that ends in {', '.join(GRAPHS)}.")
+    if dag:
+        check_writable(dag, "--dag")
+    check_writable(work_dir, f"{config}: work_dir", folder=True)
     states = states_of(plan, work_dir)
     print(f"{benchmark.title}\n\n{describe_plan(plan, states, work_dir)}\n", flush=True)
     if tables:
         _write_results(benchmark, protocols, plan)
         return 0
+    if not dag and not skip_checks:
+        jobs = [job for job in plan.jobs if states[job.name].word != "done"]
+        elsewhere = any(option in options for option in ("--executor", "-e", "--profile"))
+        gpus = None if elsewhere else len(present_gpus())
+        if problems := check_plan(benchmark, jobs, planner.find, gpus):
+            raise ConfigError(
+                f"{config}: jobs would fail for {len(problems)} reasons:\n  "
+                + "\n  ".join(problems)
+                + "\nRepair them, or print the plan alone with --dry-run --skip-checks."
+            )
     text = PLAN.dump_json(plan, indent=1)
     # Named by its content: running jobs keep the plan that they were started with
     file = Path("plans") / f"{hashlib.sha256(text).hexdigest()[:12]}.json"
     write_atomically(text, work_dir / file)
-    command = _snakemake(work_dir, file, list(snakemake_options))
+    command = _snakemake(work_dir, file, options)
     if dag:
-        return _write_dag(Path(dag), command)
+        return _write_dag(dag, command)
     if dry_run:
         return subprocess.run([*command, "--dry-run", "--quiet", "rules", "host"]).returncode
-    lock = try_lock(work_dir / "lock")
-    if lock is None:
-        raise ConfigError(
-            f"This benchmark is already running in {work_dir}. Wait for its end, or stop it; "
-            "--tables shows its results so far."
-        )
-    try:
-        process = subprocess.Popen(command, pass_fds=[lock])
+    refusal = (
+        f"This benchmark is already running in {work_dir}. Wait for its end, or stop it; --tables "
+        "shows its results so far. It is"
+    )
+    with hold(work_dir / "lock", refusal):
         try:
-            status = process.wait()
-        except KeyboardInterrupt:  # Snakemake has received it too and ends its jobs
-            status = process.wait() or 130
-        _write_results(benchmark, protocols, plan)
-        return status
-    finally:
-        os.close(lock)
+            return run_owned(command)
+        finally:
+            _write_results(benchmark, protocols, plan)
 
 
-def run_benchmark_job(plan: str | Path, name: str, attempt: int) -> None:
-    """Run the job `name` of the file `plan`, as Snakemake starts it for the `attempt`-th time."""
-    jobs = {job.name: job for job in PLAN.validate_json(Path(plan).read_bytes()).jobs}
-    needs = {need: jobs[need].result for need in jobs[name].needs}
-    run_job(jobs[name], ROOT, needs, attempt)
+def _checked_options(options: Sequence[str], plan: Plan) -> list[str]:
+    """Snakemake's options, with the result files of jobs in place of their names.
+
+    A ConfigError for what Snakemake does not have or cannot use; its own message comes late.
+    """
+    if not options:
+        return []
+    from snakemake.cli import get_argument_parser  # neither jobs nor tables need it
+
+    parser, said = get_argument_parser(), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            args, unknown = parser.parse_known_args(options)
+    except SystemExit:
+        last = said.getvalue().strip().rpartition("error: ")[2]
+        raise ConfigError(f"Options of Snakemake: {last}") from None
+    except Exception as error:  # of several types
+        raise ConfigError(f"Options of Snakemake: {error}") from None
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]
+        raise ConfigError(
+            f"{unknown[0]} is no option of this command or of Snakemake."
+            f"{did_you_mean(unknown[0].partition('=')[0], known)}"
+        )
+    for name in ("cores", "jobs"):
+        value = getattr(args, name)
+        if isinstance(value, int) and value < 1:
+            raise ConfigError(f"--{name} is {value}, expected a whole number from 1 on")
+    results = {job.name: f"jobs/{job.name}/{job.digest[:12]}/result.json" for job in plan.jobs}
+    for target in args.targets:
+        if target not in results:
+            raise ConfigError(f"There is no job {target}.{did_you_mean(target, results)}")
+    return [results.get(word, word) if word in args.targets else word for word in options]
 
 
 def _snakemake(work_dir: Path, plan: Path, options: list[str]) -> list[str]:
@@ -126,7 +176,10 @@ def _write_dag(path: Path, command: list[str]) -> int:
     graph, image = done.stdout.strip() + b"\n", path.suffix not in (".mmd", ".dot")
     if image and shutil.which("dot"):
         draw = ["dot", f"-T{path.suffix.removeprefix('.')}"]
-        graph = subprocess.run(draw, input=graph, stdout=subprocess.PIPE).stdout
+        drawn = subprocess.run(draw, input=graph, stdout=subprocess.PIPE)
+        if drawn.returncode:
+            raise ConfigError(f"Graphviz cannot draw {path}; --dag jobs.dot writes the text.")
+        graph = drawn.stdout
     elif image:
         print("Graphviz is not installed (there is no program `dot`): no image can be drawn.")
         path = path.with_suffix(".dot")

@@ -1,0 +1,257 @@
+"""What a plan needs is looked at before its first job: data, labels, GPUs, encoders that fit."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..checkpoints import read_encoder
+from ..checkpoints.containers import pth_bytes
+from ..checkpoints.export_formats import encoder_file
+from ..datasets.decode import UnreadableImage, read_pixels
+from ..errors import ConfigError, DataError
+from ..evaluation.labeled_images import LabeledImages
+from ..evaluation.networks import open_groups
+from ..models.backbones import TorchvisionResNet
+from ..runtime.atomic_files import write_atomically
+from ..runtime.config_options import hooks_of, read_config
+from ..runtime.explain_errors import describe, explained_errors
+from ..runtime.fit_machine import fit_to_machine
+from ..transfer.annotations import check_annotations
+from ..transfer.fill_backbone import SUPERVISED, fill_backbone
+from ..transfer.fit_transfer import fit_transfer, is_transfer
+from .jobs import Job
+from .recipe import option_words
+from .schema import Benchmark, Pretraining, Transfer
+
+SAMPLES = 16  # images of each dataset that are read
+Found = Callable[[str], Path]  # the file of a name in the benchmark
+
+
+def check_plan(
+    benchmark: Benchmark, jobs: list[Job], find: Found, gpus: int | None = None
+) -> list[str]:
+    """Why jobs would fail, a line for each entry of the benchmark file; empty if nothing is found.
+
+    Builds each dataset and each model once, reads some images and labels, computes the losses of
+    two images, and takes an untrained encoder of each pretraining through export and into each
+    transfer.
+
+    Args:
+        jobs: those that have no result yet.
+        find: the path of a file that the benchmark names.
+        gpus: of this machine; None: the jobs run on other machines.
+    """
+    with tempfile.TemporaryDirectory() as folder, _silence():
+        check = _Check(benchmark, find, Path(folder))
+        for job in jobs:
+            check.job(job, gpus)
+        return check.problems
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what libraries print while they build."""
+    logger = MMLogger.get_instance("mmengine")
+    level = logger.level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+class _Check:
+    def __init__(self, benchmark: Benchmark, find: Found, folder: Path) -> None:
+        self.benchmark, self.find, self.folder = benchmark, find, folder
+        self.problems: list[str] = []
+        self.results: dict[tuple, object] = {}  # of `once`
+
+    def once(self, function: Callable, one: Pretraining | Transfer, *rest: object) -> object:
+        """A function's result for an entry of the file; None if it failed: then it is a problem."""
+        names = [other.name for other in rest if isinstance(other, Pretraining)]
+        key = (function.__name__, type(one), one.name, *names)
+        if key not in self.results:
+            self.results[key] = None
+            try:
+                self.results[key] = function(one, *rest)
+            except Exception as error:  # of any library: whatever it is, the job would meet it
+                where = f"{type(one).__name__.lower()}s.{one.name}"
+                where += "".join(f" with pretrainings.{name}" for name in names)
+                text = describe(error).partition("\nIf this does not tell")[0]
+                text = " ".join(text.split()).replace(f"{self.folder}/", "")
+                self.problems.append(f"{where}: {text}")
+        return self.results[key]
+
+    def job(self, job: Job, gpus: int | None) -> None:
+        one = self.benchmark.pretrainings[job.about["pretraining"]]
+        other = self.benchmark.transfers.get(job.about.get("transfer"))
+        if gpus is not None and job.gpus > gpus:
+            self.once(self.machine, other or one, job.gpus, gpus)
+        if job.rule == "pretrain":
+            self.once(self.pretraining, one)
+        elif job.rule == "export":
+            self.once(self.exported, one)
+        elif job.rule == "evaluate":
+            self.once(self.labels, other)
+            if checkpoint := self.once(self.checkpoint, one):
+                self.once(self.prototypes, one, checkpoint)
+        elif job.about["kind"] == "detectron2":
+            self.once(self.detectron2, other)
+        elif self.once(self.network, other) and one.weights != "random":
+            exported = one.weights or self.once(self.exported, one)
+            if exported:
+                self.once(self.fits, other, one, exported)
+
+    def machine(self, one: Pretraining | Transfer, asked: int, present: int) -> None:
+        raise ConfigError(
+            f"`gpus` is {asked}, this machine has {present}. Set `gpus` (0: CPU), or run it where "
+            "they are."
+        )
+
+    def config(self, one: Pretraining | Transfer) -> Config:
+        """The config of an entry as its job reads it."""
+        cfg = read_config(self.find(one.config), option_words(one.overrides))
+        init_default_scope(cfg.get("default_scope") or "mmengine")
+        for hook in hooks_of(cfg).values():
+            if isinstance(hook, dict):
+                HOOKS.build(hook)  # hooks check their arguments
+        return cfg
+
+    def pretraining(self, one: Pretraining) -> None:
+        cfg, model = self.once(self.untrained, one) or (None, None)
+        if model is not None:
+            fit_to_machine(cfg, "none", None, None)
+            with explained_errors(cfg):
+                loader = Runner.build_dataloader(cfg.train_dataloader)
+                _read_some(read_pixels, loader.dataset.paths)
+                model.expect_teacher_moves()
+                _compute_losses(model, loader)
+
+    def untrained(self, one: Pretraining) -> tuple[Config, nn.Module]:
+        """The config and the model of a pretraining."""
+        cfg = self.config(one)
+        if is_transfer(cfg):
+            raise ConfigError(
+                f"{one.config} trains {cfg.model.type}, expected SlotCon. Name the checkpoint of "
+                "another method's encoder: {checkpoint: FILE}."
+            )
+        with explained_errors(cfg):
+            return cfg, MODELS.build(cfg.model)
+
+    def checkpoint(self, one: Pretraining) -> Path | None:
+        """The checkpoint of an entry; of a `config` one of the untrained model."""
+        if one.checkpoint:
+            return self.find(one.checkpoint)
+        cfg, model = self.once(self.untrained, one) or (None, None)
+        if model is None:
+            return None
+        content = dict(state_dict=model.state_dict(), meta=dict(cfg=cfg.pretty_text))
+        return self.write(f"{one.name}.pth", pth_bytes(content))
+
+    def exported(self, one: Pretraining) -> Path | None:
+        """The exported encoder of an entry."""
+        if checkpoint := self.once(self.checkpoint, one):
+            encoder = read_encoder(checkpoint)
+            return self.write(
+                f"{one.name}_encoder.pth", encoder_file(encoder, "openmmlab", ".pth")[0]
+            )
+        return None
+
+    def write(self, name: str, data: bytes) -> Path:
+        write_atomically(data, self.folder / name)
+        return self.folder / name
+
+    def prototypes(self, one: Pretraining, checkpoint: Path) -> None:
+        open_groups(checkpoint, "teacher")
+
+    def network(self, one: Transfer) -> tuple[nn.Module, Config]:
+        """The model and the config of a transfer."""
+        cfg = self.config(one)
+        with explained_errors(cfg):
+            model = MODELS.build(cfg.model)
+        self.once(self.transfer, one, cfg, model)
+        return model, cfg
+
+    def transfer(self, one: Transfer, cfg: Config, model: nn.Module) -> None:
+        fit_transfer(cfg, max(one.gpus, 1))  # checks the data's layout and the batch
+        fit_to_machine(cfg, "none", None, None)
+        with explained_errors(cfg):
+            loaders: dict[str, DataLoader] = {}
+
+            def built(name: str) -> Dataset:
+                loaders[name] = Runner.build_dataloader(cfg[name])
+                return loaders[name].dataset
+
+            check_annotations(cfg, built)
+            for loader in loaders.values():
+                _read_some(loader.dataset.__getitem__, range(len(loader.dataset)))
+            _compute_losses(model, loaders["train_dataloader"])
+
+    def fits(self, one: Transfer, pretraining: Pretraining, exported: Path | str) -> None:
+        model, cfg = self.once(self.network, one)
+        if exported == SUPERVISED:  # its names and shapes, without a download
+            net = TorchvisionResNet(cfg.model.backbone.depth)
+            exported = self.write("supervised.pth", pth_bytes(dict(net.state_dict())))
+        fill_backbone(model, cfg.model, str(exported))
+
+    def labels(self, one: Transfer) -> None:
+        paths = [self.find(name) if name else None for name in (one.images, one.labels, one.list)]
+        kind = one.labels_format or "coco-stuff"
+        dataset = LabeledImages(paths[0], paths[1], kind, one.size or 320, paths[2])
+        _read_some(dataset.__getitem__, range(len(dataset)))
+
+    def detectron2(self, one: Transfer) -> None:
+        if find_spec("detectron2") is None:
+            raise ConfigError(
+                "detectron2 is not installed. Install it (docs/transfers.md), or set `optional: "
+                "true` to leave this transfer out."
+            )
+        from ..transfer import detectron2_route as route
+
+        words = [str(word) for pair in one.overrides.items() for word in pair]
+        cfg = route.read_yaml(self.find(one.config), words)
+        route.check_batch(cfg, one.gpus)
+        route.register_data(cfg)
+
+
+def _read_some(read: Callable[[object], object], items: list | range) -> None:
+    """Read some of a dataset's items, from the first to the last."""
+    if len(items) == 0:
+        raise DataError("The dataset has no images.")
+    wrong = []
+    for i in np.unique(np.linspace(0, len(items) - 1, SAMPLES).astype(int)).tolist():
+        try:
+            read(items[i])
+        except UnreadableImage as error:  # a training replaces single ones
+            wrong.append(str(error))
+    if len(wrong) > 1:
+        raise DataError(f"{len(wrong)} of {SAMPLES} images that were tried: {'; '.join(wrong[:3])}")
+
+
+def _compute_losses(model: nn.Module, loader: DataLoader) -> None:
+    """Take two images through a model in training mode, on the CPU."""
+    if len(loader) == 0:
+        raise DataError(
+            f"The dataset has {len(loader.dataset)} images, fewer than one batch of "
+            f"{loader.batch_size}. Add images, or set train_dataloader.batch_size in `overrides`."
+        )
+    last = len(loader.dataset) - 1
+    batch = loader.collate_fn([loader.dataset[i] for i in (0, last)])
+    with torch.no_grad():
+        model.train()(**model.data_preprocessor(batch, training=True), mode="loss")

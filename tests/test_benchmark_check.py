@@ -1,0 +1,120 @@
+"""What is wrong with a benchmark is found before its first job, all at once."""
+
+import re
+
+import pytest
+import torch
+
+from benchmarks.processes import ROOT
+from benchmarks.small_benchmark import DET, SEG, small_benchmark, write_benchmark, write_mini
+from slotcon_plugin.apis.run_benchmark import run_benchmark
+from slotcon_plugin.benchmark.check_plan import check_plan
+from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.protocols import Protocols
+from slotcon_plugin.benchmark.schema import read_benchmark
+from slotcon_plugin.errors import ConfigError
+
+pytest.importorskip("mmdet", reason="detection needs mmdet")
+pytest.importorskip("mmseg", reason="segmentation needs mmseg")
+
+
+def problems_of(content, folder, gpus=0):
+    """What is found, by the entry of the file."""
+    benchmark = read_benchmark(write_benchmark(folder / "b.yaml", content))
+    planner = Planner(benchmark, ROOT, Protocols(ROOT))
+    lines = check_plan(benchmark, planner.plan().jobs, planner.find, gpus)
+    assert all("\n" not in line and str(folder / "tmp") not in line for line in lines)
+    found = dict(line.split(": ", 1) for line in lines)
+    assert len(found) == len(lines)
+    return found
+
+
+def test_all_that_is_wrong_is_listed_at_once(tmp_path):
+    mini = write_mini(tmp_path / "mini")
+    content = small_benchmark(mini, tmp_path / "out")
+    content["pretrainings"]["supervised"] = dict(weights="supervised", transfers=["voc"])
+    assert problems_of(content, tmp_path) == {}
+
+    good, voc = content["pretrainings"]["tiny"], content["transfers"]["voc"]
+
+    def pretraining(**changes):
+        overrides = {key.replace("__", "."): value for key, value in changes.items()}
+        return dict(good, overrides=good["overrides"] | overrides, transfers=["voc"])
+
+    def transfer(**changes):
+        overrides = {key.replace("__", "."): value for key, value in changes.items()}
+        return dict(voc, overrides=voc["overrides"] | overrides)
+
+    other = tmp_path / "other.py"
+    other.write_text(
+        f"_base_ = ['{good['config']}']\nmodel = dict(_delete_=True, type='mmseg.EncoderDecoder')"
+    )
+    torch.save({"state_dict": {"queue": torch.zeros(2)}}, tmp_path / "other.pth")
+    labels = dict(evaluate="unsupervised", images=str(mini / "images"), labels=str(mini / "voc21"))
+    stages = dict(model__backbone__num_stages=3, model__neck__in_channels=256)
+    content["pretrainings"]["tiny"]["transfers"] = ["stuff", "list"]
+    content["pretrainings"] |= {
+        "three": pretraining(**stages),
+        "deep": pretraining(model__backbone__depth=50, model__neck__in_channels=2048),
+        "neck": pretraining(model__neck__in_channels=100),
+        "nowhere": pretraining(train_dataloader__dataset__source="/nowhere"),
+        "large": pretraining(train_dataloader__batch_size=64),
+        "gpus": dict(pretraining(), gpus=2),
+        "method": dict(config=str(other), transfers=["voc"]),
+        "file": dict(checkpoint=str(tmp_path / "other.pth"), transfers=["voc"]),
+    }
+    content["transfers"] |= {
+        "absent": transfer(train_dataloader__dataset__ann_file="absent.txt"),
+        "head": transfer(model__decode_head__type="FCNHaed"),
+        "channels": transfer(model__decode_head__in_channels=100),
+        "d2": dict(config="configs/det/detectron2/mask_rcnn_r18_mini.yaml", column="coco"),
+        "stuff": dict(labels, labels_format="panoptic"),
+        "list": dict(labels, labels_format="voc", list=str(tmp_path / "b.yaml")),
+    }
+    expected = {
+        "transfers.voc with pretrainings.three": "ResNet-18 without layer4.* does not fit",
+        "transfers.voc with pretrainings.deep": "ResNet-50.* does not fit",
+        "pretrainings.neck": "to have 100 channels, but got 512.*the config's model.neck",
+        "pretrainings.nowhere": "/nowhere does not exist",
+        "pretrainings.large": "fewer than one batch",
+        "pretrainings.gpus": "`gpus` is 2, this machine has 0",
+        "pretrainings.method": "EncoderDecoder",
+        "pretrainings.file": "other.pth contains no known encoder",
+        "transfers.absent": "Missing or empty are 1 of 4: .*absent.txt .*SLOTCON_DATA",
+        "transfers.head": "FCNHaed.* Did you mean FCNHead",
+        "transfers.channels": "to have 100 channels",
+        "transfers.d2": "detectron2 is not installed",
+        "transfers.stuff": "voc21",
+        "transfers.list": "The list .*b.yaml",
+    }
+    found = problems_of(content, tmp_path)
+    assert found.keys() == expected.keys()
+    for entry, message in expected.items():
+        assert re.search(message, found[entry]), found[entry]
+
+
+def test_images_and_labels_are_read(tmp_path):
+    mini = write_mini(tmp_path / "mini")
+    content = small_benchmark(mini, tmp_path / "out")
+    for name in ("001.jpg", "002.jpg"):
+        (mini / "images" / name).write_bytes(b"no image")
+    found = problems_of(content, tmp_path)
+    assert found.keys() == {"pretrainings.tiny", "transfers.coco", "transfers.voc"}
+    assert all("/00" in message for message in found.values())
+
+
+def test_a_plan_whose_jobs_would_fail_is_refused(tmp_path, capfd, monkeypatch):
+    content = dict(work_dir=str(tmp_path / "out"), gpus=8, pretrainings=dict(random="random"))
+    content["transfers"] = dict(voc=dict(config=str(SEG), column="voc", gpus=8))
+    content["transfers"]["coco"] = dict(config=str(DET), column="coco")
+    file = write_benchmark(tmp_path / "b.yaml", content)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("SLOTCON_DATA", str(tmp_path / "absent"))
+    for dry_run in (True, False):
+        with pytest.raises(ConfigError, match=r"b.yaml: jobs would fail for 4 reasons:") as raised:
+            run_benchmark(file, dry_run=dry_run)
+        assert "transfer.random.s0.voc.s0" in capfd.readouterr().out  # the plan
+        for line in ("transfers.voc: `gpus` is 8", "transfers.coco: The data", "--skip-checks"):
+            assert line in str(raised.value)
+    assert not (tmp_path / "out").exists()
+    assert run_benchmark(file, dry_run=True, skip_checks=True) == 0
