@@ -91,7 +91,7 @@ def damage_tensor(state: dict, draw: random.Random) -> str:
     if way == "delete":
         del state[name]
     elif way == "rename":
-        state[f"module.{name}"] = state.pop(name)
+        state[f"x.{name}"] = state.pop(name)
     elif way == "shape":
         state[name] = torch.cat([value.reshape(-1), torch.zeros(1, dtype=value.dtype)])
     elif way == "dtype":

@@ -82,6 +82,14 @@ def test_a_difference_is_an_error_unless_it_is_named(kind):
     assert f"{len(names)} tensors are not loaded from a.pth" in line
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(value):
+    state = Net().state_dict()
+    next(iter(state.values())).view(-1)[0] = value
+    with pytest.raises(CheckpointError, match="is not finite"):
+        check_state_dict(Net(), {"state_dict": state}, "a.pth")
+
+
 def test_a_pattern_that_is_not_needed_is_an_error():
     for patterns, needed in ((["head.bias", "encoder.*"], "encoder"), (["Head.*"], "Head")):
         left_out = LeftOut(patterns)

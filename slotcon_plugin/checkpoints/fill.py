@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
 from ..models.backbones import DEPTHS
+from ..runtime.safe_loading import check_finite
 from ..runtime.wrapping import unwrapped
 from .architecture import refuse_deep_stem
 from .encoder import KINDS, Encoder
@@ -66,7 +67,7 @@ def _check_strides(module: nn.Module, target: str) -> None:
 def check_state_dict(
     model: nn.Module, checkpoint: dict, path: str | Path, left_out: LeftOut | None = None
 ) -> None:
-    """Raise CheckpointError unless a checkpoint has exactly the model's weights.
+    """Raise CheckpointError unless a checkpoint has exactly the model's weights, all finite.
 
     MMEngine would only warn. As in MMEngine, `module.` before a name is ignored.
 
@@ -95,6 +96,7 @@ def check_state_dict(
             f"{path} does not fit the config's model, {type(model).__name__}. Tensors: {problems}. "
             f"Nothing was loaded. {advice}"
         )
+    check_finite({n: v for n, v in weights.items() if isinstance(v, Tensor)}, str(path))
 
 
 def supervised_file(depth: int) -> Path:
