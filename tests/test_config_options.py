@@ -1,10 +1,12 @@
 """Configs with command-line options: how values are read, and which are refused."""
 
 import pytest
+from mmengine.config import Config
 
 from benchmarks.processes import CONFIGS, DEMO
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.config_rules import RULES, check_values
 
 
 def test_options_are_read_as_python():
@@ -73,6 +75,23 @@ def test_values_out_of_range_are_refused_before_anything_is_built(option, expect
         read_config(DEMO, [option])
     assert f"the config's {option.partition('=')[0].removeprefix('+')} is" in str(raised.value)
     assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "key"), [(rule, key) for rule, keys in RULES for key in keys], ids=lambda x: str(x)
+)
+def test_every_rule_names_its_entry(rule, key):
+    wrong = ["abc", "a/b", -1.5, 0, None, [], {}, True, float("nan"), (3, 1), object()]
+    wrong = [value for value in wrong if not rule.accepts(value)]
+    assert wrong
+    *parents, last = key.split(".")
+    for value in wrong:
+        content = {last: value}
+        for part in reversed(parents):  # schedulers are often a list
+            content = {part: [{}, content] if part == "param_scheduler" else content}
+        with pytest.raises(ConfigError) as raised:
+            check_values(Config(content))
+        assert f"{last} is {value!r}, expected {rule.expected}" in str(raised.value)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.parents[0].glob("*/*.py")), ids=lambda p: p.stem)

@@ -32,6 +32,13 @@ from ..transfer.fit_transfer import is_transfer
 FEW = 2  # images of the step without a GPU
 
 
+class _Rehearsal(Runner):
+    """A Runner that does not start programs to describe the machine, which takes a second."""
+
+    def _log_env(self, env_cfg: dict) -> None:
+        pass
+
+
 def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool = True) -> str:
     """Build everything for a training, take one step on one batch, and describe the training.
 
@@ -51,7 +58,7 @@ def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool
     with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder:
         cfg.work_dir = folder
         cfg.experiment_name = Path(folder).name  # MMEngine keeps a logger for each name
-        runner = Runner.from_cfg(cfg)
+        runner = _Rehearsal.from_cfg(cfg)
         check_start(runner, cfg, start)
         rows = _plan(cfg, runner, world_size, start, work_dir)
         if step:

@@ -119,7 +119,8 @@ def describe_training(content: dict) -> dict[str, Any]:
     if left_out := read_record(meta, "the checkpoint"):
         found["not_loaded"] = "; ".join(describe_left_out(left_out))
     plain = {key: value for key, value in found.items() if isinstance(value, str | int | float)}
-    return {"method": "SlotCon", **plain}
+    method = lookup(config, "model.type")
+    return {"method": method.rpartition(".")[2] if isinstance(method, str) else "SlotCon", **plain}
 
 
 def describe_pixels(config: dict) -> dict[str, Any]:
