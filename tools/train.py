@@ -73,7 +73,7 @@ def parse_args() -> argparse.Namespace:
     add_allow_missing(parser)
     text = "seconds without progress after which a process is reported as hanging and the training "
     text += "of several processes ended; 0: never"
-    add_number(parser, "--hang-timeout", natural, 120, text)
+    add_number(parser, "--hang-timeout", natural, 90, text)
     add_cfg_options(parser)
     add_launcher(parser)
     text = "build everything, take one step on a batch (of 2 images on a CPU), print the plan and "

@@ -55,7 +55,7 @@ def train(
     cfg_options: list[str] | None = None,
     launcher: str = "none",
     overwrite: bool = False,
-    hang_timeout: float = 120,
+    hang_timeout: float = 90,
     dry_run: bool = False,
     step: bool = True,
 ) -> Path:
