@@ -17,6 +17,8 @@ from slotcon_plugin.apis.train import train
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.transfer.annotations import check_annotations
+from slotcon_plugin.transfer.coco_content import Needs
+from slotcon_plugin.transfer.coco_file import check_coco_file
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
@@ -35,7 +37,10 @@ def root(tmp_path, monkeypatch):
 
 
 def check(config, root, *options):
-    return check_annotations(read_config(config, [*transfer_options(config, root), *options]))
+    # Not serialized: that collects the garbage of the whole process.
+    plain = [f"+{name}.dataset.serialize_data=False" for name in LOADERS]
+    own = [*transfer_options(config, root), *plain, *options]
+    return check_annotations(read_config(config, own))
 
 
 def change(root, function):
@@ -214,7 +219,7 @@ def test_evaluated_annotations_are_those_of_the_images(root):
     ids=["run lengths", "boxes alone", "own names"],
 )
 def test_the_remedies_train(damage, remedies, root, tmp_path, capsys):
-    """A dry run is refused; with what the message says to change it takes a step."""
+    """With what the message says to change, a dry run takes a step."""
     change(root, damage)
 
     def dry_run(*options):
@@ -224,7 +229,7 @@ def test_the_remedies_train(damage, remedies, root, tmp_path, capsys):
         return capsys.readouterr().out
 
     with pytest.raises((DataError, ConfigError)):
-        dry_run()
+        check(DET, root)
     steps = [option.format(1 if "train" in option else 2) for option in remedies]
     step = re.search("first step: .*", dry_run(*steps))[0]
     losses = dict(re.findall(r"(loss_\w+) ([\d.e-]+)", step))
@@ -232,6 +237,27 @@ def test_the_remedies_train(damage, remedies, root, tmp_path, capsys):
     if "loss_mask" in losses:
         assert float(losses["loss_mask"]) > 0
     assert ("loss_mask" in losses) == ("model.roi_head.mask_head=None" not in remedies)
+
+
+def test_files_that_other_libraries_read(root):
+    """As detectron2's trainer, which takes the classes from the file."""
+    file, needs = str(root / "instances.json"), Needs(None, num_classes=("X", 3), crowd_flag=True)
+    line = check_coco_file(file, needs, None, "Y", "Z")
+    assert line == f"{file}: 8 objects of 3 classes, 4 images"
+    with pytest.raises(DataError, match="has 3 of the config's classes, but X is 2"):
+        check_coco_file(file, needs._replace(num_classes=("X", 2)), None, "Y", "Z")
+    change(root, encoded)
+    with pytest.raises(DataError, match=r"6 of 6 objects have run-length .* 000\.jpg.* Set Z\."):
+        check_coco_file(file, needs, "train2017", "Y", "Z")
+    assert check_coco_file(file, needs, None, "Y", "") == line
+    change(root, each("annotations", segmentation=...))
+    with pytest.raises(DataError, match=r"8 of 8 objects have no mask.*boxes alone: Y\."):
+        check_coco_file(file, needs, None, "Y", "Z")
+    assert check_coco_file(file, needs, None, "", "Z") == line
+    for text in (b"{", b"\xff", b"[" * 100_000):
+        (root / "instances.json").write_bytes(text)
+        with pytest.raises(DataError, match=r"instances\.json"):
+            check_coco_file(file, needs, None, "", "")
 
 
 def save_map(root, values, name="000.png", **options):
@@ -304,6 +330,11 @@ MAPS = {
         lambda root: (root / "voc21" / "000.png").rename(root / "voc21" / "000.tif"),
         [],
         r"1 of 8 files .*000\.png.*There is 000\.tif: set img_suffix or seg_map_suffix",
+    ),
+    "ignored zero": (
+        all_maps(squares(0, 1, 255)),
+        ["+model.decode_head.ignore_index=0"],
+        "values 255 .* and 0 for pixels without one",
     ),
     "no image": (
         lambda root: (root / "train2017.txt").write_text(""),

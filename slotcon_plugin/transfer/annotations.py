@@ -1,10 +1,9 @@
 """Looks at the annotations of detection and segmentation configs before the first step."""
 
-import gc
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -12,7 +11,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from ..errors import ConfigError, DataError, SlotConError
 from ..evaluation.index_maps import sample, upright_size
-from .coco_content import Needs, check_coco
+from .coco_content import Needs, check_coco, without_gc
 from .data_layout import check_layout, require_files
 from .object_masks import MaskFaults
 from .segmentation_maps import MOST, SECONDS, check_maps
@@ -56,7 +55,10 @@ def _check_one(cfg: Config, name: str, build: Callable[[str], object]) -> list[s
         if len(part) == 0:
             raise _no_samples(part, entry)
         _check_samples(part, entry, cfg)
-        if line := check_maps(part, entry, _class_counts(cfg.model)):
+        head = cfg.model.get("decode_head") or {}
+        head = head if isinstance(head, dict) else head[-1]
+        ignored = head.get("ignore_index", 255)
+        if line := check_maps(part, entry, _class_counts(cfg.model), ignored):
             lines.append(line)
     return lines
 
@@ -103,8 +105,13 @@ def _check_size(info: dict, source: str) -> None:
 
 
 def _class_counts(node: object, key: str = "model") -> dict[str, int]:
-    """The numbers of classes in a model's config, by their keys; not those of other tasks."""
+    """The numbers of classes in a model's config, by their keys; not those of other tasks.
+
+    STDCHead is an auxiliary head of mmseg for boundaries, with two classes.
+    """
     counts = {}
+    if isinstance(node, dict) and node.get("type") == "STDCHead":
+        return counts
     if isinstance(node, dict | list | tuple):
         for name, part in node.items() if isinstance(node, dict) else enumerate(node):
             if name == "num_classes" and isinstance(part, int):
@@ -137,11 +144,7 @@ def _check_evaluated_file(cfg: Config, name: str) -> None:
 
 @contextmanager
 def _checked_coco(cfg: Config, name: str, lines: list[str]) -> Iterator[None]:
-    """Check the content of COCO files after mmdet has parsed them, so that they are read once.
-
-    Python's garbage collection is switched off meanwhile: among the millions of objects of a large
-    file it takes longer than the check.
-    """
+    """Check the content of COCO files after mmdet has parsed them, so that they are read once."""
     try:
         from mmdet.datasets import CocoDataset
     except ImportError:  # segmentation needs no mmdet
@@ -169,17 +172,14 @@ def _checked_coco(cfg: Config, name: str, lines: list[str]) -> Iterator[None]:
                 lines.append("labels of " + check_coco(self.dataset, dataset.ann_file, needs))
                 super().createIndex()
 
-        enabled = gc.isenabled()
-        gc.disable()
-        try:
-            if api is CocoDataset.COCOAPI:
-                dataset.COCOAPI = Checked
+        if api is not CocoDataset.COCOAPI:  # of another format
             return load(dataset)
+        dataset.COCOAPI = Checked
+        try:
+            with without_gc():
+                return load(dataset)
         finally:
-            with suppress(AttributeError):
-                del dataset.COCOAPI
-            if enabled:
-                gc.enable()
+            del dataset.COCOAPI
 
     CocoDataset.load_data_list = load_checked
     try:

@@ -1,8 +1,10 @@
 """Checks the content of a COCO annotation file against what a detector needs of it."""
 
+import gc
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -38,18 +40,34 @@ class Needs(NamedTuple):
     """What a dataset wants of its file.
 
     Args:
-        classes: names of the classes, in the order of the model's outputs.
+        classes: names of the classes, in the order of the model's outputs; None: the file's.
         own_classes: the user chose them, so that objects of others are left out on purpose.
         num_classes: key and value of the smallest number of classes in the model.
         crowd_flag: `iscrowd` is needed, as COCO's evaluation does.
         objects: the file needs annotations.
     """
 
-    classes: Sequence[str]
+    classes: Sequence[str] | None
     own_classes: bool = False
     num_classes: tuple[str, int] | None = None
     crowd_flag: bool = False
     objects: bool = True
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """Switch Python's garbage collection off.
+
+    It looks at all the millions of objects of a large file again and again, which takes longer than
+    these checks.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def check_coco(content: dict, path: str, needs: Needs) -> str:
@@ -137,6 +155,7 @@ def _check_classes(categories: dict, used: list, path: str, needs: Needs) -> dic
     names = dict(zip(categories["id"], categories["name"], strict=True))
     if twice := [name for name, count in Counter(names.values()).items() if count > 1]:
         raise DataError(f"{path}: more than one category has the name {twice[0]!r}.")
+    needs = needs._replace(classes=needs.classes or [*names.values()])
     known = {number: name for number, name in names.items() if name in needs.classes}
     counts = Counter(used)
     unknown = {name: counts[i] for i, name in names.items() if i not in known and counts[i]}

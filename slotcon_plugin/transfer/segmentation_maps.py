@@ -21,19 +21,22 @@ class Looked(NamedTuple):
     classes: set[int]
 
 
-def check_maps(dataset: BaseDataset, entry: str, num_classes: dict[str, int]) -> str | None:
+def check_maps(
+    dataset: BaseDataset, entry: str, num_classes: dict[str, int], ignored: int = IGNORED
+) -> str | None:
     """Raise DataError or ConfigError if label maps do not fit the model.
 
     Args:
         dataset: built; its pipeline has mmseg's or mmdet's LoadAnnotations.
         entry: its key in the config.
         num_classes: keys and values of the numbers of classes in the model's config.
+        ignored: the value of pixels that the loss leaves out, `ignore_index` of the head.
 
     Returns a line that says how many were looked at; None if the dataset has no maps.
     """
     steps = enumerate(dataset.pipeline.transforms)
     loaders = [(i, step) for i, step in steps if getattr(step, "with_seg", False)]
-    if not loaders or not dataset.get_data_info(0).get("seg_map_path"):
+    if not (num_classes and loaders and dataset.get_data_info(0).get("seg_map_path")):
         return None
     number, loader = loaders[0]
     reduced = bool(getattr(dataset, "reduce_zero_label", False))
@@ -51,15 +54,15 @@ def check_maps(dataset: BaseDataset, entry: str, num_classes: dict[str, int]) ->
             f"Set {key}={len(names)}, or name the classes in {entry}.metainfo.classes."
         )
     looked = sample(lambda i: _look(dataset, i, loader), len(dataset), MOST, SECONDS)
-    _check_values(looked, entry, key, fewest, reduced)
-    found = set.union(*(one.classes for one in looked)) - {IGNORED}
-    empty = sum(one.classes == {IGNORED} for one in looked)
+    _check_values(looked, entry, key, fewest, reduced, ignored)
+    found = set.union(*(one.classes for one in looked)) - {ignored}
+    empty = sum(one.classes == {ignored} for one in looked)
     if len(looked) > 1 and len(found) < 2:
         what = f"only the class {min(found)}" if found else "no labeled pixel"
         raise DataError(
             f"The {len(looked)} label maps of {entry} that were looked at have {what}: values "
             f"{_some(set.union(*(one.values for one in looked)))}, first {looked[0].path}. "
-            f"{IGNORED} is ignored, so the foreground of masks must be 1, not 255."
+            f"{ignored} is ignored, so the foreground of masks must be 1, not 255."
         )
     rare = len(looked) >= ENOUGH and 4 * len(found) < fewest
     return (
@@ -100,9 +103,11 @@ def _look(dataset: BaseDataset, number: int, loader: object) -> Looked:
     return Looked(path, found, values_in(classes))
 
 
-def _check_values(looked: list[Looked], entry: str, key: str, fewest: int, reduced: bool) -> None:
+def _check_values(
+    looked: list[Looked], entry: str, key: str, fewest: int, reduced: bool, ignored: int
+) -> None:
     """Raise DataError for classes that the model does not have, and for a wrong zero."""
-    outside = [one for one in looked if any(c >= fewest for c in one.classes - {IGNORED})]
+    outside = [one for one in looked if any(c >= fewest for c in one.classes - {ignored})]
     values = set.union(*(one.values for one in looked))
     if reduced and IGNORED in values:
         (first, *others) = [one.path for one in looked if IGNORED in one.values]
@@ -114,7 +119,7 @@ def _check_values(looked: list[Looked], entry: str, key: str, fewest: int, reduc
         )
     if not outside:
         return
-    wrong = set.union(*(one.classes for one in outside)) - {IGNORED} - set(range(fewest))
+    wrong = set.union(*(one.classes for one in outside)) - {ignored} - set(range(fewest))
     advice = f"Choose maps of this dataset, or set {key}"
     if not reduced and wrong == {fewest} and 0 in values:
         advice = (
@@ -124,7 +129,7 @@ def _check_values(looked: list[Looked], entry: str, key: str, fewest: int, reduc
     raise DataError(
         f"The label map {outside[0].path} has the values {_some(outside[0].classes & wrong)} (in "
         f"all {len(looked)} maps looked at: {_some(wrong)}), but {key} is {fewest}: classes 0 to "
-        f"{fewest - 1}, and {IGNORED} for pixels without one. {advice} and the dataset's classes."
+        f"{fewest - 1}, and {ignored} for pixels without one. {advice} and the dataset's classes."
     )
 
 
