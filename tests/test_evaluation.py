@@ -1,6 +1,7 @@
 """The evaluations on images with known results, in one process and in two."""
 
 import gc
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tiny_training import assert_same
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.processes import run_processes
-from slotcon_plugin.errors import ConfigError, DataError
+from slotcon_plugin.errors import ConfigError, DataError, UnreadableFileError
 from slotcon_plugin.evaluation import knn
 from slotcon_plugin.evaluation.batches import LoaderOptions, check_disjoint, choose_device
 from slotcon_plugin.evaluation.evaluation_report import Run, score_table
@@ -199,6 +200,23 @@ class Concatenated(TorchDispatchMode):
         if function is torch.ops.aten.cat.default:
             self.shapes.append(tuple(result.shape))
         return result
+
+
+def test_hidden_files_and_folders_are_no_classes_and_images(folders):
+    whole = ClassFolders(folders / "train", size=32)
+    shutil.copytree(folders / "train" / whole.classes[0], folders / "train" / ".cache" / "0")
+    first = Path(whole.items[0][0])
+    shutil.copy(first, first.with_name(f".{first.name}"))
+    again = ClassFolders(folders / "train", size=32)
+    assert (again.classes, again.items) == (whole.classes, whole.items)
+
+
+def test_images_that_would_be_too_large_when_scaled(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (1, 3000)).save(tmp_path / "a" / "line.png")
+    found = ClassFolders(tmp_path, size=224)
+    with pytest.raises(UnreadableFileError, match=r"line.png: .*1 x 3000 .*SLOTCON_MAX_MEGAPIXELS"):
+        found[0]
 
 
 def test_knn_keeps_features_once_and_on_the_cpu(folders, monkeypatch):
