@@ -18,9 +18,10 @@ from slotcon_plugin.benchmark.jobs import JobResult, write_record
 from slotcon_plugin.benchmark.measures import read_measures
 from slotcon_plugin.benchmark.plan import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
-from slotcon_plugin.benchmark.result_tables import Cell, to_csv, write_tables
+from slotcon_plugin.benchmark.result_tables import Cell, write_tables
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import DataError
+from slotcon_plugin.runtime.text_formats import to_csv
 
 PROTOCOLS = Protocols(ROOT)
 FILE = """
@@ -233,23 +234,26 @@ def test_published_rows_are_those_of_the_sources():
 
 def test_texts_are_escaped_in_every_format(make, tmp_path):
     """A title is free text: it is not markup, and not a formula of a spreadsheet."""
-    title = '=cmd|"<b>"'
+    title = '=cmd|"<b>[x](http://x)\n# `y`"'
     table = make([70.0])
     rows = [replace(row, label=title) for row in table.rows]
     table = replace(table, title=title, rows=rows, notes=[title])
     lines = table.markdown().splitlines()
     assert len({line.count(" | ") for line in lines if line.startswith("| ")}) == 1
-    assert r"| =cmd\|" in table.markdown()
+    shown = r'=cmd\|"\<b>\[x](http\://x) # \`y\`"'
+    assert f"## \\{shown}" in lines and f"- \\{shown}" in lines
+    assert all(line.startswith(f"| {shown} ") for line in lines[4:] if line.startswith("| "))
+    assert table.latex().count(r"=cmd|\"<b>{[}x{]}(http://x) \# `y`\"".replace('\\"', '"')) >= 3
     rows = list(csv.DictReader(io.StringIO(table.csv())))
-    assert {row["pretraining"] for row in rows} == {"'" + title}
+    assert {row["pretraining"] for row in rows} == {"'" + title.replace("\n", " ")}
     assert {row["mean"] for row in rows if row["kind"] == "difference"} >= {"-0.1", "0.4"}
-    frame = pd.DataFrame([["+1", "@x", "-", "\tx", -1.5, "x=1"]], columns=list("abcdef"))
-    assert to_csv(frame).splitlines()[1] == "'+1,'@x,'-,'\tx,-1.5,x=1"
+    frame = pd.DataFrame([["+1", "@x", "-", "\t=x", " ＝x", -1.5, "x=1"]], columns=list("abcdefg"))
+    assert to_csv(frame).splitlines()[1] == "'+1,'@x,'-,'=x,'＝x,-1.5,x=1"
     benchmark = read_benchmark(tmp_path / "b.yaml")
     plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
     write_report(table, benchmark, plan)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<b>&#34;" not in page and "=cmd|&#34;&lt;b&gt;&#34;" in page
+    assert "<b>[x]" not in page and "=cmd|&#34;&lt;b&gt;[x](http://x)" in page
 
 
 def test_the_report_has_commands_for_the_shell(make, tmp_path):

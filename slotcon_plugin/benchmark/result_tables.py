@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..runtime.atomic_files import write_atomically
+from ..runtime.text_formats import latex_text, markdown_cell, markdown_text, to_csv
 from .measures import Measure
 from .schema import Transfer
 
@@ -96,22 +97,20 @@ class Table:
 
     def markdown(self) -> str:
         """A Markdown table with its notes."""
-        frame = self.frame().map(_escape_markdown).rename(columns=_escape_markdown)
-        parts = [f"## {self.title}", f"**{WARNING}.**" if self.has_marks else ""]
+        frame = self.frame().map(markdown_cell).rename(columns=markdown_cell)
+        parts = [f"## {markdown_text(self.title)}", f"**{WARNING}.**" if self.has_marks else ""]
         parts += [frame.to_markdown(index=False, disable_numparse=True)]
-        parts += ["\n".join(f"- {note}" for note in self.notes)]
+        parts += ["\n".join(f"- {markdown_text(note)}" for note in self.notes)]
         return "\n\n".join(filter(None, parts))
 
     def latex(self) -> str:
         """A LaTeX table (booktabs) with its notes."""
-        frame = self.frame().map(_escape_latex)
+        frame = self.frame().map(latex_text)
         # AP$^\text{b}$50 becomes AP$^\text{b}_{50}$
         size = re.compile(r"(?<=\^\\text{.})\$(\d+)")
-        frame.columns = [size.sub(r"_{\1}$", _escape_latex(head)) for head in frame.columns]
+        frame.columns = [size.sub(r"_{\1}$", latex_text(head)) for head in frame.columns]
         caption = ". ".join([self.title, *([WARNING] if self.has_marks else []), *self.notes])
-        form = dict(
-            column_format=f"l{'c' * len(self.columns)}l", caption=f"{_escape_latex(caption)}."
-        )
+        form = dict(column_format=f"l{'c' * len(self.columns)}l", caption=f"{latex_text(caption)}.")
         table = frame.to_latex(index=False, escape=False, **form)
         return f"% needs booktabs and amsmath\n{table}"
 
@@ -129,27 +128,6 @@ class Table:
                 lines.append(line)
         counts = dict(runs="Int64", pretrainings="Int64")  # integers that may be missing
         return to_csv(pd.DataFrame(lines, columns=FIGURE).astype(counts))
-
-
-def to_csv(frame: pd.DataFrame) -> str:
-    """CSV. A text that a spreadsheet would run as a formula begins with an apostrophe."""
-
-    def defuse(value: object) -> object:
-        risky = isinstance(value, str) and value.startswith(tuple("=+-@\t\r"))
-        return f"'{value}" if risky else value
-
-    return frame.map(defuse).to_csv(index=False, lineterminator="\n")
-
-
-def _escape_markdown(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
-
-
-def _escape_latex(text: str) -> str:
-    signs = {sign: f"\\{sign}" for sign in "&%_#${}"}
-    signs |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
-    signs |= {MARK: r"$^\dagger$", "±": r"$\pm$", "ᵇ": r"$^\text{b}$", "ᵐ": r"$^\text{m}$"}
-    return "".join(signs.get(sign, sign) for sign in text)
 
 
 def write_tables(table: Table, folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
 from ..runtime.environment import collect_versions
-from ..runtime.regular_files import printable
+from ..runtime.text_formats import markdown_cell, one_line
 
 # Key of a score in the results -> title of its column.
 # fmt: off
@@ -34,7 +34,12 @@ def table(head: list[str], rows: list[list[object]]) -> str:
     """A Markdown table; numbers have two digits, None becomes a dash."""
     from tabulate import tabulate  # visualization, which uses write_json, does not need it
 
-    return tabulate(rows, head, "github", floatfmt=".2f", missingval="–")
+    def shown(cells: list[object]) -> list[object]:
+        return [markdown_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+
+    # A name in the first column can look like a number
+    form = dict(floatfmt=".2f", missingval="–", disable_numparse=[0])
+    return tabulate([shown(row) for row in rows], shown(head), "github", **form)
 
 
 def score_parts(results: dict) -> dict[str, dict]:
@@ -80,14 +85,15 @@ def print_report(
 
     With `classes` and a single network, the scores of each class are printed too.
     """
-    lines = [f"network: {run.origin}" for run in runs]
-    lines.append(f"images: {test.selection}; at {size} x {size} pixels")
+    lines = [f"network: {one_line(run.origin)}" for run in runs]
+    lines.append(f"images: {one_line(test.selection)}; at {size} x {size} pixels")
     if train is not None:
-        lines.append(f"learned from: {train.selection}")
+        lines.append(f"learned from: {one_line(train.selection)}")
     lines += ["", score_table(runs)]
     for run in runs:
         if "note" in run.results:
-            lines += ["", f"note: {f'{run.name}: ' * (len(runs) > 1)}{run.results['note']}"]
+            name = f"{one_line(run.name)}: " * (len(runs) > 1)
+            lines += ["", f"note: {name}{one_line(run.results['note'])}"]
     if classes and len(runs) == 1 and "clusterings" not in runs[0].results:
         for name, scores in score_parts(runs[0].results).items():
             if isinstance(scores.get("classes"), dict):
@@ -95,7 +101,7 @@ def print_report(
                 rows = [[key, one["iou"], one["accuracy"], one["pixels"]] for key, one in found]
                 lines += ["", *filter(None, [name])]
                 lines.append(table(["class", "IoU", "accuracy", "pixels"], rows))
-    print(printable("\n".join(lines)))
+    print("\n".join(lines))
 
 
 def write_json(path: Path, content: dict) -> None:

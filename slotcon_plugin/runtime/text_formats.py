@@ -1,0 +1,52 @@
+"""Foreign text, such as titles and file names, in documents: it is shown as it is, not interpreted.
+
+For HTML, jinja2 escapes.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Code, emphasis, links, HTML, table cells, formulas; an underscore within a word is only itself.
+_MARKDOWN = re.compile(
+    r"[\\`*\[<|~$@]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|(?<=\w):(?=//)|(?<=\bwww)\."
+)
+_AT_START = re.compile(r"^(\d*)(?=[-#+=>.)])")  # headings, lists, quotations, rules
+_LATEX = {sign: f"\\{sign}" for sign in "&%_#${}"} | {sign: f"{{{sign}}}" for sign in "[]*"}
+_LATEX |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+_LATEX |= {"†": r"$^\dagger$", "±": r"$\pm$", "ᵇ": r"$^\text{b}$", "ᵐ": r"$^\text{m}$"}
+_FORMULA = tuple("=+-@＝＋－＠")  # what spreadsheets take for the start of one
+
+
+def one_line(text: str) -> str:
+    """The text with single spaces, and � for characters that change a terminal or a line."""
+    words = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in words)
+
+
+def markdown_text(text: str) -> str:
+    """A paragraph, a title or an item of a list in Markdown, as GitHub reads it."""
+    return _AT_START.sub(r"\1\\", markdown_cell(text), count=1)
+
+
+def markdown_cell(text: str) -> str:
+    """A cell of a table in Markdown."""
+    return _MARKDOWN.sub(r"\\\g<0>", one_line(text))
+
+
+def latex_text(text: str) -> str:
+    """Text in LaTeX; the signs of our tables need amsmath."""
+    return "".join(_LATEX.get(sign, sign) for sign in one_line(text))
+
+
+def to_csv(frame: "pd.DataFrame") -> str:
+    """CSV. A text that a spreadsheet would run as a formula begins with an apostrophe."""
+
+    def defuse(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return f"'{one_line(value)}" if value.lstrip().startswith(_FORMULA) else one_line(value)
+
+    return frame.map(defuse).to_csv(index=False, lineterminator="\n")
