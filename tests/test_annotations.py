@@ -19,6 +19,7 @@ from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.transfer.annotations import check_annotations
 from slotcon_plugin.transfer.coco_content import Needs
 from slotcon_plugin.transfer.coco_file import check_coco_file
+from slotcon_plugin.transfer.object_masks import are_run_lengths
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
@@ -102,6 +103,15 @@ DAMAGES = {
     "flat polygon": (first("annotations", segmentation=[1, 2, 3, 4, 5, 6]), "of another form"),
     "text in a polygon": (first("annotations", segmentation=[["a"] * 6]), "of another form"),
     "strange run lengths": (first("annotations", segmentation={"size": 3}), "of another form"),
+    "far away": (first("annotations", segmentation=[[0, 0, 1e30, 0, 9, 9]]), "of another form"),
+    "size of a mask": (
+        first("annotations", segmentation={"size": [9, 9], "counts": [81]}),
+        "of another form, first in .*with the image's size",
+    ),
+    "fractions in polygons": (
+        each("annotations", segmentation=[[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]),
+        "polygons of 8 of 8 objects that were looked at lie outside of the objects' boxes",
+    ),
     "two points": (each("annotations", segmentation=[[1, 2, 3, 4]]), "no polygon of three points"),
     "no height": (
         first("images", height=...),
@@ -258,6 +268,23 @@ def test_files_that_other_libraries_read(root):
         (root / "instances.json").write_bytes(text)
         with pytest.raises(DataError, match=r"instances\.json"):
             check_coco_file(file, needs, None, "", "")
+
+
+POLYGON = [[10.0, 10, 50, 12, 30, 60]]
+
+
+def test_run_lengths_are_checked(root):
+    whole, (code,) = [SIZE * SIZE], rle.frPyObjects(POLYGON, SIZE, SIZE)
+    for counts in (whole, [5, SIZE * SIZE - 5], code["counts"], code["counts"].decode()):
+        assert are_run_lengths(counts, SIZE * SIZE)
+        assert not are_run_lengths(counts, SIZE * SIZE + 1)
+        assert not are_run_lengths(counts[:-1], SIZE * SIZE)
+    for counts in ("zzzz", "", "~~~", [-5, SIZE * SIZE + 5], ["a"], [SIZE * SIZE * 1.0]):
+        assert not are_run_lengths(counts, SIZE * SIZE)
+    change(root, encoded)
+    change(root, first("annotations", segmentation=dict(size=[SIZE, SIZE], counts="zzzz")))
+    with pytest.raises(DataError, match=r"of a mask in .*000\.jpg do not make up 96 x 96 pixels"):
+        check(DET, root, "train_dataloader.dataset.pipeline.1.poly2mask=True")
 
 
 def save_map(root, values, name="000.png", **options):

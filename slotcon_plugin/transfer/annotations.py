@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -13,7 +14,7 @@ from ..errors import ConfigError, DataError, SlotConError
 from ..evaluation.index_maps import sample, upright_size
 from .coco_content import Needs, check_coco, without_gc
 from .data_layout import check_layout, require_files
-from .object_masks import MaskFaults
+from .object_masks import MaskFaults, are_run_lengths, is_in_box
 from .segmentation_maps import MOST, SECONDS, check_maps
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -83,25 +84,44 @@ def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
         info = dataset.get_data_info(i)
         paths += filter(None, (info.get("img_path"), info.get("seg_map_path")))
         for one in info.get("instances", ()) if loaders else ():
-            masks.add(info["img_path"], one.get("mask"), bool(one.get("ignore_flag")))
+            size = [info.get("height"), info.get("width")]
+            masks.add(info["img_path"], one.get("mask"), bool(one.get("ignore_flag")), size)
     require_files(paths, cfg.get("data_layout"))
     source = getattr(dataset, "ann_file", None) or entry
     for i, loader in loaders:
         step = f"{entry}.pipeline.{i}"
         rle = "" if getattr(loader, "poly2mask", True) else f"{step}.poly2mask=True"
         masks.check(source, f"{step}.with_mask=False, model.roi_head.mask_head=None", rle)
-    sample(lambda i: _check_size(dataset.get_data_info(i), source), len(dataset), MOST, SECONDS)
-
-
-def _check_size(info: dict, source: str) -> None:
-    """Boxes and masks are pixels of an image of the annotated size."""
-    size, said = upright_size(info["img_path"]), (info.get("width"), info.get("height"))
-    if None not in said and size not in (None, said):
+    read = lambda i: _check_image(dataset.get_data_info(i), source, bool(loaders))  # noqa: E731
+    fits = list(chain.from_iterable(sample(read, len(dataset), MOST, SECONDS)))
+    if 2 * sum(fits) < len(fits):
         raise DataError(
-            f"{source}: the image {info['img_path']} has {size[0]} x {size[1]} pixels, but is "
-            f"annotated as {said[0]} x {said[1]}, so boxes and masks do not fit. Correct `width`, "
-            "`height` and the coordinates, or use the images that were annotated."
+            f"{source}: the polygons of {len(fits) - sum(fits)} of {len(fits)} objects that were "
+            "looked at lie outside of the objects' boxes. Both are in pixels of the image: correct "
+            "`segmentation` or `bbox`."
         )
+
+
+def _check_image(info: dict, source: str, masks: bool) -> list[bool]:
+    """Check that boxes and masks are of this image; returns which polygons are in their boxes."""
+    image, height, width = info["img_path"], info.get("height"), info.get("width")
+    size = upright_size(image)
+    if None not in (height, width) and size not in (None, (width, height)):
+        raise DataError(
+            f"{source}: the image {image} has {size[0]} x {size[1]} pixels, but is annotated as "
+            f"{width} x {height}, so boxes and masks do not fit. Correct `width`, `height` and the "
+            "coordinates, or use the images that were annotated."
+        )
+    found = []
+    for one in info.get("instances", ()) if masks else ():
+        if isinstance(mask := one["mask"], list):
+            found.append(is_in_box(mask, one["bbox"]))
+        elif not are_run_lengths(mask["counts"], height * width):
+            raise DataError(
+                f"{source}: the run lengths of a mask in {image} do not make up {height} x {width} "
+                f"pixels: {str(mask['counts'])[:60]!r}. Encode the mask again."
+            )
+    return found
 
 
 def _class_counts(node: object, key: str = "model") -> dict[str, int]:

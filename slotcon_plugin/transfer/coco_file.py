@@ -26,14 +26,14 @@ def check_coco_file(
             raise DataError(f"{path} is not a JSON file: {error}") from error
         line = check_coco(content, path, needs)
         wanted = {
-            row["id"]: row["file_name"]
+            row["id"]: (row["file_name"], [row["height"], row["width"]])
             for row in content["images"]
             if split in (None, row.get("coco_split"))
         }
         masks = MaskFaults()
         for row in content["annotations"] if without_masks else ():
             if row["image_id"] in wanted:
-                image, crowd = wanted[row["image_id"]], bool(row.get("iscrowd"))
-                masks.add(image, row.get("segmentation"), crowd)
+                (image, size), crowd = wanted[row["image_id"]], bool(row.get("iscrowd"))
+                masks.add(image, row.get("segmentation"), crowd, size)
         masks.check(path, without_masks, rle)
     return line

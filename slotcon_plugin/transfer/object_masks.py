@@ -1,9 +1,12 @@
 """Checks the masks of objects, in COCO's notation, before a detector is trained on them."""
 
 import math
+from itertools import chain
 
 from ..errors import DataError
 from .coco_content import MAX_FAULTY
+
+FARTHEST = 1e6  # pixels: far beyond any image; drawing such a polygon would fill the memory
 
 
 class MaskFaults:
@@ -12,17 +15,17 @@ class MaskFaults:
     def __init__(self):
         self.total, self.absent, self.encoded, self.short, self.strange = 0, [], [], [], []
 
-    def add(self, image: str, mask: object, is_crowd: bool) -> None:
+    def add(self, image: str, mask: object, is_crowd: bool, size: list[int]) -> None:
         """Look at the mask (`segmentation` in COCO) of an object in an image, named for messages.
 
-        Crowds are run-length encoded in COCO and not learned, but must have a mask.
+        Crowds are run-length encoded in COCO and not learned, but must have a mask. `size` is the
+        image's height and width.
         """
         self.total += 1
         if not mask:
             self.absent.append(image)
         elif type(mask) is dict:
-            size, counts = mask.get("size"), mask.get("counts")
-            if type(size) is not list or len(size) != 2 or type(counts) not in (str, bytes, list):
+            if mask.get("size") != size or type(mask.get("counts")) not in (str, bytes, list):
                 self.strange.append((image, mask))
             elif not is_crowd:
                 self.encoded.append(image)
@@ -44,7 +47,8 @@ class MaskFaults:
             raise DataError(
                 f"{source}: {self._count(self.strange)} `segmentation` of another form, first in "
                 f"{image}: {mask!r:.60}. Expected are polygons, [[x1, y1, x2, y2, x3, y3, …], …] "
-                "in pixels, or run lengths, {'size': [height, width], 'counts': …}."
+                "in pixels, or run lengths with the image's size, {'size': [height, width], "
+                "'counts': …}."
             )
         if self.absent:
             raise DataError(
@@ -69,8 +73,42 @@ class MaskFaults:
 
 
 def _is_polygon(values: object) -> bool:
-    """Whether it is a list of finite numbers, which the sum shows at once."""
+    """Whether it is a list of finite numbers, none of them far outside of any image."""
     try:
-        return type(values) is list and math.isfinite(sum(values))
+        # Of a NaN, the sum is not finite; minimum and maximum may not find it.
+        finite = type(values) is list and math.isfinite(sum(values))
+        return finite and (not values or -FARTHEST < min(values) <= max(values) < FARTHEST)
     except TypeError:
         return False
+
+
+def is_in_box(polygons: list[list[float]], box: list[float]) -> bool:
+    """Whether the polygons reach into most of their object's box, x1, y1, x2, y2."""
+    x, y = (list(chain.from_iterable(p[axis::2] for p in polygons)) for axis in (0, 1))
+    if not x or not y:
+        return False
+    width = min(max(x), box[2]) - max(min(x), box[0])
+    height = min(max(y), box[3]) - max(min(y), box[1])
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return min(width, height) > 0 and 2 * width * height > area
+
+
+def are_run_lengths(counts: str | bytes | list, pixels: int) -> bool:
+    """Whether run lengths, plain or compressed by COCO's API, make up an image of `pixels`.
+
+    A compressed length is a number of 5 bits for each character, the lowest ones first; bit 5 says
+    that more follow, bit 4 of the last one is the sign. From the fourth length on they are the
+    difference to the length before the last.
+    """
+    lengths = counts if isinstance(counts, list) else []
+    number = shift = 0
+    for code in [] if lengths is counts else counts.encode() if isinstance(counts, str) else counts:
+        bits = code - 48
+        number |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            number -= bool(bits & 16) << shift
+            lengths.append(number + lengths[-2] if len(lengths) > 2 else number)
+            number = shift = 0
+    are_numbers = all(type(length) is int and length >= 0 for length in lengths)
+    return are_numbers and shift == 0 and sum(lengths) == pixels
