@@ -15,6 +15,8 @@ from tiny_training import write_images
 from benchmarks.processes import CONFIGS, DEMO, ROOT
 from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.apis import train as train_module
+from slotcon_plugin.apis.export import export
+from slotcon_plugin.checkpoints import read_encoder
 from slotcon_plugin.runtime.run_command import run_command
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
@@ -227,6 +229,37 @@ def test_weights_of_another_model_are_refused(train, tmp_path, dry_run):
     assert status == 1
     assert "does not fit the config's model, SlotCon" in err and "missing: " in err
     assert f"--backbone {tmp_path / 'resnet18.pth'} instead of load_from" in err
+
+
+def test_another_number_of_prototypes_is_loaded_by_name_alone(train, tmp_path, run_tool, images):
+    assert train()[0] == 0
+    start, work = tmp_path / "work" / "epoch_2.pth", tmp_path / "other"
+    options = [f"load_from={start}", "model.head.prototypes.num_prototypes=6"]
+    status, _, err = train(options, work_dir=work)
+    assert status == 1
+    assert "8, 16) instead of (6, 16)" in err and "--allow-missing PATTERN" in err
+    patterns = ["*prototypes.weight", "idle_steps", "*.center"]
+    words = ["--cfg-options", *pretraining_options(images, work), *options]
+    for pattern in patterns:
+        words += ["--allow-missing", pattern]
+    status, output, _ = run_tool("train", DEMO, *words)
+    assert status == 0, output
+    saved = load_checkpoint_safely(work / "epoch_2.pth")
+    (names,) = saved["meta"]["left_out"].values()
+    assert set(names) == {
+        *("head.prototypes.weight", "teacher.prototypes.weight"),
+        *("head.group_loss.center", "idle_steps"),
+    }
+    export(work / "epoch_2.pth", tmp_path / "encoder.pth", "openmmlab")
+    exported = read_encoder(tmp_path / "encoder.pth").meta["training"]
+    assert exported["not_loaded"].startswith("4 tensors are not loaded from")
+    # The same command again, as a queue repeats it: a resume needs all weights, and keeps the note.
+    for name in ("epoch_2.pth", "last_checkpoint"):
+        (work / name).unlink()
+    status, _, err = train(options, work_dir=work, resume="auto", allow_missing=patterns)
+    assert status == 0, err
+    (again,) = load_checkpoint_safely(work / "epoch_2.pth")["meta"]["left_out"].values()
+    assert again == names
 
 
 def test_a_resume_needs_all_weights_of_the_model(train, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchvision
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from tiny_training import train_apart
 from tiny_weights import ours, write_encoder
 
@@ -19,6 +19,7 @@ from benchmarks.processes import DEMO
 from benchmarks.small_benchmark import DET, SEG, transfer_options, write_mini
 from slotcon_plugin.apis.test import test as evaluate
 from slotcon_plugin.apis.train import train
+from slotcon_plugin.runtime import safe_loading
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.run_command import run_command
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -114,6 +115,58 @@ def test_weights_of_a_pretraining_are_refused_as_those_of_the_model(run, tmp_pat
     assert status == 1
     assert f"--backbone {checkpoint} instead of load_from" in err
     assert not list(tmp_path.glob("iter_*.pth"))
+
+
+def test_another_head_is_loaded_by_name_alone(run, tmp_path, monkeypatch):
+    """A network for other classes: the rest of its weights is complete, and read once."""
+    reads = []
+    load = safe_loading.load_checkpoint_safely
+    for module in (safe_loading, importlib.import_module("slotcon_plugin.apis.test")):
+        monkeypatch.setattr(module, "load_checkpoint_safely", lambda p: reads.append(p) or load(p))
+    cfg = read_config(SEG, ["model.decode_head.num_classes=5"])
+    init_default_scope("mmseg")
+    torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, tmp_path / "five.pth")
+    given = dict(cfg_options=[f"load_from={tmp_path / 'five.pth'}"], work_dir=tmp_path / "work")
+    names = [f"decode_head.conv_seg.{name}" for name in ("weight", "bias")]
+    for patterns, message in (
+        ([], "2 of another shape: decode_head.conv_seg"),
+        (["*.conv_seg.*", "tail.*"], "--allow-missing tail.*: no tensor"),
+    ):
+        status, _, err = run(train, SEG, allow_missing=patterns, dry_run=True, step=False, **given)
+        assert (status, message in err) == (1, True), err
+    given["allow_missing"] = ["*.conv_seg.*"]
+    status, out, _ = run(train, SEG, dry_run=True, step=False, **given)
+    assert status == 0
+    assert "not loaded:    2 tensors are not loaded from" in out
+    assert all(name in out for name in names)
+    status, _, _ = run(train, SEG, **given)
+    assert status == 0
+    saved = load_checkpoint_safely(tmp_path / "work" / "iter_2.pth")
+    assert saved["meta"]["left_out"] == {str(tmp_path / "five.pth"): names}
+
+    reads.clear()
+    options = dict(work_dir=tmp_path / "work", allow_missing=["*.conv_seg.*"])
+    status, out, _ = run(evaluate, SEG, tmp_path / "five.pth", **options)
+    assert status == 0
+    assert all(name in out for name in names)
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("dry_run", [True, False], ids=["dry", "train"])
+@pytest.mark.parametrize("road", ["load_from", "init_cfg", "pretrained"])
+def test_torchvisions_weights_are_no_network(run, tmp_path, road, dry_run):
+    file = tmp_path / "resnet18.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), file)
+    entry = {
+        "load_from": f"load_from={file}",
+        "init_cfg": f"+model.backbone.init_cfg={{'type': 'Pretrained', 'checkpoint': '{file}'}}",
+        "pretrained": f"+model.backbone.pretrained={file}",
+    }[road]
+    options = dict(backbone=None if road == "load_from" else "none", dry_run=dry_run)
+    status, _, err = run(train, SEG, cfg_options=[entry], work_dir=tmp_path / "work", **options)
+    assert status == 1
+    assert "unexpected: " in err and f"--backbone {file if road == 'load_from' else 'FILE'}" in err
+    assert not list(tmp_path.glob("work/*.pth"))
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(run, weights, tmp_path):
