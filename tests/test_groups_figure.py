@@ -16,7 +16,7 @@ from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.apis.demo import demo_config
 from slotcon_plugin.apis.draw_groups import draw_groups
 from slotcon_plugin.apis.train import train
-from slotcon_plugin.errors import ConfigError, DataError
+from slotcon_plugin.errors import CheckpointError, ConfigError, DataError
 from slotcon_plugin.runtime.scalars import read_curves
 from slotcon_plugin.visualization import curves, groups
 
@@ -120,6 +120,16 @@ def test_the_groups_of_a_checkpoint_are_drawn(tmp_path, monkeypatch, capsys):
     checkpoint, out = work_dir / "epoch_1.pth", tmp_path / "groups.png"
     draw_groups(DEMO, checkpoint, out, images=str(images), count=2, cfg_options=options)
     assert min(Image.open(out).size) > 300
+    drawn = out.read_bytes()
+    weights = torch.load(checkpoint, weights_only=False)["state_dict"]
+    torch.save({f"module.{name}": value for name, value in weights.items()}, tmp_path / "plain.pth")
+    draw_groups(DEMO, tmp_path / "plain.pth", out, images=str(images), count=2, cfg_options=options)
+    assert out.read_bytes() == drawn
+    init = f"+model.init_cfg={{'type': 'Pretrained', 'checkpoint': '{tmp_path / 'plain.pth'}'}}"
+    part = {name: value for name, value in weights.items() if name.startswith("backbone.")}
+    torch.save(part, tmp_path / "plain.pth")
+    with pytest.raises(CheckpointError, match=r"The config initializes the model from .* missing"):
+        draw_groups(DEMO, checkpoint, out, str(images), cfg_options=[*options, init])
     assert "000.png" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="--count is 0, expected a whole number from 1 on"):
         draw_groups(DEMO, checkpoint, out, count=0, cfg_options=options)

@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from ..checkpoints.fill import check_state_dict
+from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.decode import UnreadableImage
 from ..datasets.sources import list_images
 from ..errors import DataError
@@ -15,7 +16,7 @@ from ..runtime.config_options import read_config
 from ..runtime.config_rules import check_value, whole
 from ..runtime.explain_errors import explained_errors
 from ..runtime.launch import announce
-from ..runtime.safe_loading import load_checkpoint_safely
+from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.work_dir import check_writable
 from ..visualization import groups
 from ..visualization.figures import save_png
@@ -56,12 +57,14 @@ def draw_groups(
     torch.manual_seed(seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
     with explained_errors(cfg):
         model = MODELS.build(cfg.model)
-    model.init_weights()
-    check_state_dict(model, state, str(checkpoint))
+    with safe_loader():
+        check_initial_weights(model, LeftOut(cfg.get("allow_missing")))
+        model.init_weights()
+    weights = check_state_dict(model, state, str(checkpoint))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     photographs = read_first(paths, count, max_long_side)
     rows = {"random weights": groups.group_photographs(model, photographs)}
-    model.load_state_dict(state["state_dict"])
+    model.load_state_dict(weights)
     rows["after pretraining"] = groups.group_photographs(model, photographs)
     save_png(groups.draw_groups(rows, model.num_prototypes, count), out)
     announce(f"written: {out}")

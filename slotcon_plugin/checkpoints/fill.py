@@ -66,8 +66,8 @@ def _check_strides(module: nn.Module, target: str) -> None:
 
 def check_state_dict(
     model: nn.Module, checkpoint: dict, path: str | Path, left_out: LeftOut | None = None
-) -> None:
-    """Raise CheckpointError unless a checkpoint has exactly the model's weights, all finite.
+) -> dict:
+    """A checkpoint's weights by name. They must be exactly the model's, and all finite.
 
     MMEngine would only warn. As in MMEngine, `module.` before a name is ignored.
 
@@ -76,6 +76,9 @@ def check_state_dict(
         checkpoint: has a `state_dict`, or is one.
         path: its file, for the message.
         left_out: the tensors that may be left out; by default none.
+
+    Raises:
+        CheckpointError: they are not; nothing was loaded.
     """
     model = unwrapped(model)
     weights = checkpoint.get("state_dict", checkpoint)
@@ -97,6 +100,7 @@ def check_state_dict(
             f"Nothing was loaded. {advice}"
         )
     check_finite({n: v for n, v in weights.items() if isinstance(v, Tensor)}, str(path))
+    return weights
 
 
 def supervised_file(depth: int) -> Path:

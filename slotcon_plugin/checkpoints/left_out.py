@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
-from ..runtime.safe_loading import load_checkpoint_safely
+from ..runtime.safe_loading import check_finite, load_checkpoint_safely
 from ..runtime.wrapping import unwrapped
 from .names import WRAPPER, differences, listed
 
@@ -122,6 +122,7 @@ def check_initial_weights(model: nn.Module, left_out: LeftOut) -> None:
             for n, value in tensors.items()
             if n.startswith(start)
         }
+        check_finite({n: v for n, v in given.items() if isinstance(v, Tensor)}, str(file))
         if problems := left_out.compare(given, module.state_dict(), str(file)):
             raise CheckpointError(
                 f"The config initializes {name or 'the model'} from {file}"
