@@ -1,16 +1,18 @@
-"""Kill a benchmark at random moments until it ends, and compare with an undisturbed run.
+"""Kill a benchmark or a pretraining at random moments until it ends, and compare the results.
 
-    python benchmarks/kill_benchmark.py --kills 10
-    python benchmarks/kill_benchmark.py --benchmark configs/benchmark/mini.yaml --kills 10
+    python benchmarks/kill_benchmark.py chain --kills 10
+    python benchmarks/kill_benchmark.py chain --benchmark configs/benchmark/mini.yaml --kills 10
+    python benchmarks/kill_benchmark.py pretraining --kills 20
 
-Without --benchmark a small one runs, on images drawn here. All processes of the benchmark get
-SIGKILL. Exit status 0: every job's results and the tables are equal. If this program is
-interrupted, the next start with the same --folder continues.
+Without --benchmark a small one runs, on images drawn here; so does the pretraining. A kill is
+SIGKILL to all processes, or SIGKILL, SIGTERM, SIGHUP or SIGINT to the one that the user started,
+whose others must end then. Exit status 0: no process was left, and weights (bit for bit), figures
+and tables equal those of an undisturbed run. If this program is interrupted, the next start with
+the same --folder continues.
 """
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -20,7 +22,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
 
-STARTUP = 8.0  # seconds in which nothing but Python starts
+import psutil
+from tabulate import tabulate
+
+from benchmarks.processes import DEMO, ROOT, kill_all, start
+from benchmarks.small_benchmark import (
+    TOOL,
+    pretraining_options,
+    small_benchmark,
+    write_benchmark,
+    write_mini,
+)
+
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
+LEFT = 60.0  # seconds within which all other processes must end
+NAMES = ("undisturbed", "killed")
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,111 +44,176 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("what", choices=("chain", "pretraining"))
     parser.add_argument("--benchmark", type=Path, help="a benchmark file; its work_dir is not used")
     parser.add_argument("--kills", type=int, default=10, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (%(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("work_dirs/kill_benchmark"))
+    parser.add_argument("--folder", type=Path, help="default: work_dirs/kill_WHAT")
     parser.add_argument("--cores", default="2", help="of Snakemake (%(default)s)")
-    return parser.parse_args()
+    parser.add_argument("--epochs", type=int, default=60, help="of the pretraining (%(default)s)")
+    args = parser.parse_args()
+    args.folder = (args.folder or Path("work_dirs") / f"kill_{args.what}").absolute()
+    return args
 
 
-def start_benchmark(file: Path, cores: str) -> subprocess.Popen:
-    """Start a benchmark; its output is appended to a log beside its file."""
-    from benchmarks.processes import start
-    from benchmarks.small_benchmark import TOOL
+class Chain:
+    """A benchmark."""
 
-    with open(file.with_suffix(".log"), "a") as log:
-        return start(TOOL, file, "--cores", cores, output=log)
+    def __init__(self, args: argparse.Namespace) -> None:
+        import yaml
+
+        self.folder, self.cores = args.folder, args.cores
+        if args.benchmark:
+            content = yaml.safe_load(args.benchmark.read_text())
+        elif (self.folder / "mini").exists():
+            content = small_benchmark(self.folder / "mini", self.folder, interval=4)
+        else:
+            content = small_benchmark(write_mini(self.folder / "mini"), self.folder, interval=4)
+        for name in NAMES:
+            file = self.folder / f"{name}.yaml"
+            write_benchmark(file, content | dict(work_dir=str(self.folder / name)))
+
+    def start(self, name: str) -> subprocess.Popen:
+        """Start or continue it."""
+        with open(self.folder / f"{name}.log", "a") as log:
+            return start(TOOL, self.folder / f"{name}.yaml", "--cores", self.cores, output=log)
+
+    def progress(self, name: str) -> tuple[int, str]:
+        """How many jobs are done, and those that were begun."""
+        return chain_progress(self.folder / name)
+
+    def results(self, name: str) -> dict[str, object]:
+        """All that must be equal, by its name."""
+        return chain_results(self.folder / name)
 
 
-def results(folder: Path) -> dict[str, dict]:
-    """Results of the finished jobs, by job."""
-    found = {}
-    for file in folder.glob("jobs/*/*/result.json"):
+def chain_progress(folder: Path) -> tuple[int, str]:
+    """How many jobs of a work dir are done, and those that were begun."""
+    clocks = sorted(folder.glob("jobs/*/*/clock.json"))
+    begun = [clock.parent for clock in clocks if not (clock.parent / "result.json").exists()]
+    return len(clocks) - len(begun), ", ".join(one.parent.name for one in begun)
+
+
+def chain_results(folder: Path) -> dict[str, object]:
+    """Results and weights of the finished jobs in a work dir, and its table."""
+    found: dict[str, object] = {}
+    for file in sorted(folder.glob("jobs/*/*/result.json")):
         result = json.loads(file.read_text())
         job = result["job"]
-        found[job["name"]] = dict(measures=result["measures"], losses=result["losses"])
-        found[job["name"]]["digest"] = job["digest"]
-    return found
+        kept = [result[key] for key in ("measures", "losses", "images")]
+        found[job["name"]] = [job["digest"], *kept]
+        for step in job["steps"]:
+            if (path := file.parent / step["done"]).suffix == ".pth":
+                found[f"{job['name']}/{path.name}"] = weights(path)
+    tables = folder / "tables.csv"
+    return found | {"tables.csv": tables.read_text() if tables.exists() else None}
 
 
-def unfinished(folder: Path) -> list[str]:
-    """Jobs that were started and have no result."""
-    clocks = folder.glob("jobs/*/*/clock.json")
-    return [c.parent.parent.name for c in clocks if not (c.parent / "result.json").exists()]
+class Pretraining:
+    """One training."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.folder, self.epochs = args.folder, args.epochs
+        if not (self.folder / "mini").exists():
+            write_mini(self.folder / "mini")
+
+    def start(self, name: str) -> subprocess.Popen:
+        """Start or continue it."""
+        work_dir = self.folder / name
+        options = pretraining_options(self.folder / "mini" / "images", work_dir, self.epochs)
+        options += ["default_hooks.checkpoint.max_keep_ckpts=2"]
+        command = (sys.executable, ROOT / "tools" / "train.py", DEMO, "--work-dir", work_dir)
+        with open(self.folder / f"{name}.log", "a") as log:
+            return start(*command, "--resume", "--cfg-options", *options, output=log)
+
+    def progress(self, name: str) -> tuple[int, str]:
+        """How many epochs are done."""
+        files = (self.folder / name).glob("epoch_*.pth")
+        done = max((int(file.stem.removeprefix("epoch_")) for file in files), default=0)
+        return done, "training" if done else "start"
+
+    def results(self, name: str) -> dict[str, object]:
+        """All that must be equal, by its name."""
+        return {"weights": weights(self.folder / name / f"epoch_{self.epochs}.pth")}
+
+
+def weights(path: Path) -> str | None:
+    """A digest of all tensors of a checkpoint, bit for bit."""
+    from slotcon_plugin.checkpoints.encoder import digest
+    from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
+
+    return digest(load_checkpoint_safely(path)["state_dict"]) if path.exists() else None
+
+
+def compare(one: dict[str, object], other: dict[str, object]) -> list[list[str]]:
+    """A row for each result of either run: whether they are equal."""
+    names = list(dict.fromkeys([*one, *other]))
+    equal = {name: name in one and name in other and one[name] == other[name] for name in names}
+    return [[name, "same" if equal[name] else "DIFFERENT"] for name in names]
+
+
+def kill(process: subprocess.Popen, number: str | None) -> float:
+    """Kill all processes, or send one a signal: seconds until all had ended, or infinity."""
+    started = time.monotonic()
+    others = psutil.Process(process.pid).children(recursive=True)
+    if number is None:
+        kill_all(process)
+    else:
+        process.send_signal(getattr(signal, number))
+    process.wait()
+    _, alive = psutil.wait_procs(others, timeout=LEFT)
+    for one in alive:
+        one.kill()
+    return float("inf") if alive else time.monotonic() - started
 
 
 def main() -> int:
     """Run both and compare. Returns the exit status."""
     args = parse_args()
-    folder = args.folder.absolute()
-    files = {name: folder / f"{name}.yaml" for name in ("undisturbed", "killed")}
-    note = folder / "state.json"
+    args.folder.mkdir(parents=True, exist_ok=True)
+    target = {"chain": Chain, "pretraining": Pretraining}[args.what](args)
+    note = args.folder / "state.json"
     if not note.exists():
-        length = run_undisturbed(args, folder, files)
-        if length is None:
+        started = time.monotonic()
+        process = target.start(NAMES[0])
+        nothing = target.progress("nothing")
+        while process.poll() is None and target.progress(NAMES[0]) == nothing:
+            time.sleep(0.2)
+        startup = time.monotonic() - started
+        if process.wait():
+            print(f"it fails by itself: see {args.folder}/undisturbed.log", file=sys.stderr)
             return 1
-        note.write_text(json.dumps(dict(length=length, kills=0)))
+        length = time.monotonic() - started - startup
+        print(f"undisturbed: {startup:.0f} s to begin, then {length:.0f} s", flush=True)
+        note.write_text(json.dumps(dict(startup=startup, length=length, kills=[])))
     state = json.loads(note.read_text())
-    draw = random.Random(f"{args.seed} {state['kills']}")
-    while True:
-        process = start_benchmark(files["killed"], args.cores)
-        # Later than the imports, so that the work advances; early enough for all kills to happen.
-        moment = STARTUP + draw.uniform(0, 1.5) * state["length"] / args.kills
+    kills, status = state["kills"], None
+    while status is None:
+        draw = random.Random(f"{args.seed} {len(kills)}")
+        process = target.start(NAMES[1])
+        # Mostly after the start, so that the work advances; early enough for all kills to happen
+        moment = draw.uniform(0.6, 1.2) * state["startup"]
+        moment += draw.uniform(0, 1.5) * state["length"] / args.kills
         try:
-            status = process.wait(moment if state["kills"] < args.kills else None)
-            break
+            status = process.wait(moment if len(kills) < args.kills else None)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        state["kills"] += 1
-        note.write_text(json.dumps(state))
-        done = len(results(folder / "killed"))
-        running = ", ".join(unfinished(folder / "killed")) or "planning"
-        print(f"kill {state['kills']} after {moment:.0f} s: {done} jobs done, during {running}")
-        sys.stdout.flush()
-    print(f"ended with status {status} after {state['kills']} kills")
-    return compare(folder, files) or int(status != 0 or state["kills"] < args.kills)
-
-
-def run_undisturbed(args: argparse.Namespace, folder: Path, files: dict[str, Path]) -> float | None:
-    """Write the benchmark once for each work dir and run the first.
-
-    Returns:
-        How long it ran, in seconds; None if it failed.
-    """
-    import yaml
-
-    from benchmarks.small_benchmark import small_benchmark, write_benchmark, write_mini
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if args.benchmark:
-        content = yaml.safe_load(args.benchmark.read_text())
-    else:
-        content = small_benchmark(write_mini(folder / "mini"), folder, interval=4)
-    for name, file in files.items():
-        write_benchmark(file, content | dict(work_dir=str(folder / name)))
-    started = time.monotonic()
-    status = start_benchmark(files["undisturbed"], args.cores).wait()
-    length = time.monotonic() - started
-    if status:
-        print(f"the benchmark itself fails: see {folder}/undisturbed.log", file=sys.stderr)
-        return None
-    print(f"undisturbed: {length:.0f} s, {len(results(folder / 'undisturbed'))} jobs", flush=True)
-    return length
-
-
-def compare(folder: Path, files: dict[str, Path]) -> int:
-    """Print which results are equal. Returns 1 if one is not."""
-    one, other = (results(folder / name) for name in files)
-    tables = [(folder / name / "tables.csv").read_text() for name in files]
-    for job in sorted(one.keys() | other.keys()):
-        same = one.get(job) == other.get(job)
-        print(f"{'same' if same else 'DIFFERENT'}: {job}")
-        if not same:
-            print(f"  undisturbed: {one.get(job)}\n  killed:      {other.get(job)}")
-    print(f"tables: {'same' if tables[0] == tables[1] else 'DIFFERENT'}")
-    return int(one != other or tables[0] != tables[1])
+            number = draw.choice((None, *SIGNALS))
+            seconds = kill(process, number)
+            done, during = target.progress(NAMES[1])
+            signaled = f"{number or 'SIGKILL'} to {'one' if number else 'all'}"
+            kills.append(
+                [len(kills) + 1, signaled, f"{moment:.1f}", done, during, f"{seconds:.1f}"]
+            )
+            note.write_text(json.dumps(state))
+            print(*kills[-1], sep="  ", flush=True)
+    heads = ["kill", "signal", "after, s", "done", "during", "all ended in, s"]
+    print(f"\n{tabulate(kills, heads, 'github', disable_numparse=True)}\n")
+    rows = compare(*(target.results(name) for name in NAMES))
+    print(tabulate(rows, ["compared", ""], "github"))
+    left = sum(row[-1] == "inf" for row in kills)
+    print(f"\nended with status {status} after {len(kills)} kills, {left} of which left processes")
+    differ = any(row[1] != "same" for row in rows)
+    return int(status != 0 or differ or left > 0 or len(kills) < args.kills)
 
 
 if __name__ == "__main__":

@@ -1,43 +1,47 @@
-"""benchmarks/kill_benchmark.py compares the results of two work dirs."""
+"""benchmarks/kill_benchmark.py compares the results and the weights of two work dirs."""
 
 import json
 
-from benchmarks import kill_benchmark
+import torch
+
+from benchmarks.kill_benchmark import chain_progress, chain_results, compare
 
 
-def write_results(folder, miou, rows="a,1\n"):
+def write_results(folder, miou, rows="a,1\n", weight=1.0, seconds=3):
+    """Of a pretraining with weights, and of a transfer."""
     for job, value in (("pretrain.a", None), ("transfer.a.voc", miou)):
         result = folder / "jobs" / job / "0123" / "result.json"
-        result.parent.mkdir(parents=True)
-        content = dict(job=dict(name=job, digest="ab"), measures=dict(miou=value), losses=[1.0])
-        content["seconds"] = 3
+        result.parent.mkdir(parents=True, exist_ok=True)
+        steps = [dict(done="epoch_1.pth" if value is None else "figures.json")]
+        content = dict(job=dict(name=job, digest="ab", steps=steps), measures=dict(miou=value))
+        content |= dict(losses=[1.0], images={}, seconds=seconds)
         result.write_text(json.dumps(content))
+    path = folder / "jobs" / "pretrain.a" / "0123" / "epoch_1.pth"
+    torch.save(dict(state_dict=dict(weight=torch.tensor(weight))), path)
     (folder / "tables.csv").write_text(rows)
+    return chain_results(folder)
 
 
-def test_equal_results_pass_whatever_their_times(tmp_path, capsys):
-    files = dict.fromkeys(("undisturbed", "killed"))
-    for name in files:
-        write_results(tmp_path / name, 0.5)
-    result = tmp_path / "killed" / "jobs" / "pretrain.a" / "0123" / "result.json"
-    result.write_text(result.read_text().replace('"seconds": 3', '"seconds": 9'))
-    assert kill_benchmark.compare(tmp_path, files) == 0
-    assert "DIFFERENT" not in capsys.readouterr().out
+def test_equal_results_pass_whatever_their_times(tmp_path):
+    one = write_results(tmp_path / "one", 0.5)
+    rows = compare(one, write_results(tmp_path / "other", 0.5, seconds=9))
+    names = ["pretrain.a", "pretrain.a/epoch_1.pth", "transfer.a.voc", "tables.csv"]
+    assert rows == [[name, "same"] for name in names]
 
 
-def test_any_difference_fails(tmp_path, capsys):
-    files = dict.fromkeys(("undisturbed", "killed"))
-    write_results(tmp_path / "undisturbed", 0.5)
-    write_results(tmp_path / "killed", 0.25)
-    assert kill_benchmark.compare(tmp_path, files) == 1
-    out = capsys.readouterr().out
-    assert "DIFFERENT: transfer.a.voc" in out and "same: pretrain.a" in out
-    (tmp_path / "killed" / "jobs" / "transfer.a.voc" / "0123" / "result.json").unlink()
-    assert kill_benchmark.compare(tmp_path, files) == 1  # a job without a result
-
-    write_results(tmp_path / "third", 0.5, rows="a,2\n")
-    assert kill_benchmark.compare(tmp_path, dict.fromkeys(("undisturbed", "third"))) == 1
-    assert "tables: DIFFERENT" in capsys.readouterr().out
+def test_any_difference_is_shown(tmp_path):
+    one = write_results(tmp_path / "one", 0.5)
+    for changed, name in (
+        (dict(miou=0.25), "transfer.a.voc"),
+        (dict(miou=0.5, rows="a,2\n"), "tables.csv"),
+        (dict(miou=0.5, weight=1.0 + 2**-23), "pretrain.a/epoch_1.pth"),
+    ):
+        rows = compare(one, write_results(tmp_path / "other", **changed))
+        assert [row[0] for row in rows if row[1] != "same"] == [name]
+    (tmp_path / "other" / "jobs" / "transfer.a.voc" / "0123" / "result.json").unlink()
+    other = chain_results(tmp_path / "other")
+    assert ["transfer.a.voc", "DIFFERENT"] in compare(one, other)  # a job without a result
+    assert ["transfer.a.voc", "DIFFERENT"] in compare(other, one)
 
 
 def test_jobs_without_a_result_are_unfinished(tmp_path):
@@ -46,4 +50,4 @@ def test_jobs_without_a_result_are_unfinished(tmp_path):
         folder.mkdir(parents=True)
         (folder / "clock.json").write_text("{}")
     (tmp_path / "jobs" / "pretrain.a" / "0123" / "result.json").write_text("{}")
-    assert kill_benchmark.unfinished(tmp_path) == ["transfer.a.voc"]
+    assert chain_progress(tmp_path) == (1, "transfer.a.voc")
