@@ -8,7 +8,7 @@ import torch
 from tiny_training import write_images
 
 from benchmarks.processes import DEMO, run_processes
-from benchmarks.small_benchmark import pretraining_options
+from benchmarks.small_benchmark import DET, pretraining_options, transfer_options, write_mini
 from slotcon_plugin.apis.replay import replay
 from slotcon_plugin.errors import CheckpointError, ConfigError, TrainingStopped
 
@@ -16,12 +16,14 @@ from slotcon_plugin.errors import CheckpointError, ConfigError, TrainingStopped
 TEMPERATURE = "model.head.slot_loss.temperature=1e-42"
 
 
-def _train(rank: int, launcher: str, options: list[str]) -> str:
+def _train(
+    rank: int, launcher: str, options: list[str], config: Path = DEMO, backbone: str | None = None
+) -> str:
     from slotcon_plugin.apis.train import train
 
     torch.cuda.is_available = lambda: False
     with pytest.raises(TrainingStopped) as stopped:
-        train(DEMO, launcher=launcher, cfg_options=options)
+        train(config, launcher=launcher, cfg_options=options, backbone=backbone)
     return str(stopped.value)
 
 
@@ -50,7 +52,7 @@ def test_a_kept_step_is_repeated_bit_for_bit(tmp_path, processes, capsys):
     if processes > 1:
         assert results[0].losses["loss_group"] != results[1].losses["loss_group"]
         files[0].unlink()
-        with pytest.raises(CheckpointError, match=r"has no rank0\.pth"):
+        with pytest.raises(CheckpointError, match=r"has no rank0\.pth of it"):
             replay(files[1])
         return
     (exact,) = replay(files[0], double=True)
@@ -68,7 +70,27 @@ def _check_foreign_types(file: Path) -> None:
         torch.save(content, file)
         with pytest.raises(CheckpointError, match="which is not registered"):
             replay(file)
+    for meta in ({}, content["meta"] | {"threads": -1}, content["meta"] | {"world_size": True}):
+        torch.save(content | {"meta": meta}, file)
+        with pytest.raises(CheckpointError, match=r"is not a kept step: meta\."):
+            replay(file)
     del content["inputs"]
     torch.save(content, file)
     with pytest.raises(CheckpointError, match="is not a kept step: inputs missing"):
         replay(file)
+
+
+def test_a_detectors_step_is_repeated_bit_for_bit(tmp_path):
+    """Its samples are objects of mmdet, and it samples boxes at random."""
+    pytest.importorskip("mmdet")
+    options = transfer_options(DET, write_mini(tmp_path / "mini"))
+    options += ["default_hooks.loss_guard.patience=1", f"+work_dir={tmp_path / 'work'}"]
+    options.append("model.roi_head.bbox_head.loss_cls.loss_weight=1e39")
+    run_processes(_train, 1, "none", options, DET, "none", connect=False)
+    file = tmp_path / "work" / "nonfinite_step" / "rank0.pth"
+    (result,) = replay(file)
+    assert len(result.same) == 5 and all(result.same.values())
+    assert [name for name, loss in result.losses.items() if not math.isfinite(loss)] == ["loss_cls"]
+    assert result.first.startswith("output of roi_head.bbox_head.loss_cls (CrossEntropyLoss)")
+    with pytest.raises(ConfigError, match="does not compute in float64"):
+        replay(file, double=True)

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,19 @@ from ..checkpoints.repeat_step import StepResult, repeat_step
 from ..errors import CheckpointError, ConfigError
 from ..hooks.step_recorder import KEYS
 from ..runtime.safe_loading import load_checkpoint_safely
+
+COUNTS = ("step", "epoch", "world_size", "threads", "accumulation")
+META: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(COUNTS, lambda value: type(value) is int and 0 < value < 2**31),
+    **dict.fromkeys(
+        ("deterministic", "cudnn_benchmark", "sync_bn", "training"),
+        lambda value: isinstance(value, bool),
+    ),
+    "device": ("cpu", "cuda").__contains__,
+    "precision": ("fp16", "bf16", "off").__contains__,
+    "loss_scale": lambda value: isinstance(value, float) and value > 0,
+    "reason": lambda value: isinstance(value, str),
+}
 
 
 def replay(
@@ -43,12 +57,8 @@ def replay(
         raise ConfigError("float16 is not computed on a CPU: add --amp off or --amp bf16.")
     files = [file]
     if meta["world_size"] > 1:
-        files = [file.with_name(f"rank{rank}.pth") for rank in range(meta["world_size"])]
-        if missing := [path.name for path in files if not path.is_file()]:
-            raise CheckpointError(
-                f"The step was one of {len(files)} processes, and {file.parent} has no "
-                f"{', '.join(missing)}. Copy the files of all machines into one folder."
-            )
+        names = (f"rank{rank}.pth" for rank in range(meta["world_size"]))
+        files = [_same_step(file.with_name(name), meta) for name in names]
     results = _run([str(path) for path in files], device, amp, double)
     print(
         f"step {meta['step']} (epoch {meta['epoch']}) on {device}, {_name(amp, double)}: ", end=""
@@ -61,11 +71,22 @@ def replay(
     return results
 
 
+def _same_step(path: Path, meta: dict) -> Path:
+    if not path.is_file() or read_step(path)["meta"]["step"] != meta["step"]:
+        raise CheckpointError(
+            f"Step {meta['step']} was one of {meta['world_size']} processes, and {path.parent} has "
+            f"no {path.name} of it. Copy the files of all machines into one folder."
+        )
+    return path
+
+
 def read_step(path: Path) -> dict:
     """The content of a file of a kept step; a CheckpointError if it is another file."""
     content = load_checkpoint_safely(path)
     expected = dict.fromkeys(KEYS, dict) | {"scope": str}
     wrong = [n for n, kind in expected.items() if not isinstance(content.get(n), kind)]
+    meta = content["meta"] if "meta" not in wrong else {}
+    wrong = wrong or [f"meta.{n}" for n, valid in META.items() if not valid(meta.get(n))]
     if wrong:
         raise CheckpointError(
             f"{path} is not a kept step: {', '.join(wrong)} missing or damaged. Give the file that "
@@ -120,4 +141,9 @@ def _run_one(rank: int, files: list[str], device: str, amp: str, double: bool, f
 
 
 def _repeat(file: str, device: str, amp: str, double: bool) -> StepResult:
-    return repeat_step(read_step(Path(file)), file, device, amp, double)
+    try:
+        return repeat_step(read_step(Path(file)), file, device, amp, double)
+    except RuntimeError as error:
+        if double:
+            raise ConfigError(f"This model does not compute in float64 ({error}).") from error
+        raise

@@ -3,14 +3,16 @@
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.model import convert_sync_batchnorm
-from mmengine.registry import MODELS, TASK_UTILS, DefaultScope, init_default_scope
+from mmengine.registry import MODELS, TASK_UTILS, DefaultScope, Registry
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_flatten
 
 from ..datasets.plain_batches import from_plain
 from ..errors import CheckpointError
@@ -70,10 +72,19 @@ def repeat_step(
 def _repeat(content: dict, path: str, device: str, precision: str, double: bool) -> StepResult:
     meta = content["meta"]
     model = build_model(content, path).to(device).train(meta["training"])
-    inputs = from_plain(content["inputs"], device)
     if double:
         model.double()
-        inputs = tree_map(lambda v: v.double() if _is_float(v) else v, inputs)
+
+    def convert(value: Tensor) -> Tensor:
+        return value.to(device, torch.float64 if double and _is_float(value) else value.dtype)
+
+    try:
+        inputs = from_plain(content["inputs"], convert)
+        _set_random_state(content["random"], device)
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: its inputs or random states cannot be restored ({error})."
+        ) from error
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     scale = meta["loss_scale"] if precision == "fp16" else 1.0
 
@@ -122,17 +133,20 @@ def build_model(content: dict, path: str) -> nn.Module:
     """
     if content["scope"] not in SCOPES:
         raise CheckpointError(f"{path}: scope {content['scope']!r}, expected one of {SCOPES}.")
-    init_default_scope(content["scope"])
     with DefaultScope.overwrite_default_scope(content["scope"]):
-        MODELS.import_from_location()
+        known: set[str] = set()
+        if content["scope"] != "mmengine":
+            import_module(f"{content['scope']}.models")  # registers them
+            known = set(dir(import_module("mmcv.ops")))  # of RoI extractors
+        known |= _names(MODELS) | _names(TASK_UTILS)
         for kind in _types(content["config"]):
             scope, _, name = kind.rpartition(".") if isinstance(kind, str) else ("?", "", "")
-            if scope not in ("", *SCOPES) or not any(_is_in(r, name) for r in (MODELS, TASK_UTILS)):
+            if scope not in ("", *SCOPES) or name not in known:
                 raise CheckpointError(
                     f"{path} names the type {kind!r}, which is not registered. Import the module "
                     "of a class of your own, then call slotcon_plugin.apis.replay.replay."
                 )
-        model = MODELS.build(content["config"])
+        model = MODELS.build(ConfigDict(content["config"]))
     if content["meta"]["sync_bn"] and world_size() > 1 and torch.cuda.is_available():
         model = convert_sync_batchnorm(model, "torch")
     check_state_dict(model, content, path)
@@ -153,8 +167,9 @@ def _types(config: Any) -> Iterator[Any]:
             yield from _types(value)
 
 
-def _is_in(registry, name: str) -> bool:
-    return name in registry.module_dict or any(_is_in(c, name) for c in registry.children.values())
+def _names(registry: Registry) -> set[str]:
+    """The names in a registry and its children."""
+    return set(registry.module_dict).union(*map(_names, registry.children.values()))
 
 
 def _set_random_state(state: dict, device: str) -> None:
