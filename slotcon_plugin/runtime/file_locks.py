@@ -43,7 +43,7 @@ def try_lock(path: str | Path) -> int | None:
     if gone:  # its holder removed it before it was locked here
         os.close(handle)
         return try_lock(path)
-    command = shlex.join([Path(sys.executable).name, *sys.argv])[:1000]
+    command = shlex.join([Path(sys.executable).name, *sys.argv])[:200]
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     note = dict(host=platform.node(), pid=os.getpid(), since=since, command=command)
     with suppress(OSError):  # a full disk
