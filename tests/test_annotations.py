@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 
 import numpy as np
@@ -302,7 +303,9 @@ def all_maps(values):
     return lambda root: [save_map(root, values, path.name) for path in (root / "voc21").iterdir()]
 
 
-BOTH = [f"+{name}.dataset.reduce_zero_label=True" for name in LOADERS]
+ZERO = [f"+{name}.dataset.reduce_zero_label=True" for name in LOADERS]
+OWN = [f"{name}.dataset.type=BaseSegDataset" for name in LOADERS]
+OWN += [f"+{name}.dataset.metainfo.classes={tuple('ab')}" for name in LOADERS]
 MAPS = {
     "too large": (
         lambda root: save_map(root, squares(0, 30)),
@@ -337,7 +340,40 @@ MAPS = {
     ),
     "only ignored": (all_maps(squares(255)), [], "no labeled pixel: values 255"),
     "masks of 255": (all_maps(squares(0, 255)), [], "only the class 0: .*must be 1, not 255"),
-    "zero is a class": (all_maps(squares(0, 1, 255)), BOTH, "marks pixels without a class by 255"),
+    "zero is a class": (
+        lambda root: None,
+        ZERO,
+        r"in the maps of PascalVOCDataset the value 0 is 'background': set it to False",
+    ),
+    "zero is no class": (
+        lambda root: None,
+        [
+            *(f"{name}.dataset.type=ADE20KDataset" for name in LOADERS),
+            *(option.replace("True", "False") for option in ZERO),
+            "model.decode_head.num_classes=150",
+        ],
+        "in the maps of ADE20KDataset the value 0 is no class: set it to True",
+    ),
+    "ignored value and zero": (
+        all_maps(squares(0, 1, 255)),
+        [*ZERO, *OWN],
+        "marks pixels without a class by 255",
+    ),
+    "pipe": (
+        lambda root: ((root / "voc21" / "000.png").unlink(), os.mkfifo(root / "voc21" / "000.png")),
+        [],
+        r"000\.png cannot be read: it is a pipe",
+    ),
+    "image is a pipe": (
+        lambda root: ((root / "images/000.jpg").unlink(), os.mkfifo(root / "images/000.jpg")),
+        [],
+        r"000\.jpg is missing, or no regular file",
+    ),
+    "indices": (
+        lambda root: (root / "train2017.txt").write_text("000\n001\n"),
+        [],
+        r"train_dataloader\.dataset\.indices is \[0, 1, 2, 3\], but the dataset has 2 images",
+    ),
     "zero in one place": (
         lambda root: None,
         ["+train_dataloader.dataset.pipeline.1.reduce_zero_label=True"],

@@ -1,5 +1,6 @@
 """Reads label maps, images whose pixel values are numbers of classes, and samples of them."""
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..datasets.decode import UnreadableImage, read_size, read_unconverted
-from ..errors import UnreadableFileError
+from ..errors import DataError, UnreadableFileError
 from ..runtime.launch import cores_each
 from ..runtime.regular_files import printable
 
@@ -53,6 +54,8 @@ def values_in(image: np.ndarray | Image.Image) -> set[int]:
 
 def upright_size(path: str) -> tuple[int, int] | None:
     """Width and height of an image as it is shown, from its header; None if there is none."""
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise DataError(f"The image {printable(path)} is missing, or no regular file.")
     try:
         return read_size(path)
     except UnreadableImage:  # who reads the image explains it

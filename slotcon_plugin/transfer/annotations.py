@@ -91,7 +91,8 @@ def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
     for i, loader in loaders:
         step = f"{entry}.pipeline.{i}"
         rle = "" if getattr(loader, "poly2mask", True) else f"{step}.poly2mask=True"
-        masks.check(source, f"{step}.with_mask=False, model.roi_head.mask_head=None", rle)
+        head = "model.roi_head.mask_head=None" if "roi_head" in cfg.model else "a model of boxes"
+        masks.check(source, f"{step}.with_mask=False, {head}", rle)
     read = lambda i: _check_image(dataset.get_data_info(i), source, bool(loaders))  # noqa: E731
     fits = list(chain.from_iterable(sample(read, len(dataset), MOST, SECONDS)))
     if 2 * sum(fits) < len(fits):
@@ -221,6 +222,11 @@ def _explained(name: str) -> Iterator[None]:
             if frame.f_code.co_name == "full_init" and isinstance(dataset, BaseDataset):
                 if "concatenate" in str(error) and not dataset.data_list:
                     raise _no_samples(dataset, f"{name}.dataset") from error
+                if isinstance(error, IndexError) and dataset._indices is not None:
+                    raise ConfigError(
+                        f"{name}.dataset.indices is {dataset._indices!r:.60}, but the dataset has "
+                        f"{len(dataset.data_list)} images: 0 to {len(dataset.data_list) - 1}."
+                    ) from error
                 raise DataError(
                     f"{type(dataset).__name__} ({name}.dataset) cannot load its annotations, "
                     f"{dataset.ann_file or dataset.data_prefix}: {type(error).__name__}: {error}"

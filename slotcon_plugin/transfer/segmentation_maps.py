@@ -1,6 +1,7 @@
 """Checks a sample of the label maps of a segmentation dataset, as its training will read them."""
 
 import copy
+import inspect
 from typing import NamedTuple
 
 from mmengine.dataset import BaseDataset
@@ -46,6 +47,15 @@ def check_maps(
             f"reduce_zero_label is {loader.reduce_zero_label}. Set both to the same: True if the "
             "value 0 of the maps is no class and 1 the first one."
         )
+    known = type(dataset).METAINFO.get("classes")
+    usual = _default_reduction(type(dataset))
+    if known and list(known) == list(dataset.metainfo["classes"]) and reduced != usual:
+        zero = "no class" if usual else repr(known[0])
+        raise ConfigError(
+            f"{entry}.reduce_zero_label is {reduced}, but in the maps of {type(dataset).__name__} "
+            f"the value 0 is {zero}: set it to {usual}, in the pipeline too. For other maps choose "
+            "type='mmseg.BaseSegDataset' and name their classes in metainfo."
+        )
     key, fewest = min(num_classes.items(), key=lambda item: item[1])
     names = dataset.metainfo.get("classes") or ()
     if len(names) > fewest:
@@ -71,6 +81,15 @@ def check_maps(
         + f", {empty} maps have none" * (empty > 0)
         + ". These are few: are they maps of this dataset?" * rare
     )
+
+
+def _default_reduction(kind: type) -> bool:
+    """Whether the classes of a dataset begin at the value 1, by its constructor's default."""
+    for base in kind.__mro__:
+        parameters = inspect.signature(base.__init__).parameters
+        if "reduce_zero_label" in parameters:
+            return parameters["reduce_zero_label"].default is True
+    return False
 
 
 def _look(dataset: BaseDataset, number: int, loader: object) -> Looked:
