@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slotcon_plugin import reference as plain
-from slotcon_plugin.functional import grouping
+from slotcon_plugin.functional import grouping, kernels
 from slotcon_plugin.functional.precision import full_precision
 
 # One image, 2 x 2 pixels, two channels. Along the two axes, diagonal, and against the first.
@@ -94,8 +94,10 @@ def test_active_slots_are_the_sets_of_winners(prototypes):
     assert [set(row.nonzero().flatten().tolist()) for row in mask] == sets
 
 
+@pytest.mark.parametrize("chunk", [kernels.CPU_CHUNK, 1], ids=["at once", "image by image"])
 @pytest.mark.parametrize("prototypes", [3, 24, 200])
-def test_chosen_slots_equal_dense_attention_and_so_do_gradients(prototypes):
+def test_chosen_slots_equal_dense_attention_and_so_do_gradients(prototypes, chunk, monkeypatch):
+    monkeypatch.setattr(kernels, "CPU_CHUNK", chunk)
     results = []
     for dense in (False, True):
         pixels, weights = random_case(prototypes=prototypes)

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .checks import check_shapes
-from .kernels import ChosenLogAttention, UnitLength, winners
+from .kernels import ChosenLogAttention, UnitLength, image_chunks, winners
 from .precision import full_precision
 
 MIN_ATTENTION = 1e-6  # added to every attention weight before it is normalized over the pixels
@@ -72,7 +73,6 @@ def slot_mask(active: ActiveSlots, num_prototypes: int) -> Tensor:
     return mask.scatter_(1, index_bm, True)[:, :num_prototypes]
 
 
-@full_precision
 def pool_slots(
     features_bdhw: Tensor, scores_bkhw: Tensor, index_bm: Tensor, temperature: float
 ) -> Tensor:
@@ -85,6 +85,20 @@ def pool_slots(
     in each image, int64 in [0, k). The temperature is positive.
     """
     check_shapes(features_bdhw=features_bdhw, scores_bkhw=scores_bkhw, index_bm=index_bm)
+    attention_bpm = index_bm[:, None].expand(-1, scores_bkhw.shape[2:].numel(), -1)  # its shape
+    chunks = image_chunks(attention_bpm)
+    if len(chunks) <= 1:
+        return _pool(features_bdhw, scores_bkhw, index_bm, temperature)
+    # The attention of very many pixels is computed again in the backward pass, not kept.
+    inputs = (part.split(chunks[0].stop) for part in (features_bdhw, scores_bkhw, index_bm))
+    few = [checkpoint(_pool, *part, temperature, use_reentrant=False) for part in zip(*inputs)]
+    return torch.cat(few)
+
+
+@full_precision
+def _pool(
+    features_bdhw: Tensor, scores_bkhw: Tensor, index_bm: Tensor, temperature: float
+) -> Tensor:
     log_attention_bpm = ChosenLogAttention.apply(scores_bkhw, index_bm, temperature)
     attention_bpm = log_attention_bpm.exp() + MIN_ATTENTION
     attention_bpm = attention_bpm / attention_bpm.sum(dim=1, keepdim=True)

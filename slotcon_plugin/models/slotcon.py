@@ -191,8 +191,9 @@ class SlotCon(BaseModel):
             )
 
         # 1. Grouping: each view on its own, through student and teacher.
-        student_views = [self.group(view) for view in views]
+        # The teacher is first: what it does not keep is free before the student keeps its maps.
         teacher_views = [self.teacher(view) for view in views]
+        student_views = [self.group(view) for view in views]
 
         # 2. to 6. of each level.
         outputs, levels = {}, self.levels
