@@ -15,7 +15,7 @@ from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.apis.train import train
 from slotcon_plugin.checkpoints import read_encoder
 from slotcon_plugin.checkpoints.metadata import MEASURED
-from slotcon_plugin.evaluation.limits import find_limits, measure_encoder
+from slotcon_plugin.evaluation.limits import find_limits, find_untrained, measure_encoder
 
 FOUR = dict(depth=18, norm_eval=False, out_indices=(3,))
 ALL = "tools/export.py, tools/evaluate.py, tools/visualize.py and --backbone"
@@ -99,6 +99,35 @@ def test_each_use_that_is_not_possible_is_named(kind, tmp_path):
         assert re.match(pattern, text), text
 
 
+SWIN = dict(type="mmdet.SwinTransformer", embed_dims=8, depths=(1, 1, 1, 1), window_size=2)
+SWIN |= dict(num_heads=(1, 1, 1, 1), drop_path_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "untrained"),
+    [
+        (SWIN | dict(out_indices=(3,)), []),
+        (SWIN | dict(out_indices=(2,)), ["stages.2.downsample.", "stages.3."]),
+        (SWIN | dict(out_indices=(1, 3)), ["norm1."]),
+        (dict(type="mmseg.TIMMBackbone", model_name="test_vit", pretrained=False, img_size=64), []),
+        (dict(type="mmseg.ResNet", **FOUR | dict(out_indices=(0, 3))), []),
+        (CASES["decoder"][0], []),
+    ],
+)
+def test_layers_that_no_loss_reaches_are_named(backbone, untrained):
+    pytest.importorskip("mmdet")
+    pytest.importorskip("mmseg")
+    pytest.importorskip("timm")
+    decoder = DECODER if backbone is CASES["decoder"][0] else {}
+    config = slotcon_config(18) | dict(backbone=backbone) | decoder
+    model, before = MODELS.build(config), torch.get_rng_state()
+    found = find_untrained(model, 64)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert bool(found) == bool(untrained)
+    assert all(name.startswith(tuple(untrained)) for name in found), found
+    assert all(p.grad is None for p in model.parameters())
+
+
 @pytest.mark.parametrize("library", ["ours", "timm"])
 def test_a_training_and_its_dry_run_say_it(library, tmp_path, monkeypatch, capsys):
     pytest.importorskip("mmseg")
@@ -121,7 +150,8 @@ def test_a_training_and_its_dry_run_say_it(library, tmp_path, monkeypatch, capsy
     }[library]
     name = f"+experiment_name=limits_{library}"
     train(config, dry_run=True, step=False, cfg_options=[*options, name])
-    assert f"is not for:    {expected}" in capsys.readouterr().out
+    row = f"encoder:       its checkpoints are not for {expected}"
+    assert row in capsys.readouterr().out
     train(config, cfg_options=[*options, f"{name}2"])
     (log,) = (path.read_text() for path in (tmp_path / "work").glob("*/*.log"))
     assert log.count(f"WARNING - its checkpoints are not for {expected}") == 1

@@ -16,7 +16,7 @@ from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.dataset_facts import dataset_facts
 from ..errors import DataError, TrainingStopped
-from ..evaluation.limits import find_limits, measure_encoder
+from ..evaluation.limits import describe_limits, measure_encoder
 from ..functional.collectives import rank, world_size
 from ..hooks.weights_hook import WeightsHook, left_out_of
 from ..models.slotcon import SlotCon
@@ -108,8 +108,8 @@ def _plan(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
     batch = global_batch(cfg, world_size)
-    has_prototypes = hasattr(model, "num_prototypes")
-    prototypes = f", {model.num_prototypes} prototypes" if has_prototypes else ""
+    levels = getattr(model, "prototypes_of_levels", {})
+    prototypes = f", {' + '.join(map(str, levels.values()))} prototypes" * bool(levels)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     left_out = left_out_of(runner)
     rows = {
@@ -126,11 +126,13 @@ def _plan(
         "work dir": work_dir,
         "disk": check_space(cfg, model, work_dir),
     }
+    if getattr(model, "decoder", None) is not None:
+        rows["decoder"] = f"{type_name(cfg.model.decoder.type)}; exports and transfers omit it"
     if left_out.names:
         rows["not loaded"] = "; ".join(left_out.lines())
     if isinstance(model, SlotCon):
-        limits = find_limits(model, cfg, measure_encoder(model))
-        rows["is not for"] = "; ".join(limits) or "(all tools read its checkpoints)"
+        lines = describe_limits(model, cfg, measure_encoder(model))
+        rows["encoder"] = "; ".join(lines) or "trained as a whole, and read by all tools"
     return rows
 
 

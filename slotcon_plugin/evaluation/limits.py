@@ -1,17 +1,19 @@
 """What a pretraining cannot hand on, found before it starts."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 
 import torch
 from mmengine.config import Config
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints.architecture import describe_module, recognize
 from ..checkpoints.encoder import encoder_of
 from ..checkpoints.export_formats import USAGES, check_format
-from ..checkpoints.metadata import MEASURED
+from ..checkpoints.metadata import MEASURED, lookup
+from ..checkpoints.names import listed
 from ..checkpoints.published import to_published
 from ..errors import CheckpointError
 from .networks import read_grouping
@@ -75,6 +77,42 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
         if reason := _failure(function, content, str(path)):
             found.append(f"{use}: {shorten(reason, MAX_REASON)}")
     return found
+
+
+@torch.random.fork_rng(devices=())
+def find_untrained(model: nn.Module, size: int | None) -> list[str]:
+    """The encoder's layers that no loss reaches, since the maps in use do not depend on them.
+
+    A copy without data is run (device "meta"). The result is [] if it cannot be run so.
+
+    Args:
+        model: a SlotCon.
+        size: side of the views, pixels; None is 224.
+    """
+    twin = copy.deepcopy(model.backbone).to("meta")
+    try:
+        maps = twin(torch.empty(2, 3, size or 224, size or 224, device="meta"))
+        maps = [maps] if isinstance(maps, Tensor) else list(maps)
+        used = maps if getattr(model, "decoder", None) is not None else maps[-1:]
+        sum(one.sum() for one in used).backward()
+    except Exception:  # of any module: it only means that this cannot be found out
+        return []
+    return [n for n, p in twin.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def describe_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[str]:
+    """The lines of `find_limits` and `find_untrained` for the log and the plan."""
+    lines = []
+    if limits := find_limits(model, cfg, measured):
+        lines.append(f"its checkpoints are not for {'; '.join(limits)}")
+    size = lookup(cfg.get("train_dataloader"), "dataset.views.size")
+    if untrained := find_untrained(model, size if isinstance(size, int) else None):
+        lines.append(
+            f"{len(untrained)} tensors of the encoder are not trained, since the map in use does "
+            f"not depend on them: {listed(untrained)}. Let out_indices name the last stage alone, "
+            "and leave out the stages after it"
+        )
+    return lines
 
 
 def _failure(function: Callable, *arguments) -> str | None:

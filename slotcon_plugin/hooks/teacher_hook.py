@@ -3,7 +3,7 @@
 from math import ceil
 
 from ..checkpoints.metadata import MEASURED
-from ..evaluation.limits import find_limits, measure_encoder
+from ..evaluation.limits import describe_limits, measure_encoder
 from ..models.slotcon import SlotCon
 from ..runtime.wrapping import unwrapped
 from .weights_hook import WeightsHook
@@ -26,8 +26,8 @@ class TeacherHook(WeightsHook):
         model.expect_teacher_moves()
         if isinstance(model, SlotCon):
             self.measured = measure_encoder(model)
-            if limits := find_limits(model, runner.cfg, self.measured):
-                runner.logger.warning(f"its checkpoints are not for {'; '.join(limits)}")
+            for line in describe_limits(model, runner.cfg, self.measured):
+                runner.logger.warning(line)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Record strides and dilations of the encoder, which its weights do not show."""
