@@ -105,7 +105,7 @@ def read_list(source: Source, is_known: Callable[[str], bool]) -> list[str]:
         elif b"\0" in raw:
             problem = "a zero byte. Save the list as UTF-8 text, not as UTF-16 or in binary."
         elif NOT_DECODED.search(line) and not is_known(line):
-            problem = f"{printable(line)}, which is no file that exists, and {NOT_UTF8}"
+            problem = f"{printable(line)}, which names no file, and {NOT_UTF8}"
         if problem:
             raise DataError(f"The list {name}, line {number}, has {problem}")
         lines.append(line)
