@@ -163,10 +163,12 @@ def test_nothing_is_left_by_a_check(tmp_path):
     check_writable(tmp_path / "file", "--out")
     for path, words in (
         (tmp_path, "is a folder, expected the name of a file"),
-        (tmp_path / "file" / "out.json", "file is there and is no folder"),
-        (tmp_path / "file" / "a" / "out.json", "file is there and is no folder"),
+        (tmp_path / "file" / "out.json", "file is there, and no folder"),
+        (tmp_path / "file" / "a" / "out.json", "file is there, and no folder"),
         ("/proc/none/out.json", "cannot be written"),
         ("/dev/null", "is no ordinary file"),
+        (tmp_path / ("long" * 60), "File name too long"),
+        (tmp_path / "nul\0", "null byte"),
     ):
         with pytest.raises(ConfigError, match=f"--out .*{words}"):
             check_writable(path, "--out")

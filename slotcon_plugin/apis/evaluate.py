@@ -99,9 +99,9 @@ def evaluate(
     sources = [str(source) for source in sources]
     options, device = _complete(kind, options), choose_device(device)
     loader = LoaderOptions(device, batch_size, workers, progress=not quiet)
-    if out is not None:
-        check_writable(out, "--out", inputs=[*sources, images, *options.values()])
     number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
+    if out is not None and number == 0:
+        check_writable(out, "--out", inputs=[*sources, images, *options.values()])
     try:
         if count > 1:
             join_processes(number, count, device.partition(":")[0])

@@ -26,34 +26,30 @@ def check_writable(
         folder: whether `path` is one.
         inputs: paths of files that are read and must not be replaced; others count as none.
     """
-    path, made = Path(path), []
+    path = Path(path)
     place = path if folder else path.parent
-    try:
-        if not folder and path.exists() and not path.is_file():
+    existing = next(one for one in (place, *place.parents, Path()) if os.path.lexists(one))
+    if not existing.is_dir():
+        raise ConfigError(f"{option} {path} cannot be written: {existing} is there, and no folder.")
+    if not folder and path.exists():
+        if not path.is_file():
             kind = "a folder" if path.is_dir() else "no ordinary file"
             raise ConfigError(f"{option} {path} is {kind}, expected the name of a file.")
         same = [one for one in inputs if isinstance(one, str | Path) and os.path.isfile(one)]
-        if path.exists() and any(path.samefile(one) for one in same):
+        if any(path.samefile(one) for one in same):
             raise ConfigError(f"{option} {path} is a file that is read. Name another one.")
-        for parent in [*reversed(place.parents), place]:
-            if not parent.is_dir():
-                parent.mkdir()
-                made.append(parent)
-        probe = place / f".{secrets.token_hex(8)}.tmp"
+    try:
+        # As long a name as `open_atomically` uses.
+        probe = existing / f".{'' if folder else path.name}.{secrets.token_hex(8)}.tmp"
         try:
             probe.write_bytes(bytes(4096))
         finally:
             probe.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror
-        if isinstance(error, FileExistsError):
-            reason = f"{error.filename} is there and is no folder"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ConfigError(
-            f"{option} {path} cannot be written: {reason}. Name another place, or repair this one."
+            f"{option} {path} cannot be written: {getattr(error, 'strerror', error)}. Name another "
+            "place, or repair this one."
         ) from error
-    finally:
-        for parent in reversed(made):
-            _remove_if_empty(parent)
 
 
 def _remove_if_empty(folder: Path) -> None:
