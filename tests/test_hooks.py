@@ -41,14 +41,13 @@ class Numbers(Dataset):
 class Line(BaseModel):
     """y = w·x with the loss y, so that the gradient of w is the mean of x."""
 
-    num_prototypes = 100
-
-    def __init__(self, feature_std: float = 1.0, used: float = 1.0):
+    def __init__(self, feature_std: float = 1.0, used: float = 1.0, level: str = ""):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
         self.moves: list[tuple[int, int]] = []
         self.expected = False
-        self.feature_std, self.used = feature_std, used
+        self.feature_std, self.used, self.level = feature_std, used, level
+        self.prototypes_of_levels = {level: 100}
 
     def expect_teacher_moves(self) -> None:
         self.expected = True
@@ -60,8 +59,8 @@ class Line(BaseModel):
     def forward(self, inputs, data_samples=None, mode="loss"):
         return {
             "loss_line": (self.weight * inputs).mean(),
-            "feature_std": torch.tensor(self.feature_std),
-            "prototypes_used_running": torch.tensor(self.used),
+            f"feature_std{self.level}": torch.tensor(self.feature_std),
+            f"prototypes_used_running{self.level}": torch.tensor(self.used),
             "mean_input": inputs.mean(),
         }
 
@@ -326,6 +325,8 @@ def test_a_streak_that_ends_does_not_stop_training(tmp_path):
         (Line(feature_std=0.01), "features are collapsing"),
         (Line(used=0.02), "about 2 of 100 prototypes"),
         (Line(used=0.03), ""),
+        (Line(feature_std=0.01, level="_dec1"), "the features of level dec1 are collapsing"),
+        (Line(used=0.02, level="_dec1"), "the groups of level dec1 are collapsing: about 2 of 100"),
     ],
 )
 def test_collapse_is_reported_once_an_epoch_after_the_grace(tmp_path, model, warning):

@@ -180,22 +180,25 @@ class LossGuardHook(Hook):
 
     def _warn_on_collapse(self, runner) -> None:
         scalars, epoch = runner.message_hub.log_scalars, f"Epoch {runner.epoch + 1}"
-        std = scalars.get("train/feature_std")
-        if std and std.current() < self.min_feature_std:
-            runner.logger.warning(
-                f"{epoch}: the features are collapsing: their standard deviation is "
-                f"{std.current():.2g}, below {self.min_feature_std}. Is the learning rate 1.0 x "
-                "global batch / 256? Is the batch per process 1, too small for batch norm?"
-            )
-        share = scalars.get("train/prototypes_used_running")
-        total = unwrapped(runner.model).num_prototypes if share else 0
-        used = share.current() * total if share else math.inf
-        if used <= self.min_prototypes + 1e-3:
-            runner.logger.warning(
-                f"{epoch}: the groups are collapsing: about {used:.0f} of {total} prototypes get "
-                "all pixels. Compare center momentum and teacher temperature with the recipe; with "
-                "few images or a small model, use fewer prototypes and a longer warm-up."
-            )
+        levels = getattr(unwrapped(runner.model), "prototypes_of_levels", {})
+        for suffix, total in levels.items():
+            level = f" of level {suffix.removeprefix('_')}" * bool(suffix)
+            std = scalars.get(f"train/feature_std{suffix}")
+            if std and std.current() < self.min_feature_std:
+                runner.logger.warning(
+                    f"{epoch}: the features{level} are collapsing: their standard deviation is "
+                    f"{std.current():.2g}, below {self.min_feature_std}. Is the learning rate 1.0 "
+                    "x global batch / 256? Is the batch per process 1, too small for batch norm?"
+                )
+            share = scalars.get(f"train/prototypes_used_running{suffix}")
+            used = share.current() * total if share else math.inf
+            if used <= self.min_prototypes + 1e-3:
+                runner.logger.warning(
+                    f"{epoch}: the groups{level} are collapsing: about {used:.0f} of {total} "
+                    "prototypes get all pixels. Compare center momentum and teacher temperature "
+                    "with the recipe; with few images or a small model, use fewer prototypes and a "
+                    "longer warm-up."
+                )
 
 
 def _gradient_is_finite(optimizer: torch.optim.Optimizer | None) -> bool:

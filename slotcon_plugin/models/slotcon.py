@@ -106,7 +106,7 @@ class SlotCon(BaseModel):
         self.teacher = Teacher(*self.parts)
         self.base_momentum = teacher_momentum
         self.teacher_moves = False
-        every_k = sum(level.head.num_prototypes for level in self.levels)
+        every_k = sum(self.prototypes_of_levels.values())
         self.register_buffer("idle_steps", torch.full((every_k,), RECENT_STEPS))
         for parts in (self.parts, self.teacher.parts):
             encoders = [part for part in (parts.backbone, parts.decoder) if part is not None]
@@ -136,6 +136,11 @@ class SlotCon(BaseModel):
         encoder = [Level("", alpha, self.head)] if self.head else []
         shares = [(f"_dec{i}", (1 - alpha) / count) for i in range(count)]
         return encoder + [Level(*one, head) for one, head in zip(shares, self.decoder_heads)]
+
+    @property
+    def prototypes_of_levels(self) -> dict[str, int]:
+        """K of each level, by the suffix of its logged values."""
+        return {level.suffix: level.head.num_prototypes for level in self.levels}
 
     @property
     def num_prototypes(self) -> int:
@@ -197,7 +202,7 @@ class SlotCon(BaseModel):
 
         # 2. to 6. of each level.
         outputs, levels = {}, self.levels
-        idle_steps = self.idle_steps.split([level.head.num_prototypes for level in levels])
+        idle_steps = self.idle_steps.split(list(self.prototypes_of_levels.values()))
         groupings = zip(*student_views, strict=True), zip(*teacher_views, strict=True)
         for level, student, teacher, idle in zip(levels, *groupings, idle_steps, strict=True):
             losses = level.head.loss(student, teacher, geometry)
