@@ -49,7 +49,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         values = EIGHT_BITS[values]
         image = Image.fromarray(255 - values if white_is_zero else values)
     if image.has_transparency_data:
-        colors = image.convert("RGBA")
+        colors = image if image.mode == "RGBA" else image.convert("RGBA")
         alphas = np.flatnonzero(colors.getchannel("A").histogram())
         if tags and not {*alphas.tolist()} <= {0, 255}:
             raise ValueError(
