@@ -12,12 +12,14 @@ the same --folder continues.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
@@ -82,6 +84,10 @@ class Chain:
         """How many jobs are done, and those that were begun."""
         return chain_progress(self.folder / name)
 
+    def signs(self, name: str) -> Iterator[Path]:
+        """Files that it writes while it works."""
+        return (self.folder / name).glob("jobs/*/*/clock.json")
+
     def results(self, name: str) -> dict[str, object]:
         """All that must be equal, by its name."""
         return chain_results(self.folder / name)
@@ -132,6 +138,10 @@ class Pretraining:
         done = max((int(file.stem.removeprefix("epoch_")) for file in files), default=0)
         return done, "training" if done else "start"
 
+    def signs(self, name: str) -> Iterator[Path]:
+        """Files that it writes while it works."""
+        return (self.folder / name).glob("epoch_*.pth")
+
     def results(self, name: str) -> dict[str, object]:
         """All that must be equal, by its name."""
         return {"weights": weights(self.folder / name / f"epoch_{self.epochs}.pth")}
@@ -150,6 +160,16 @@ def compare(one: dict[str, object], other: dict[str, object]) -> list[list[str]]
     names = list(dict.fromkeys([*one, *other]))
     equal = {name: name in one and name in other and one[name] == other[name] for name in names}
     return [[name, "same" if equal[name] else "DIFFERENT"] for name in names]
+
+
+def wait_for_work(process: subprocess.Popen, find: Callable, started: float) -> None:
+    """Wait until a file is written that `find` lists, or the process has ended."""
+    while process.poll() is None:
+        for file in find():
+            with contextlib.suppress(FileNotFoundError):  # an old checkpoint is removed
+                if file.stat().st_mtime > started:
+                    return
+        time.sleep(0.1)
 
 
 def kill(process: subprocess.Popen, number: str | None) -> float:
@@ -176,9 +196,7 @@ def main() -> int:
     if not note.exists():
         started = time.monotonic()
         process = target.start(NAMES[0])
-        nothing = target.progress("nothing")
-        while process.poll() is None and target.progress(NAMES[0]) == nothing:
-            time.sleep(0.2)
+        wait_for_work(process, lambda: target.signs(NAMES[0]), 0)
         startup = time.monotonic() - started
         if process.wait():
             print(f"it fails by itself: see {args.folder}/undisturbed.log", file=sys.stderr)
@@ -191,9 +209,13 @@ def main() -> int:
     while status is None:
         draw = random.Random(f"{args.seed} {len(kills)}")
         process = target.start(NAMES[1])
-        # Mostly after the start, so that the work advances; early enough for all kills to happen
-        moment = draw.uniform(0.6, 1.2) * state["startup"]
-        moment += draw.uniform(0, 1.5) * state["length"] / args.kills
+        started = time.time()
+        # A quarter while it starts; the others later, so that the work advances
+        if draw.random() < 0.25:
+            moment = draw.uniform(0, 1) * state["startup"]
+        else:
+            wait_for_work(process, lambda: target.signs(NAMES[1]), started)
+            moment = draw.uniform(0, 1.5) * state["length"] / args.kills
         try:
             status = process.wait(moment if len(kills) < args.kills else None)
         except subprocess.TimeoutExpired:
