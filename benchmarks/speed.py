@@ -9,6 +9,7 @@ that a busy machine slows both; only the two training loops run one after the ot
             optimizer
   memory    peak memory of the same
   exchange  bytes that one of two processes sends in a step, without the equal gradients
+  decoder   the finest level of a decoder, with its projectors: time, peak memory, bytes sent
   all       the training loop with its data loader, the fraction of time spent waiting for data,
             on a GPU its peak memory; on a CPU with a small network
   largest   on a GPU: the largest batch size that fits
@@ -37,8 +38,8 @@ how to read it: ± is half the distance between the quartiles. The ratio says ho
 ours is; for times it is the median of the rounds' ratios, with an error of about a tenth on a busy
 machine. A measurement that fails has a row too, and the exit status is then 1.
 """
-TABLES = ("data", "step", "memory", "exchange", "all", "largest")
-GPU_ORDER = ("all", *TABLES[:4], "largest")  # the most important first
+TABLES = ("data", "step", "memory", "exchange", "decoder", "all", "largest")
+GPU_ORDER = ("all", *TABLES[:5], "largest")  # the most important first
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

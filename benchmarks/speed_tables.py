@@ -13,6 +13,7 @@ from mmengine.registry import MODELS
 from benchmarks.measuring import peak_bytes, race, spread
 from benchmarks.processes import CONFIGS
 from benchmarks.speed_data import SIZES, device_pair, worker_pair, write_jpegs
+from benchmarks.speed_decoder import level_pair
 from benchmarks.speed_exchange import exchange
 from benchmarks.speed_loop import (
     PREFETCH,
@@ -148,6 +149,28 @@ def exchange_rows(settings: Settings, folder: Path, report: Report) -> Rows:
         yield Row("exchange", name, "traffic", result["ours"], result["plain"], goal=goal)
 
 
+def decoder_rows(settings: Settings, folder: Path, report: Report) -> Rows:
+    """The finest level of a decoder, 56 × 56: time and peak memory of a step; bytes sent."""
+    on_cpu, size = settings.device == "cpu", 8 if settings.quick else 56
+    hidden = 32 if settings.quick else 2048 if on_cpu else 4096
+    batch = max(settings.batch // 32, 1) if on_cpu else settings.batch // 8
+    name = f"level of {size}×{size}, {batch} images, projector {hidden} wide"
+    report(f"decoder: {name}")
+    pair = level_pair(batch, size, hidden, device=settings.device)
+    times = race(*pair, min(settings.rounds, 3), settings.device, clock(settings))
+    yield timed_row("decoder", name, times)
+    ours, plain = (peak_bytes(side, settings.device) for side in pair)
+    yield Row("decoder", f"{name}: peak", "bytes", ours, plain, goal=4.0)
+    result = exchange([256], min(batch, 2), size)[256]
+    yield Row(
+        "decoder",
+        "a process sends, every prototype active",
+        "traffic",
+        result["ours"],
+        result["plain"],
+    )
+
+
 def all_rows(settings: Settings, folder: Path, report: Report) -> Rows:
     """The training loop with the real data loader, one side after the other.
 
@@ -239,6 +262,7 @@ TABLES = {
     "step": step_rows,
     "memory": memory_rows,
     "exchange": exchange_rows,
+    "decoder": decoder_rows,
     "all": all_rows,
     "largest": largest_rows,
 }

@@ -15,6 +15,7 @@ from benchmarks.measuring import Timed, peak_bytes, race, spread
 from benchmarks.plain_model import random_geometry
 from benchmarks.processes import CONFIGS, ROOT, environment
 from benchmarks.speed_data import device_pair, worker_pair, write_jpegs
+from benchmarks.speed_decoder import level_pair
 from benchmarks.speed_exchange import exchange
 from benchmarks.speed_growth import draw_growth
 from benchmarks.speed_loop import BlockClock, check_shared_memory, loop_config
@@ -48,6 +49,13 @@ def test_each_part_of_the_step_equals_its_plain_version(name, chunk, monkeypatch
     step = Step(20, 5, channels=12, size=4, dtype=torch.float64)
     ours, plainly = step.pairs()[name]
     for _ in range(2):  # the second time with another center
+        same(ours(), plainly())
+
+
+def test_a_level_of_a_decoder_equals_its_plain_version(monkeypatch):
+    monkeypatch.setattr(kernels, "CPU_CHUNK", 4096)
+    ours, plainly = level_pair(3, 6, 24, num_prototypes=10, dim=12, dtype=torch.float64)
+    for _ in range(2):
         same(ours(), plainly())
 
 
