@@ -16,6 +16,7 @@ from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.runtime.launch import connect_store, join_processes, leave_processes
 from slotcon_plugin.runtime.process_agreement import check_agreement, differences
 from slotcon_plugin.runtime.process_watch import ProcessWatch, Report, hanging
+from slotcon_plugin.runtime.run_command import run_command
 
 LIMIT = 1  # seconds
 
@@ -53,8 +54,10 @@ def _run(rank, port, count, folder, function, arguments) -> None:
         os.dup2(file.fileno(), 2)
         torch.set_num_threads(1)
         join_processes(rank, count, "cpu")
-        function(rank, count, folder, *arguments)
-        leave_processes()
+        status = run_command(lambda: function(rank, count, folder, *arguments), "pytorch")
+        if status == 0:
+            leave_processes()
+    sys.exit(status)
 
 
 def _steps(rank: int, count: int, folder: Path, trouble: str) -> None:
@@ -99,6 +102,19 @@ def test_a_process_that_hangs_is_named_and_the_others_end(tmp_path):
         assert f"\n  rank {rank} of {len(ended)} (host " in errors
         assert errors.count("\n  rank ") == 1
     assert works.wait() == [0, 0], works.errors()  # an evaluation by one process may take long
+
+
+def test_a_process_that_is_killed_ends_the_others(tmp_path):
+    processes = Processes(_steps, 3, tmp_path / "killed", "")
+    while not (processes.folder / "step3").exists():
+        time.sleep(0.05)
+    processes.all[1].kill()
+    start = time.monotonic()
+    assert processes.wait(20) == [1, -signal.SIGKILL, 1]
+    assert time.monotonic() - start < 10
+    errors = processes.errors()
+    assert errors.count("error: Another process of the training ended") == 2
+    assert "Traceback" not in errors
 
 
 def test_who_hangs():

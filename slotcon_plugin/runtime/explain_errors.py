@@ -40,6 +40,15 @@ REMEDIES_BY_TEXT = {
     "shared memory": "The loading workers need more space in /dev/shm than there is: enlarge it "
     "(docker run --shm-size=8g), or use fewer: --cfg-options train_dataloader.num_workers=0.",
 }
+# Of gloo and NCCL, in a collective.
+CONNECTION = re.compile(
+    r"gloo/transport|NCCL error|ncclRemoteError|[Cc]onnection (closed|reset) by"
+)
+LOST = (
+    "Another process of the training ended, so that this one cannot go on. Look for the first "
+    "error above, or the exit status that the launcher reports for that process (-9: killed, often "
+    "for lack of memory), then continue with --resume."
+)
 
 
 class Part(NamedTuple):
@@ -63,6 +72,8 @@ def describe(error: BaseException) -> str:
     notes = "".join(f", {note}" for note in noted)
     if _is_of_memory(error):
         return f"{MEMORY} ({kind}: {text.splitlines()[0] if text else 'no details'}{notes})"
+    if isinstance(error, RuntimeError) and CONNECTION.search(text):
+        return f"{LOST} ({kind}: {text.splitlines()[0]})"
     remedy = ""
     if isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]

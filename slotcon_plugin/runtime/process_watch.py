@@ -159,7 +159,8 @@ class ProcessWatch:
         work, last, idle = _Work(), time.monotonic(), 0.0
         silent, beats = [0.0] * self.world_size, [0] * self.world_size
         exchanges, stuck, lag = 0, 0.0, {}
-        while not self.stopping.wait(self.pause):
+        # The other thread ends if the store, and so rank 0, is gone: then collectives fail.
+        while not self.stopping.wait(self.pause) and self.threads[0].is_alive():
             now, phase = time.monotonic(), self.phase
             passed, last = min(now - last, 2 * self.pause), now
             goes_on = phase is not self.judged[0] or (phase.open_ended and work.goes_on(passed))
