@@ -4,6 +4,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..errors import TrainingStopped
+
+MAX_COUNT = 2**40
+
 
 def world_size() -> int:
     """Number of processes: 1 when torch.distributed is not initialized."""
@@ -39,12 +43,22 @@ def any_process(mask: Tensor) -> Tensor:
 
 
 def share_counts(counts_c: Tensor) -> list[list[int]]:
-    """The integers (c,) int64 of every process, one list per rank. Waits for the device."""
+    """The counts (c,) int64 of every process, one list per rank. Waits for the device.
+
+    Raises a TrainingStopped for what cannot be a count: it came from another collective.
+    """
     if world_size() == 1:
         return [counts_c.tolist()]
     everyone = counts_c.new_empty(world_size() * len(counts_c))
     dist.all_gather_into_tensor(everyone, counts_c)
-    return everyone.view(world_size(), -1).tolist()
+    counts = everyone.view(world_size(), -1).tolist()
+    if not all(0 <= count < MAX_COUNT for row in counts for count in row):
+        raise TrainingStopped(
+            "The processes are not at the same step: what one sent as counts, another received as "
+            "something else. Give all the same images, batch size, config and code, then continue "
+            "with --resume."
+        )
+    return counts
 
 
 def gather_rows(rows_nd: Tensor, rows_per_rank: list[int]) -> Tensor:

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from ..errors import ConfigError
 from .config_options import type_name
-from .launch import cores_each, join_cpu_processes, processes
+from .launch import TIMEOUT, cores_each, join_cpu_processes, processes
 
 TENSORBOARD = "TensorboardVisBackend"
 
@@ -43,6 +43,9 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
         return [f"one of {gpus} GPUs is used; tools/dist_train.sh CONFIG N uses N"] * (gpus > 1)
     if torch.cuda.is_available():
         cfg.sync_bn = "torch"
+        cfg.env_cfg = cfg.get("env_cfg") or {}
+        cfg.env_cfg.dist_cfg = cfg.env_cfg.get("dist_cfg") or {}
+        cfg.env_cfg.dist_cfg.setdefault("timeout", int(TIMEOUT.total_seconds()))
         return [f"{world_size} processes on GPUs: NCCL, synchronized batch norm"]
     kind = "MMDistributedDataParallel"
     cfg.model_wrapper_cfg = dict(type=kind, device_ids=None, broadcast_buffers=False)
@@ -125,9 +128,10 @@ def fit_workers(cfg: Config) -> list[str]:
         if configured > cores and name == "train_dataloader":
             instead = f"instead of {configured}: one per CPU core"
             changes.append(f"{cores} loading workers per process {instead}")
-        if loader.num_workers == 0:  # torch refuses these two without workers
+        if loader.num_workers == 0:  # torch refuses these without workers
             loader.persistent_workers = False
-            loader.pop("prefetch_factor", None)
+            for option in ("prefetch_factor", "timeout", "multiprocessing_context"):
+                loader.pop(option, None)
         loader.pin_memory = torch.cuda.is_available()
     return changes
 
