@@ -22,6 +22,7 @@ from .datasets.transforms import TwoViews
 from .datasets.unlabeled_images import UnlabeledImages
 from .hooks.backbone_hook import BackboneHook
 from .hooks.diagnostics_hook import AverageOutputsHook, DiagnosticsHook
+from .hooks.freeze_hook import FreezeHook
 from .hooks.loss_guard_hook import LossGuardHook
 from .hooks.precise_bn_hook import PreciseBNHook
 from .hooks.resume_hook import IterSeedHook, ResumeCheckHook
@@ -69,6 +70,7 @@ NAMES = {
         ResumeCheckHook,
         IterSeedHook,
         BackboneHook,
+        FreezeHook,
         PreciseBNHook,
         UnsupervisedSegHook,
     ),
