@@ -10,8 +10,8 @@ from mmengine.registry import MODELS
 from tiny_model import random_views, tiny_config
 from torch import nn
 
-from benchmarks.parity import published_name
 from benchmarks.plain_model import random_geometry
+from slotcon_plugin.checkpoints.names import published_name
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.models.backbones import TorchvisionResNet
 
