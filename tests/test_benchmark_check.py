@@ -117,4 +117,7 @@ def test_a_plan_whose_jobs_would_fail_is_refused(tmp_path, capfd, monkeypatch):
         for line in ("transfers.voc: `gpus` is 8", "transfers.coco: The data", "--skip-checks"):
             assert line in str(raised.value)
     assert not (tmp_path / "out").exists()
+    options = ["--executor=slurm", "transfer.random.s0.voc.s0"]
+    with pytest.raises(ConfigError, match=r"would fail for 1 reasons:\n  transfers.voc: The data"):
+        run_benchmark(file, dry_run=True, snakemake_options=options)  # of that job, elsewhere
     assert run_benchmark(file, dry_run=True, skip_checks=True) == 0

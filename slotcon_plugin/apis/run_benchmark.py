@@ -19,7 +19,7 @@ from ..benchmark.collect import build_table
 from ..benchmark.end_together import run_owned
 from ..benchmark.html_report import write_report
 from ..benchmark.job_states import describe_plan, states_of
-from ..benchmark.jobs import Plan
+from ..benchmark.jobs import Job, Plan
 from ..benchmark.locks import present_gpus
 from ..benchmark.plan import Planner
 from ..benchmark.protocols import Protocols
@@ -90,9 +90,9 @@ def run_benchmark(
         _write_results(benchmark, protocols, plan)
         return 0
     if not dag and not skip_checks:
-        jobs = [job for job in plan.jobs if states[job.name].word != "done"]
-        elsewhere = any(option in options for option in ("--executor", "-e", "--profile"))
-        gpus = None if elsewhere else len(present_gpus())
+        jobs = [job for job in _selected(plan, options) if states[job.name].word != "done"]
+        given = {option.partition("=")[0] for option in options}
+        gpus = None if given & {"--executor", "-e", "--profile"} else len(present_gpus())
         if problems := check_plan(benchmark, jobs, planner.find, gpus):
             raise ConfigError(
                 f"{config}: jobs would fail for {len(problems)} reasons:\n  "
@@ -147,11 +147,24 @@ def _checked_options(options: Sequence[str], plan: Plan) -> list[str]:
         value = getattr(args, name)
         if isinstance(value, int) and value < 1:
             raise ConfigError(f"--{name} is {value}, expected a whole number from 1 on")
-    results = {job.name: f"jobs/{job.name}/{job.digest[:12]}/result.json" for job in plan.jobs}
+    results = {job.name: _result_file(job) for job in plan.jobs}
     for target in args.targets:
         if target not in results:
             raise ConfigError(f"There is no job {target}.{did_you_mean(target, results)}")
     return [results.get(word, word) if word in args.targets else word for word in options]
+
+
+def _result_file(job: Job) -> str:
+    return f"jobs/{job.name}/{job.digest[:12]}/result.json"
+
+
+def _selected(plan: Plan, options: list[str]) -> list[Job]:
+    """The jobs whose result files are among the options, and those that they need, or all."""
+    jobs = {job.name: job for job in plan.jobs}
+    names = [job.name for job in plan.jobs if _result_file(job) in options]
+    for name in names:  # grows
+        names += jobs[name].needs
+    return [job for job in plan.jobs if job.name in names or not names]
 
 
 def _snakemake(work_dir: Path, plan: Path, options: list[str]) -> list[str]:
