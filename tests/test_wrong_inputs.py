@@ -40,6 +40,7 @@ PRETRAINING = {
     "model=None": "cannot be trained: it has no model",
     "model.data_preprocessor.type=Foo": "type='Foo', which is not registered",
     "train_dataloader.sampler.shuffle=maybe": "is 'maybe', expected True or False",
+    "train_dataloader.sampler={'type': 'InfiniteSampler', '_delete_': True}": "never ends",
     "train_dataloader.sampler.type=Foo": "data sampler type='Foo', which is not registered",
     "train_dataloader.collate_fn.type=foo": "The config's train_dataloader cannot be built",
     "+train_dataloader.foo=1": "unexpected keyword argument 'foo'",

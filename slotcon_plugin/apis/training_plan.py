@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.dataset_facts import dataset_facts
-from ..errors import DataError, TrainingStopped
+from ..datasets.samplers import EndlessSampler
+from ..errors import ConfigError, DataError, TrainingStopped
 from ..evaluation.limits import describe_limits, measure_encoder
 from ..functional.collectives import rank, world_size
 from ..hooks.weights_hook import WeightsHook, left_out_of
@@ -88,6 +90,13 @@ def check_start(runner: Runner, cfg: Config, start: dict | None) -> None:
     if world_size() > 1:
         check_agreement("data", dataset_facts(loader.dataset), rank(), world_size())
     check_enough_images(loader)
+    endless = isinstance(loader.sampler, InfiniteSampler | EndlessSampler)
+    if endless and isinstance(runner.train_loop, EpochBasedTrainLoop):
+        raise ConfigError(
+            f"train_dataloader.sampler is an {type(loader.sampler).__name__}, with which an epoch "
+            "never ends. Take train_cfg = dict(type='IterBasedTrainLoop', max_iters=N), or the "
+            "sampler ImageSampler (of images without labels) or DefaultSampler."
+        )
 
 
 def check_enough_images(loader) -> None:

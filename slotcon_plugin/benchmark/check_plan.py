@@ -126,7 +126,7 @@ class _Check:
 
     def config(self, one: Pretraining | Transfer) -> Config:
         """The config of an entry as its job reads it."""
-        cfg = read_config(self.find(one.config), option_words(one.overrides))
+        cfg = read_config(self.find(one.config), option_words(one.overrides), "overrides")
         init_default_scope(cfg.get("default_scope") or "mmengine")
         for hook in hooks_of(cfg).values():
             if isinstance(hook, dict):

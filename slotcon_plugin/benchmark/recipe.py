@@ -40,7 +40,7 @@ def resolve(config: Path, overrides: dict) -> dict:
         return _read_detectron2(config) | _flatten(overrides)
     removed = {name: os.environ.pop(name) for name in SET_BY_JOBS if name in os.environ}
     try:
-        content = read_config(config, option_words(overrides)).to_dict()
+        content = read_config(config, option_words(overrides), "overrides").to_dict()
     finally:
         os.environ.update(removed)
     return _flatten(_as_json(content))
