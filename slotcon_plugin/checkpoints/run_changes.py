@@ -66,7 +66,9 @@ def find_changes(checkpoint: dict, cfg: Config, run: dict[str, Any]) -> RunChang
     found = RunChanges([], [], [])
     before, now = read_config(checkpoint), read_literals(cfg.pretty_text)
     old, new = (dict(_leaves(config)) for config in (before, now))
-    for key in sorted(old.keys() | new.keys()) if before else ():
+    is_converted = lookup(checkpoint, "meta.published") is not None  # its config is a part
+    keys = old.keys() & new.keys() if is_converted else old.keys() | new.keys()
+    for key in sorted(keys) if before else ():
         if old.get(key) != new.get(key) and not FREE.fullmatch(key):
             _list_of(found, key, old.get(key), new.get(key)).append(
                 f"{key} was {_short(old.get(key))}, now {_short(new.get(key))}"
