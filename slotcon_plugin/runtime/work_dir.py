@@ -1,5 +1,6 @@
 """What is checked before a program writes: the place, its space, and that no work is replaced."""
 
+import errno
 import os
 import re
 import secrets
@@ -29,16 +30,11 @@ def check_writable(
     path = Path(path)
     place = path if folder else path.parent
     existing = next(one for one in (place, *place.parents, Path()) if os.path.lexists(one))
-    if not existing.is_dir():
-        raise ConfigError(f"{option} {path} cannot be written: {existing} is there, and no folder.")
-    if not folder and path.exists():
-        if not path.is_file():
-            kind = "a folder" if path.is_dir() else "no ordinary file"
-            raise ConfigError(f"{option} {path} is {kind}, expected the name of a file.")
-        same = [one for one in inputs if isinstance(one, str | Path) and os.path.isfile(one)]
-        if any(path.samefile(one) for one in same):
-            raise ConfigError(f"{option} {path} is a file that is read. Name another one.")
     try:
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{existing} is there, and no folder")
+        if not folder and path.exists():
+            _check_existing(path, option, inputs)
         # As long a name as `open_atomically` uses.
         probe = existing / f".{'' if folder else path.name}.{secrets.token_hex(8)}.tmp"
         try:
@@ -50,6 +46,15 @@ def check_writable(
             f"{option} {path} cannot be written: {getattr(error, 'strerror', error)}. Name another "
             "place, or repair this one."
         ) from error
+
+
+def _check_existing(path: Path, option: str, inputs: Iterable[object]) -> None:
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise ConfigError(f"{option} {path} is {kind}, expected the name of a file.")
+    same = [one for one in inputs if isinstance(one, str | Path) and os.path.isfile(one)]
+    if any(path.samefile(one) for one in same):
+        raise ConfigError(f"{option} {path} is a file that is read. Name another one.")
 
 
 def _remove_if_empty(folder: Path) -> None:
