@@ -136,7 +136,7 @@ class LossGuardHook(Hook):
     def _keep(self, runner, what: str) -> None:
         try:
             self.kept = self.recorder.save(runner, f"the {what} was not finite")
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError, MemoryError) as error:
             self.kept = None
             runner.logger.warning(f"Step {runner.iter + 1}, not finite, is not kept: {error}")
         else:
