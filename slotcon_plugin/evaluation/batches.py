@@ -49,8 +49,11 @@ def choose_device(name: str | None = None) -> str:
     try:
         torch.empty(0, device=name or "cpu")
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} cannot be used: {reason}") from error
+        reason, gpus = str(error).splitlines()[0], torch.cuda.device_count()
+        raise ConfigError(
+            f"--device {name} cannot be used: {reason}. Expected cpu, cuda or cuda:N; torch sees "
+            f"{gpus} GPUs."
+        ) from error
     return name or "cpu"
 
 
