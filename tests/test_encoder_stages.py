@@ -126,8 +126,9 @@ def test_damaged_stages_are_refused(tmp_path, stages):
 
 
 def test_strides_and_dilations_that_no_resnet_has():
-    for wrong in (dict(strides=(1, 2)), dict(dilations=(1, 1, 1, 0)), dict(strides=(2, 2, 2, 2))):
-        with pytest.raises(ValueError, match=r"^strides is \("):
+    damaged = (dict(strides=value) for value in ((1, 2), "1222", 2, (1, 2, 2, 2.0), (2, 2, 2, 2)))
+    for wrong in (*damaged, dict(dilations=(1, 1, 1, 0))):
+        with pytest.raises(ValueError, match=r"^strides is "):
             TorchvisionResNet(18, **wrong)
     assert str(Architecture(18, 4, **DILATED)).startswith("ResNet-18, strides (1, 2, 1, 1), dil")
 

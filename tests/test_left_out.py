@@ -14,7 +14,12 @@ from torch.utils.data import DataLoader
 import slotcon_plugin  # noqa: F401  (registers the hooks)
 from slotcon_plugin.checkpoints import fill, read_encoder
 from slotcon_plugin.checkpoints.fill import check_state_dict
-from slotcon_plugin.checkpoints.left_out import LeftOut, check_initial_weights, read_record
+from slotcon_plugin.checkpoints.left_out import (
+    LeftOut,
+    check_initial_weights,
+    initial_files,
+    read_record,
+)
 from slotcon_plugin.errors import CheckpointError, ConfigError
 from slotcon_plugin.models.backbones import TorchvisionResNet
 
@@ -126,6 +131,7 @@ def test_a_file_in_a_config_s_initialization_must_fit(tmp_path, road, kind):
             continue
         with pytest.raises(CheckpointError, match=f"{message}.*would only warn.*--backbone FILE"):
             check_initial_weights(net, LeftOut())
+    assert initial_files(net) == [str(file)]
     file.unlink()
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
         check_initial_weights(net, LeftOut())
@@ -137,6 +143,11 @@ HOOKS = [
     dict(type="TeacherHook"),
     dict(type="BackboneHook", source="none"),
 ]
+
+
+def test_an_initialization_without_a_file_is_refused():
+    with pytest.raises(ConfigError, match="which names no `checkpoint`"):
+        check_initial_weights(Net(init_cfg=dict(type="Pretrained")), LeftOut())
 
 
 def run(work_dir: Path, hooks: list[dict], epochs: int = 1, resume: bool = False, **cfg) -> dict:

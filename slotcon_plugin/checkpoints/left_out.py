@@ -134,6 +134,11 @@ def check_initial_weights(model: nn.Module, left_out: LeftOut) -> None:
             )
 
 
+def initial_files(model: nn.Module) -> list[str]:
+    """The files from which MMEngine initializes parts of a model."""
+    return list(dict.fromkeys(str(file) for _, _, file, _ in _pretrained(model)))
+
+
 def _pretrained(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module, str, str]]:
     """The modules that MMEngine will fill from files: name, module, file, prefix in the file."""
     for init in _list(getattr(module, "init_cfg", None)):
@@ -151,7 +156,9 @@ def _file_of(init: Mapping[str, Any]) -> tuple[str, str] | None:
     kind = init.get("type")
     if getattr(kind, "__name__", kind) not in ("Pretrained", "PretrainedInit"):
         return None
-    return init.get("checkpoint") or "", init.get("prefix") or ""
+    if not init.get("checkpoint"):
+        raise ConfigError(f"init_cfg is {dict(init)}, which names no `checkpoint` to read.")
+    return init["checkpoint"], init.get("prefix") or ""
 
 
 def _list(value: Any) -> list:

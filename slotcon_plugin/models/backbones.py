@@ -51,12 +51,17 @@ class TorchvisionResNet(nn.Module):
         net = getattr(torchvision.models, f"resnet{depth}")(weights=None, zero_init_residual=True)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.stages = [f"layer{i + 1}" for i in range(num_stages)]
-        strides = STRIDES[:num_stages] if strides is None else tuple(strides)
-        dilations = (1,) * num_stages if dilations is None else tuple(dilations)
-        if any(len(one) != num_stages or min(one) < 1 for one in (strides, dilations)):
+        strides = STRIDES[:num_stages] if strides is None else strides
+        dilations = (1,) * num_stages if dilations is None else dilations
+        if not all(
+            isinstance(one, list | tuple)
+            and len(one) == num_stages
+            and all(type(n) is int and n > 0 for n in one)
+            for one in (strides, dilations)
+        ):
             raise ValueError(
-                f"strides is {strides} and dilations is {dilations}, expected {num_stages} numbers "
-                "from 1 on in each, one for each stage."
+                f"strides is {strides!r} and dilations is {dilations!r}, expected {num_stages} "
+                "numbers from 1 on in each, one for each stage."
             )
         if depth < 50 and strides[0] != 1:
             raise ValueError(f"strides is {strides}; stage 0 of ResNet-{depth} has stride 1.")

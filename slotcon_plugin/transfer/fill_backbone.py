@@ -8,7 +8,7 @@ from torch import nn
 from ..checkpoints import Encoder, fill, read_encoder
 from ..checkpoints.architecture import stages_of
 from ..checkpoints.fill import supervised_file
-from ..checkpoints.left_out import LeftOut
+from ..checkpoints.left_out import LeftOut, initial_files
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import did_you_mean, hooks_of, type_name
@@ -94,7 +94,8 @@ def fill_backbone(
     """
     if source in (None, "", UNNAMED, RANDOM):
         check_source(source)
-        return "backbone: random weights"
+        files = initial_files(model)
+        return f"backbone: {', '.join(files)}, by init_cfg" if files else "backbone: random weights"
     is_wrapper = type(model).__name__ == "Detectron2Wrapper"
     name = "d2_model.backbone.bottom_up" if is_wrapper else "backbone"
     if name not in dict(model.named_modules()):
@@ -115,10 +116,11 @@ def fill_module(
     used = stages_of(backbone)
     trained = encoder.architecture.strides, encoder.architecture.dilations
     is_same = encoder.architecture.is_plain or not used[0] or used == trained
-    is_whole = str(encoder.source) not in left_out.names
+    apart = len(left_out.names.get(str(encoder.source), ()))
+    use = f"tensors, {apart} of file or network left out" if apart else "tensors used"
     return (
         f"backbone: {encoder.architecture} from {encoder.source} ({encoder.kind}), "
-        f"{'all' if is_whole else 'not all of its'} {len(encoder.state_dict)} tensors used, "
+        f"{'' if apart else 'all '}{len(encoder.state_dict)} {use}, "
         f"{encoder.meta['digest'][:19]}"
         + f"; here with strides {used[0]}, dilations {used[1]}"
         * (not is_same)
