@@ -29,6 +29,7 @@ from .hooks.resume_hook import IterSeedHook, ResumeCheckHook
 from .hooks.teacher_hook import TeacherHook
 from .hooks.unreadable_images_hook import UnreadableImagesHook
 from .hooks.unsupervised_seg_hook import UnsupervisedSegHook
+from .hooks.weights_hook import WeightsHook
 from .models.backbones import TorchvisionResNet
 from .models.decoders import FCNConvolutions
 from .models.grouping_loss import GroupingLoss
@@ -37,6 +38,7 @@ from .models.mlp import PixelProjector, SlotPredictor
 from .models.prototypes import Prototypes
 from .models.slot_loss import SlotLoss
 from .models.slotcon import SlotCon
+from .models.timm_encoder import TimmEncoder
 from .optim.lars import SlotConLARS
 from .optim.schedulers import WarmupCosineLR
 from .runtime.amp import CpuAmpOptimWrapper
@@ -46,6 +48,7 @@ NAMES = {
     MODELS: (
         SlotCon,
         TorchvisionResNet,
+        TimmEncoder,
         FCNConvolutions,
         PixelProjector,
         PrototypeHead,
@@ -67,6 +70,7 @@ NAMES = {
         AverageOutputsHook,
         DiagnosticsHook,
         UnreadableImagesHook,
+        WeightsHook,
         ResumeCheckHook,
         IterSeedHook,
         BackboneHook,

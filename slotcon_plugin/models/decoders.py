@@ -4,6 +4,8 @@ Quetin, Ghosh, Maleki, "Beyond the Encoder: Joint Encoder-Decoder Contrastive Pr
 Dense Prediction" (DeCon), WACV 2026, arXiv 2503.17526.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -18,13 +20,17 @@ class FCNConvolutions(BaseModule):
     """The convolutions of mmseg's `FCNHead` on the encoder's last map, without its classifier.
 
     Args:
-        head: options of `FCNHead`, e.g. in_channels=2048, channels=256, num_convs=2, dilation=6,
+        in_channels: of the last map, or of every map.
+        head: further options of `FCNHead`, e.g. channels=256, num_convs=2, dilation=6,
             norm_cfg=dict(type='BN').
         init_cfg: MMEngine's initialization config.
     """
 
-    def __init__(self, init_cfg: dict | None = None, **head: object) -> None:
+    def __init__(
+        self, in_channels: int | Sequence[int], init_cfg: dict | None = None, **head: object
+    ) -> None:
         super().__init__(init_cfg)
+        head["in_channels"] = in_channels if isinstance(in_channels, int) else in_channels[-1]
         unused = dict(num_classes=3, loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True))
         head = dict(concat_input=False) | unused | head
         self.convs = MODELS.build(dict(type="FCNHead", _scope_="mmseg", **head)).convs

@@ -17,6 +17,7 @@ from ..functional.diagnostics import feature_std
 from ..functional.grouping import Grouping, slot_mask
 from ..functional.schedules import teacher_momentum
 from .decoders import LateralDropout, build_decoder
+from .measure import Measured, with_channels
 from .teacher import Parts, Teacher
 
 LAYER = (".weight", ".bias")  # ends of the names of a layer's parameters
@@ -39,7 +40,8 @@ class SlotCon(BaseModel):
 
     Args:
         backbone, neck, head: configs of encoder, projector and prototype head. Without a loss of
-            the encoder (`encoder_loss_weight=0`) neck and head are not built and may be None.
+            the encoder (`encoder_loss_weight=0`) neck and head are not built and may be None. Necks
+            and decoder that leave out `in_channels` get those of the maps they take.
         decoder: config of a module from the encoder's maps to one or more maps, the finest first,
             e.g. mmdet.FPN.
         decoder_neck: config of the projector of each level of the decoder, one for all or a list.
@@ -95,10 +97,18 @@ class SlotCon(BaseModel):
             )
         self.encoder_loss_weight = encoder_loss_weight
         self.backbone = MODELS.build(backbone)
+        encoder = Measured(self.backbone, backbone["type"])
+        neck = with_channels(neck, lambda: encoder.channels[-1]) if encoder_loss_weight else None
         self.neck, self.head = (
             MODELS.build(part) if encoder_loss_weight else None for part in (neck, head)
         )
+        decoder = with_channels(decoder, lambda: encoder.channels)
         self.decoder = None if decoder is None else build_decoder(decoder, len(heads), dropout)
+        decoded = Measured(self.decoder, decoder and decoder["type"], lambda: encoder.maps)
+        necks = [
+            with_channels(one, lambda i=i: decoded.channels[min(i, len(decoded.channels) - 1)])
+            for i, one in enumerate(necks)
+        ]
         self.decoder_necks, self.decoder_heads = (
             nn.ModuleList(map(MODELS.build, parts)) for parts in (necks, heads)
         )

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import initialize
 from torch import Tensor, nn
 
 from ..errors import ConfigError
 
 # Options of timm's classes that let the position embeddings follow the size of the images.
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
+# Options of `timm.create_model` that read or download files.
+READING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 
 
 class TimmEncoder(nn.Module):
@@ -25,8 +28,9 @@ class TimmEncoder(nn.Module):
         name: of the model in timm, e.g. "convnext_tiny" or "vit_small_patch16_224".
         out_indices: which of timm's feature maps are returned, from the finest on; negative ones
             count from the last.
-        options: further arguments of `timm.create_model`, e.g. `drop_path_rate=0.1`; no
-            `pretrained`: weights are loaded by --backbone.
+        init_cfg: MMEngine's initialization config; by default the model's own initialization.
+        options: further arguments of `timm.create_model`, e.g. `drop_path_rate=0.1`; none that load
+            weights: --backbone does it.
 
     Attributes:
         channels, strides: of the returned maps, in pixels of the image.
@@ -35,9 +39,16 @@ class TimmEncoder(nn.Module):
         ConfigError: timm is missing, or does not have this model, output or option.
     """
 
-    def __init__(self, name: str, out_indices: Sequence[int] = (-1,), **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        out_indices: Sequence[int] = (-1,),
+        init_cfg: dict | list[dict] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__()
-        net = _create(name, options)
+        self.init_cfg = init_cfg
+        net = create(name, num_classes=0, **options)
         count = len(net.feature_info)
         outputs = [index % count for index in out_indices if -count <= index < count]
         if not outputs or len(outputs) < len(out_indices) or outputs != sorted(set(outputs)):
@@ -56,6 +67,11 @@ class TimmEncoder(nn.Module):
         self._parameters, self._buffers, self._modules = net._parameters, net._buffers, net._modules
         self._non_persistent_buffers_set = net._non_persistent_buffers_set
 
+    def init_weights(self) -> None:
+        """As MMEngine calls it, after the model was built."""
+        if self.init_cfg:
+            initialize(self, self.init_cfg)
+
     def train(self, mode: bool = True) -> "TimmEncoder":
         """Set the mode of the model, too."""
         self.net.training = mode
@@ -71,29 +87,31 @@ class TimmEncoder(nn.Module):
         return tuple(self.net.forward_intermediates(images_b3hw, norm=True, **options))
 
 
-def _create(name: str, options: dict[str, Any]) -> nn.Module:
-    """The model with random weights; wrong names and options raise ConfigError."""
+def create(name: str, **options: Any) -> nn.Module:
+    """timm's model with random weights; wrong names and options raise ConfigError."""
     try:
         import timm
     except ImportError:
         raise ConfigError(
             "TimmEncoder needs timm, which is not installed: pip install timm"
         ) from None
-    if options.get("pretrained"):
+    if reading := [option for option in READING if options.get(option)]:
         raise ConfigError(
-            "TimmEncoder does not download weights: remove `pretrained` from the config and give "
-            "--backbone FILE with timm's weights."
+            f"TimmEncoder does not load weights by itself: remove `{reading[0]}` from the config "
+            "and give --backbone FILE with timm's weights."
         )
     try:
+        if not isinstance(name, str) or not timm.is_model(name):  # it may name an address
+            raise ValueError("it is not in timm.list_models()")
         with torch.device("meta"):
-            kind = type(timm.create_model(name, num_classes=0, **options))
+            kind = type(timm.create_model(name, **options))
         accepted = {n for base in kind.__mro__ for n in inspect.signature(base.__init__).parameters}
         any_size = {key: value for key, value in ANY_SIZE.items() if key in accepted}
-        net = timm.create_model(name, num_classes=0, **any_size | options)
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        net = timm.create_model(name, **any_size | options)
+    except Exception as error:  # of any model, for wrong options
         similar = timm.list_models(f"*{name}*")[:5] if isinstance(name, str) else []
         raise ConfigError(
-            f"timm cannot build the model {name!r} with {options or 'no options'}: {error}"
+            f"timm cannot build the model {name!r} with {options}: {error}"
             + f" Similar names: {', '.join(similar)}." * bool(similar)
         ) from error
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "prune_intermediate_layers"):
