@@ -129,7 +129,11 @@ def broken_files(folder: Path) -> dict[str, str]:
     Image.new("RGB", (4, 4)).save(folder / "image.png")
     torch.save(torch.zeros(3), folder / "tensor.pth")
     (folder / "folder.pth").mkdir()
+    os.mkfifo(folder / "pipe.pth")
+    (folder / "device.pth").symlink_to("/dev/zero")
+    (folder / "loop.pth").symlink_to(folder / "loop.pth")
     return {
+        **dict.fromkeys(("pipe.pth", "device.pth", "loop.pth"), "a link that leads to no file"),
         "absent.pth": "There is no checkpoint",
         "folder.pth": "is a folder",
         "empty.pth": "is empty",

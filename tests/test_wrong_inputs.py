@@ -60,6 +60,7 @@ PRETRAINING = {
     "+optim_wrapper.optimizer.betas=(0.9, 0.9)": "unexpected keyword argument 'betas'",
     "+optim_wrapper.paramwise_cfg={'custom_keys': 3}": "custom_keys must be a dict",
     "param_scheduler.type=MultiStepLR": "MultiStepLR) cannot be built",
+    "param_scheduler.type=CosinLR": "parameter scheduler type='CosinLR', which is not registered",
     "param_scheduler.warmup=30": "shorten param_scheduler.warmup",
     "param_scheduler=3": "param_scheduler is 3, expected a dictionary or a list",
     "train_cfg.type=Foo": "loop type='Foo', which is not registered",

@@ -15,7 +15,7 @@ from ..hooks.process_watch_hook import report_progress
 from ..runtime.config_options import read_config, type_name
 from ..runtime.config_rules import check_values
 from ..runtime.disk_space import check_space
-from ..runtime.explain_errors import check_optimizer, explained_errors
+from ..runtime.explain_errors import check_types, explained_errors
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce, leave_processes, processes, store_is_up
 from ..runtime.process_agreement import check_agreement, config_facts
@@ -90,7 +90,7 @@ def train(
     rank, world_size = processes(launcher)
     cfg = read_config(config, cfg_options)
     check_complete(cfg, config)
-    check_optimizer(cfg)
+    check_types(cfg)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.randomness = {"seed": 0, **(cfg.get("randomness") or {})}
     if seed is not None:

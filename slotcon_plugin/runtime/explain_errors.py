@@ -12,11 +12,11 @@ from types import FrameType
 from typing import NamedTuple
 
 from mmengine.config import Config
-from mmengine.registry import OPTIMIZERS, Registry, build_functions
+from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS, Registry, build_functions
 from torch import nn
 
 from ..errors import ConfigError, DataError, SlotConError
-from .config_options import did_you_mean, environment_texts, type_name
+from .config_options import did_you_mean, entries, environment_texts, type_name
 
 MEMORY = (
     "Memory is full: take a smaller train_dataloader.batch_size, fewer num_workers, --amp bf16, or "
@@ -159,7 +159,7 @@ def _file_in_use(error: BaseException) -> str | None:
 
 def _find_part(error: BaseException, cfg: Config) -> Part | None:
     """The innermost part of a config that was being built, or else whose object was running."""
-    keys = dict(_sections(cfg._cfg_dict))
+    keys = {key: part for key, part in entries(cfg._cfg_dict) if isinstance(part, dict)}
     frames = _frames(error)
     for frame in frames:
         is_build = frame.f_code is build_functions.build_from_cfg.__code__
@@ -181,16 +181,6 @@ def _find_part(error: BaseException, cfg: Config) -> Part | None:
             where = f"the config's {same[0]} ({name})" if len(same) == 1 else name
             return Part(f"in {layer if not layer.startswith(name) else ''}{where}", frame, False)
     return None
-
-
-def _sections(node: object, key: str = "") -> Iterator[tuple[str, dict]]:
-    """Every dictionary of a config with its dotted key, the inner ones first."""
-    if isinstance(node, dict | list | tuple):
-        pairs = node.items() if isinstance(node, dict) else enumerate(node)
-        for name, value in pairs:
-            yield from _sections(value, f"{key}.{name}" if key else str(name))
-    if isinstance(node, dict) and key:
-        yield key, node
 
 
 def _words(part: dict, keys: dict[str, dict]) -> str:
@@ -217,16 +207,20 @@ def _why_not_built(error: Exception, part: Part) -> str:
     return f"{part.words} cannot be built: {text or type(error).__name__}"
 
 
-def check_optimizer(cfg: Config) -> None:
-    """Raise a ConfigError if the optimizer's name is not registered.
+def check_types(cfg: Config) -> None:
+    """Raise a ConfigError if the name of the optimizer or of a schedule is not registered.
 
-    MMEngine's own message is "None is not a callable object".
+    MMEngine's own messages are "None is not a callable object" and an error of its builder.
     """
-    name = cfg.optim_wrapper.optimizer.type
-    if isinstance(name, str):
-        with OPTIMIZERS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
-            if registry.get(name) is None:
-                raise ConfigError(_unregistered(registry, name))
+    schedules = cfg.get("param_scheduler") or []
+    schedules = schedules if isinstance(schedules, list | tuple) else [schedules]
+    named = [(OPTIMIZERS, cfg.optim_wrapper.optimizer.type)]
+    named += [(PARAM_SCHEDULERS, schedule.get("type")) for schedule in schedules]
+    for kinds, name in named:
+        if isinstance(name, str):
+            with kinds.switch_scope_and_registry(cfg.get("default_scope")) as registry:
+                if registry.get(name) is None:
+                    raise ConfigError(_unregistered(registry, name))
 
 
 def _unregistered(registry: Registry, name: str) -> str:
@@ -236,20 +230,11 @@ def _unregistered(registry: Registry, name: str) -> str:
         known += node.module_dict
         node = node.parent
     scope = name.rpartition(".")[0]
-    others = [
-        f"{scope}.{name}" for scope, child in _children(registry) if name in child.module_dict
-    ]
+    libraries = registry._get_root_registry().children.items()
+    others = [f"{other}.{name}" for other, child in libraries if name in child.module_dict]
     advice = f" Did you mean {others[0]}?" if others else did_you_mean(name, known)
     advice = f" Is {scope} installed?" if scope else advice
     return (
         f"The config names {registry.name} type='{name}', which is not registered.{advice} A config"
         " of your own needs custom_imports = dict(imports=['slotcon_plugin'])."
     )
-
-
-def _children(registry: Registry) -> list[tuple[str, Registry]]:
-    """The registries of the same kind in other libraries, by scope."""
-    root = registry
-    while root.parent is not None:
-        root = root.parent
-    return list(root.children.items())

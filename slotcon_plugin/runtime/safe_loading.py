@@ -43,6 +43,11 @@ def check_file(path: str | Path) -> Path:
         inside = f" in it: {', '.join(found)}." if found else ", a file."
         raise CheckpointError(f"{path} is a folder. Give the path of a checkpoint{inside}")
     if not os.path.isfile(path):  # False for every kind of impossible path
+        if os.path.lexists(path):
+            raise CheckpointError(
+                f"{path} is a pipe, a device, a socket, or a link that leads to no file. Give the "
+                "path of a checkpoint, a regular file."
+            )
         raise CheckpointError(f"There is no checkpoint {path}. Check the path.")
     if os.path.getsize(path) == 0:
         raise CheckpointError(f"The checkpoint {path} is empty. Use another one or copy it again.")
