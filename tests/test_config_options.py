@@ -78,7 +78,7 @@ def test_values_out_of_range_are_refused_before_anything_is_built(option, expect
 
 
 @pytest.mark.parametrize(
-    ("rule", "key"), [(rule, key) for rule, keys in RULES for key in keys], ids=lambda x: str(x)
+    ("rule", "key"), [(rule, key) for key, rule in RULES.items()], ids=lambda x: str(x)
 )
 def test_every_rule_names_its_entry(rule, key):
     wrong = ["abc", "a/b", -1.5, 0, None, [], {}, True, float("nan"), (3, 1), object()]

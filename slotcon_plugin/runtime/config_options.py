@@ -20,12 +20,7 @@ from .launch import announce
 
 # MMEngine's default hooks; only these may be None in its Runner.
 MMENGINE_HOOKS = {
-    "runtime_info",
-    "timer",
-    "sampler_seed",
-    "logger",
-    "param_scheduler",
-    "checkpoint",
+    *("runtime_info", "timer", "sampler_seed", "logger", "param_scheduler", "checkpoint"),
 }
 CLOSE = 0.85  # similarity from which an added key is taken for a misspelled one
 # Entries of the first level that are read after the file was read: by MMEngine's Runner, by this
@@ -90,14 +85,10 @@ def _why_not_read(error: BaseException, path: Path) -> str:
     if isinstance(error, ConfigError):
         return str(error)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for file in [frame.f_locals.get("filename") for frame in reversed(frames)]:
-        if (
-            isinstance(file, str)
-            and os.path.isfile(file)
-            and Path(file).resolve() != path.resolve()
-        ):
-            return f"{type(error).__name__}: {error} (in {file})"
-    return f"{type(error).__name__}: {error}"
+    files = [frame.f_locals.get("filename") for frame in reversed(frames)]
+    files = [file for file in files if isinstance(file, str) and os.path.isfile(file)]
+    bases = [file for file in files if not path.samefile(file)]
+    return f"{type(error).__name__}: {error}" + (f" (in {bases[0]})" if bases else "")
 
 
 def hooks_of(cfg: Config) -> dict[str, dict]:
@@ -165,16 +156,13 @@ def _check_key(cfg: Config, key: str, new: bool, option: str) -> object:
                 close = did_you_mean(part, known)
                 raise ConfigError(f"{absent}{close} To add a new key, write +{key}=…")
             close = difflib.get_close_matches(part, known, n=1, cutoff=CLOSE)
-            is_first = node is cfg._cfg_dict
-            if close and not (is_first and part in READ_LATER):
+            if close and not (where == "the config" and part in READ_LATER):
                 only = "A new key with such a similar name can only be added in a config file."
                 raise ConfigError(f"{absent} Did you mean {close[0]}? {only}")
-            if is_first:
-                _check_is_read(cfg, part, option)
-            return None
-        if where == "the config":
-            _check_is_read(cfg, part, option)
+            node = None
+            break
         where = part if where == "the config" else f"{where}.{part}"
+    _check_is_read(cfg, key.partition(".")[0], option)
     return node
 
 
@@ -184,7 +172,7 @@ def _check_is_read(cfg: Config, name: str, option: str) -> None:
         return
     value = cfg._cfg_dict.get(name)
     rest = {key: part for key, part in cfg._cfg_dict.items() if key != name}
-    keys = [] if value is None else [key for key, part in _entries(rest) if _is_from(part, value)]
+    keys = [] if value is None else [key for key, part in entries(rest) if _is_from(part, value)]
     keys = [key for key in keys if key.partition(".")[0] in READ_LATER][:6]
     instead = f" Replace the entries with its value: {', '.join(keys)}." * bool(keys)
     variables = [name for name, text in environment_texts(cfg) if _is_from(value, text)]
@@ -200,13 +188,13 @@ def environment_texts(cfg: Config) -> list[tuple[str, str]]:
     return [(name, os.environ.get(name, default)) for name, default in dict(found).items()]
 
 
-def _entries(node: object, key: str = "") -> Iterator[tuple[str, object]]:
+def entries(node: object, key: str = "") -> Iterator[tuple[str, object]]:
     """Every entry of a config with its dotted key, the outer ones first."""
     if isinstance(node, dict | list | tuple):
         for name, value in node.items() if isinstance(node, dict) else enumerate(node):
             inner = f"{key}.{name}" if key else str(name)
             yield inner, value
-            yield from _entries(value, inner)
+            yield from entries(value, inner)
 
 
 def _is_from(part: object, value: object) -> bool:

@@ -70,71 +70,57 @@ PATHS = Rule("a path or a list of paths", lambda v: all(map(_is_path, _items(v))
 FILE_NAME = Rule("a name without /", lambda v: isinstance(v, str) and "/" not in v)
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
-
-
-def _each(*entries: str) -> tuple[str, ...]:
-    return tuple(f"{loader}.{entry}" for loader in LOADERS for entry in entries)
-
-
-# Entries that are checked if they are there. A key that leads through a list means all its items.
-RULES = [
-    (SECTION, ("model", "model.backbone", "model.neck", "model.head", "model.data_preprocessor")),
-    (SECTION, (*LOADERS, *_each("dataset", "sampler", "batch_sampler"))),
-    (
-        SECTION,
-        ("train_cfg", "optim_wrapper", "optim_wrapper.optimizer", "randomness", "visualizer"),
-    ),
-    (DICTIONARY, ("env_cfg",)),
-    (SECTION, ("default_hooks", "log_processor", "auto_scale_lr", "custom_imports")),
-    (SECTIONS, ("param_scheduler", "val_evaluator", "test_evaluator", "visualizer.vis_backends")),
-    (ITEMS, ("custom_hooks",)),
-    (FLAG, ("model.compile", "model.channels_last", "train_cfg.by_epoch", "resume")),
-    (FLAG, ("auto_scale_lr.enable", "param_scheduler.by_epoch", "randomness.deterministic")),
-    (FLAG, _each("drop_last", "pin_memory", "persistent_workers", "sampler.shuffle")),
-    (FRACTION, ("model.teacher_momentum", "model.head.group_loss_weight")),
-    (FRACTION, ("optim_wrapper.optimizer.momentum",)),
-    (POSITIVE, ("optim_wrapper.optimizer.lr", "optim_wrapper.optimizer.eps")),
-    (POSITIVE, ("optim_wrapper.clip_grad.max_norm",)),
-    (NOT_NEGATIVE, ("optim_wrapper.optimizer.weight_decay", "param_scheduler.warmup")),
-    (NOT_NEGATIVE, _each("timeout")),
-    (TWO_NUMBERS, ("optim_wrapper.optimizer.betas", "train_dataloader.dataset.views.scale")),
-    (STEPS, ("param_scheduler.milestones",)),
-    (whole(2), ("model.head.prototypes.num_prototypes",)),
-    (whole(1), ("train_dataloader.dataset.views.size", "train_dataloader.sampler.rounds")),
-    (whole(1), (*_each("batch_size"), "total_batch_size", "auto_scale_lr.base_batch_size")),
-    (whole(1), ("train_cfg.max_epochs", "train_cfg.max_iters", "train_cfg.val_interval")),
-    (whole(1), ("optim_wrapper.accumulative_counts", "log_processor.window_size")),
-    (whole(1), ("default_hooks.logger.interval",)),
-    (whole(0), (*_each("num_workers"), "train_cfg.val_begin")),
-    (or_none(whole(1)), _each("prefetch_factor")),
-    (COUNT_OR_OFF, ("default_hooks.checkpoint.interval",)),
-    (COUNT_OR_OFF, ("default_hooks.checkpoint.max_keep_ckpts",)),
-    (or_none(SEED), ("randomness.seed",)),
-    (NAME, ("model.type", "optim_wrapper.type", "optim_wrapper.optimizer.type", "train_cfg.type")),
-    (NAME, (*_each("dataset.type", "sampler.type"), "param_scheduler.type", "visualizer.type")),
-    (or_none(NAME), ("default_scope",)),
-    (or_none(FILE_NAME), ("experiment_name",)),
-    (or_none(TEXT), ("launcher", "sync_bn")),
-    (LEVEL, ("log_level",)),
-    (PATHS, ("train_dataloader.dataset.source",)),
-    (or_none(TEXT), _each("dataset.preset")),
-    (
-        or_none(PATH),
-        (
-            "load_from",
-            "work_dir",
-            "default_hooks.backbone.source",
-            "train_dataloader.dataset.list_root",
-        ),
-    ),
-]
+# Rule -> keys of entries that are checked if they are there; LOADER stands for each of LOADERS. A
+# key that leads through a list means all its items.
+_KEYS = {
+    SECTION: """model model.backbone model.neck model.head model.data_preprocessor LOADER
+        LOADER.dataset LOADER.sampler LOADER.batch_sampler train_cfg optim_wrapper
+        optim_wrapper.optimizer randomness visualizer default_hooks log_processor auto_scale_lr
+        custom_imports""",
+    DICTIONARY: "env_cfg",
+    SECTIONS: "param_scheduler val_evaluator test_evaluator visualizer.vis_backends",
+    ITEMS: "custom_hooks",
+    FLAG: """model.compile model.channels_last train_cfg.by_epoch resume auto_scale_lr.enable
+        param_scheduler.by_epoch randomness.deterministic LOADER.drop_last LOADER.pin_memory
+        LOADER.persistent_workers LOADER.sampler.shuffle""",
+    FRACTION: """model.teacher_momentum model.head.group_loss_weight
+        optim_wrapper.optimizer.momentum""",
+    POSITIVE: """optim_wrapper.optimizer.lr optim_wrapper.optimizer.eps
+        optim_wrapper.clip_grad.max_norm""",
+    NOT_NEGATIVE: "optim_wrapper.optimizer.weight_decay param_scheduler.warmup LOADER.timeout",
+    TWO_NUMBERS: "optim_wrapper.optimizer.betas train_dataloader.dataset.views.scale",
+    STEPS: "param_scheduler.milestones",
+    whole(2): "model.head.prototypes.num_prototypes",
+    whole(1): """train_dataloader.dataset.views.size train_dataloader.sampler.rounds
+        LOADER.batch_size total_batch_size auto_scale_lr.base_batch_size train_cfg.max_epochs
+        train_cfg.max_iters train_cfg.val_interval optim_wrapper.accumulative_counts
+        log_processor.window_size default_hooks.logger.interval""",
+    whole(0): "LOADER.num_workers train_cfg.val_begin",
+    or_none(whole(1)): "LOADER.prefetch_factor",
+    COUNT_OR_OFF: "default_hooks.checkpoint.interval default_hooks.checkpoint.max_keep_ckpts",
+    or_none(SEED): "randomness.seed",
+    NAME: """model.type optim_wrapper.type optim_wrapper.optimizer.type train_cfg.type
+        LOADER.dataset.type LOADER.sampler.type param_scheduler.type visualizer.type""",
+    or_none(NAME): "default_scope",
+    or_none(FILE_NAME): "experiment_name",
+    or_none(TEXT): "launcher sync_bn LOADER.dataset.preset",
+    LEVEL: "log_level",
+    PATHS: "train_dataloader.dataset.source",
+    or_none(PATH): """load_from work_dir default_hooks.backbone.source
+        train_dataloader.dataset.list_root""",
+}
+RULES = {
+    key.replace("LOADER", loader): rule
+    for rule, keys in _KEYS.items()
+    for key in keys.split()
+    for loader in LOADERS
+}
 
 
 def check_values(cfg: Config) -> None:
     """Raise a ConfigError for an entry of `RULES` with another type or out of range."""
-    for rule, keys in RULES:
-        for key in keys:
-            _check_entry(cfg._cfg_dict, key.split("."), "the config's ", rule)
+    for key, rule in RULES.items():
+        _check_entry(cfg._cfg_dict, key.split("."), "the config's ", rule)
 
 
 def _check_entry(node: object, parts: list[str], where: str, rule: Rule) -> None:
@@ -151,8 +137,7 @@ def _check_entry(node: object, parts: list[str], where: str, rule: Rule) -> None
 
 def find_rule(key: str) -> Rule | None:
     """The rule of an entry, by its dotted key with or without indices of lists; None if none."""
-    plain = ".".join(part for part in key.split(".") if not part.isdigit())
-    return next((rule for rule, keys in RULES if plain in keys), None)
+    return RULES.get(".".join(part for part in key.split(".") if not part.isdigit()))
 
 
 def check_value(name: str, value: object, rule: Rule) -> None:
