@@ -6,8 +6,8 @@ Data:     every image of train2017 (118,287), no labels. The folder that holds t
           by COCO_ROOT or by --cfg-options train_dataloader.dataset.source=PATH.
 Cost:     8 GPUs x 64 images. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
           94.6 million images seen (two views of each).
-          Hours and memory: not measured yet. A step's projectors have 4 times the arithmetic of
-          SlotCon's encoder; a floor of the memory is in docs/speed.md.
+          Hours and memory: not measured yet. The projector of the 56 x 56 map takes 0.95 TFLOP an
+          image, eleven times SlotCon's encoder and projector; its memory is in docs/speed.md.
 Expected: over its SlotCon on COCO: 0.37 box AP, 0.32 mask AP (paper's abstract). Published
           numbers, not measured with this code yet.
 

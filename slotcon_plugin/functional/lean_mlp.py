@@ -121,14 +121,14 @@ class LeanMLP(Function):
             sums.sums_2c += torch.stack([_sum(upstream_nc), _sum(upstream_nc * unit_nc)])
 
         for rows in image_chunks(hidden_nc):
-            dw2 += dy_nd[rows].T @ F.gelu(norm1(hidden_nc[rows]))
+            _add_product(dw2, dy_nd[rows].T, F.gelu(norm1(hidden_nc[rows])))
             add(sums1, through_gelu1(rows), norm1.unit(hidden_nc[rows]))
         means1_2c = sums1.means()
         for rows in image_chunks(hidden_nc):
             dhidden_nc = norm1.input_gradient(through_gelu1(rows), hidden_nc[rows], means1_2c)
             first_nc = F.linear(x_nc[rows], w0, b0)
             normed_nc = norm0(first_nc)
-            dw1 += dhidden_nc.T @ F.gelu(normed_nc)
+            _add_product(dw1, dhidden_nc.T, F.gelu(normed_nc))
             db1 += _sum(dhidden_nc)
             # In place: autograd refuses a second backward pass, because a kept tensor has changed.
             hidden_nc[rows] = gelu_backward(dhidden_nc @ w1, normed_nc)
@@ -137,7 +137,7 @@ class LeanMLP(Function):
         for rows in image_chunks(hidden_nc):
             first_nc = F.linear(x_nc[rows], w0, b0)
             dfirst_nc = norm0.input_gradient(hidden_nc[rows], first_nc, means0_2c)
-            dw0 += dfirst_nc.T @ x_nc[rows]
+            _add_product(dw0, dfirst_nc.T, x_nc[rows])
             db0 += _sum(dfirst_nc)
             dx_nc[rows] = dfirst_nc @ w0
         (dbeta0, dgamma0), (dbeta1, dgamma1) = sums0.sums_2c, sums1.sums_2c
@@ -171,6 +171,13 @@ def _layers(params: tuple[Tensor, ...], dtype: torch.dtype) -> list[list[Tensor]
     for pair in pairs[::2]:
         pair[:] = pair[0].flatten(1).to(dtype), pair[1].to(dtype)
     return pairs
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:  # mixed precision
+        total += left @ right
 
 
 def _sum(rows_nc: Tensor) -> Tensor:
