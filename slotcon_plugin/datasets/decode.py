@@ -1,13 +1,12 @@
 """Reading one image file as 8-bit RGB, within limits of size and time."""
 
 import io
-import math
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import (
@@ -47,6 +46,7 @@ KINDS = {
     "GIF": GifImagePlugin.GifImageFile,
     "TIFF": TIFF.TiffImageFile,
 }
+Result = TypeVar("Result")
 TILE_SIDES = TIFF.TILEWIDTH, TIFF.TILELENGTH
 MAX_MEGAPIXELS, READ_SECONDS = "SLOTCON_MAX_MEGAPIXELS", "SLOTCON_READ_SECONDS"
 DEFAULTS = {MAX_MEGAPIXELS: "178", READ_SECONDS: "60"}
@@ -64,7 +64,7 @@ class UnreadableImage(Exception):
 
 
 class ImageLimits(NamedTuple):
-    """What is read of one image at most, from the environment."""
+    """What is read of one image at most."""
 
     pixels: float  # of the image; its file may have eight bytes for each
     seconds: float
@@ -83,23 +83,18 @@ class ImageLimits(NamedTuple):
 
 def image_limits() -> ImageLimits:
     """The limits that `SLOTCON_MAX_MEGAPIXELS` and `SLOTCON_READ_SECONDS` set."""
-    return _limits(*(os.environ.get(name, default) for name, default in DEFAULTS.items()))
-
-
-@cache
-def _limits(*texts: str) -> ImageLimits:
-    values = []
-    for name, text in zip(DEFAULTS, texts):
-        value = math.nan
-        with suppress(ValueError):
-            value = float(text)
-        if not 0 < value < 1e6:
-            raise ConfigError(f"{name} is {text!r}, expected a number above 0, below a million")
-        values.append(value)
-    pixels, seconds = 1e6 * values[0], values[1]
+    limits = ImageLimits(1e6 * _from_environment(MAX_MEGAPIXELS), _from_environment(READ_SECONDS))
     if Image.MAX_IMAGE_PIXELS is not None:  # PIL refuses twice as many, somewhat above the default
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(pixels / 2))
-    return ImageLimits(pixels, seconds)
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, int(limits.pixels / 2))
+    return limits
+
+
+def _from_environment(name: str) -> float:
+    text = os.environ.get(name, DEFAULTS[name])
+    with suppress(ValueError):
+        if 0 < float(text) < 1e6:
+            return float(text)
+    raise ConfigError(f"{name} is {text!r}, expected a number above 0, below a million")
 
 
 def read_pixels(path: str | Path) -> np.ndarray:
@@ -130,10 +125,11 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return _read(path, _upright_size)
 
 
-def _read(path: str | Path, decode):
+def _read(path: str | Path, decode: Callable[[Image.Image, bytes], Result]) -> Result:
+    """What `decode` returns for an image whose header is checked, and the bytes of its file."""
     limits = image_limits()
     try:
-        return call_within(limits.seconds, decode, path, limits)
+        return call_within(limits.seconds, lambda: decode(*_open(path, limits)))
     except TimeoutError as error:
         reason = f"{error}; {READ_SECONDS} in the environment sets another limit"
         raise UnreadableImage(path, reason) from error
@@ -142,35 +138,7 @@ def _read(path: str | Path, decode):
         raise UnreadableImage(path, f"{kind}{error}") from error
 
 
-def _decode(path: str | Path, limits: ImageLimits) -> np.ndarray:
-    image, data = _open(path, limits)
-    if decode_jpeg is not None and image.format == "JPEG":
-        with suppress(Exception):  # PIL tolerates some faults, and explains the others
-            if image.mode == "RGB" and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-                return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
-    deep = any(";16" in str(tile.args) for tile in image.tile)
-    image.load()
-    if deep:
-        check_range(image)
-    with suppress(Exception):  # broken metadata is ignored
-        ImageOps.exif_transpose(image, in_place=True)
-    return np.asarray(to_rgb(image))
-
-
-def _load(path: str | Path, limits: ImageLimits) -> Image.Image:
-    image, _ = _open(path, limits)
-    image.load()
-    return image
-
-
-def _upright_size(path: str | Path, limits: ImageLimits) -> tuple[int, int]:
-    image, _ = _open(path, limits)
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    return image.size[::-1] if turned else image.size
-
-
 def _open(path: str | Path, limits: ImageLimits) -> tuple[Image.Image, bytes]:
-    """An image whose header was read and checked, and the bytes of its file."""
     data = read_regular_file(path, 8 * int(limits.pixels) + 2**20, _kind)
     image = KINDS[_kind(data)](io.BytesIO(data))
     limits.check_pixels(*image.size)
@@ -187,3 +155,30 @@ def _kind(data: bytes) -> str:
             f"the file begins with {data[:16]!r}, expected one of {', '.join(KINDS)}: convert it"
         )
     return found.lastgroup
+
+
+def _decode(image: Image.Image, data: bytes) -> np.ndarray:
+    if decode_jpeg is not None and image.format == "JPEG":
+        with suppress(Exception):  # PIL tolerates some faults, and explains the others
+            if image.mode == "RGB" and _orientation(image) == 1:
+                return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
+    deep = any(";16" in str(tile.args) for tile in image.tile)
+    image.load()
+    if deep:
+        check_range(image)
+    with suppress(Exception):  # broken metadata is ignored
+        ImageOps.exif_transpose(image, in_place=True)
+    return np.asarray(to_rgb(image))
+
+
+def _load(image: Image.Image, data: bytes) -> Image.Image:
+    image.load()
+    return image
+
+
+def _upright_size(image: Image.Image, data: bytes) -> tuple[int, int]:
+    return image.size[::-1] if _orientation(image) in (5, 6, 7, 8) else image.size
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)

@@ -12,7 +12,7 @@ GRACE = 1.0  # seconds more, for a process that was suspended for longer than it
 _own = threading.local()
 
 
-def call_within(seconds: float, function: Callable[..., Result], *arguments: object) -> Result:
+def call_within(seconds: float, function: Callable[[], Result]) -> Result:
     """Call a function in a helper thread; a TimeoutError if it takes longer than `seconds`.
 
     A call that takes longer cannot be ended: it goes on in its thread, which does not keep the
@@ -23,16 +23,15 @@ def call_within(seconds: float, function: Callable[..., Result], *arguments: obj
     if helper is None or helper.process != os.getpid():  # a fork has no threads of its parent
         helper = _own.helper = _Helper()
     try:
-        helper.calls.put((function, arguments))
+        helper.calls.put(function)
         try:
             result, error = helper.results.get(timeout=seconds)
         except Empty:
             result, error = helper.results.get(timeout=GRACE)
-    except Empty:
+    except BaseException as error:  # also Ctrl-C: the result would be taken for the next call's
         _own.helper = None
-        raise TimeoutError(f"it takes longer than {seconds:g} s") from None
-    except BaseException:  # such as Ctrl-C: the result would be taken for the next call's
-        _own.helper = None
+        if isinstance(error, Empty):
+            raise TimeoutError(f"it takes longer than {seconds:g} s") from None
         raise
     if error is not None:
         raise error
@@ -53,12 +52,12 @@ class _Helper:
 
 def _serve(calls: SimpleQueue, results: SimpleQueue) -> None:
     while (call := calls.get()) is not None:
-        results.put(_outcome(*call))
-        del call  # arguments and results are not kept until the next call
+        results.put(_outcome(call))
+        del call  # what it refers to is not kept until the next call
 
 
-def _outcome(function: Callable, arguments: tuple) -> tuple[object, BaseException | None]:
+def _outcome(call: Callable) -> tuple[object, BaseException | None]:
     try:
-        return function(*arguments), None
+        return call(), None
     except BaseException as error:
         return None, error
