@@ -140,7 +140,9 @@ def _check_key(cfg: Config, key: str, new: bool, option: str) -> object:
 
     Returns the present value, None for a new key.
     """
-    node, where = cfg._cfg_dict, "the config"
+    node, where, first = cfg._cfg_dict, "the config", key.partition(".")[0]
+    if first in node:
+        _check_is_read(cfg, first, option)
     for part in key.split("."):
         if isinstance(node, list | tuple):
             if not part.isdecimal() or int(part) >= len(node):
@@ -159,10 +161,9 @@ def _check_key(cfg: Config, key: str, new: bool, option: str) -> object:
             if close and not (where == "the config" and part in READ_LATER):
                 only = "A new key with such a similar name can only be added in a config file."
                 raise ConfigError(f"{absent} Did you mean {close[0]}? {only}")
-            node = None
-            break
+            _check_is_read(cfg, first, option)
+            return None
         where = part if where == "the config" else f"{where}.{part}"
-    _check_is_read(cfg, key.partition(".")[0], option)
     return node
 
 
