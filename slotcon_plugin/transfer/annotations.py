@@ -4,6 +4,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 
 from mmengine.config import Config
@@ -12,12 +13,11 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from ..errors import ConfigError, DataError, SlotConError
 from ..evaluation.index_maps import sample, upright_size
+from ..runtime.config_rules import LOADERS
 from .coco_content import Needs, check_coco, without_gc
-from .data_layout import check_layout, require_files
+from .data_layout import check_layout, evaluators, require_files
 from .object_masks import MaskFaults, are_run_lengths, is_in_box
 from .segmentation_maps import MOST, SECONDS, check_maps
-
-LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def check_annotations(cfg: Config, built: Callable[[str], object] | None = None) -> list[str]:
@@ -32,11 +32,11 @@ def check_annotations(cfg: Config, built: Callable[[str], object] | None = None)
 
     Returns lines that say what was looked at.
     """
-    lines, done, build = [], [], built
-    if build is None:
+    if built is None:
         check_layout(cfg)
         init_default_scope(cfg.get("default_scope") or "mmengine")
-        build = lambda name: DATASETS.build(cfg[name].dataset)  # noqa: E731
+    build = built or (lambda name: DATASETS.build(cfg[name].dataset))
+    lines, done = [], []
     for name in LOADERS:
         if cfg.get(name) and cfg[name].dataset not in done:
             done.append(cfg[name].dataset)
@@ -93,7 +93,7 @@ def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
         rle = "" if getattr(loader, "poly2mask", True) else f"{step}.poly2mask=True"
         head = "model.roi_head.mask_head=None" if "roi_head" in cfg.model else "a model of boxes"
         masks.check(source, f"{step}.with_mask=False, {head}", rle)
-    read = lambda i: _check_image(dataset.get_data_info(i), source, bool(loaders))  # noqa: E731
+    read = partial(_check_image, dataset, source, bool(loaders))
     fits = list(chain.from_iterable(sample(read, len(dataset), MOST, SECONDS)))
     if 2 * sum(fits) < len(fits):
         raise DataError(
@@ -103,8 +103,9 @@ def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
         )
 
 
-def _check_image(info: dict, source: str, masks: bool) -> list[bool]:
+def _check_image(dataset: BaseDataset, source: str, masks: bool, number: int) -> list[bool]:
     """Check that boxes and masks are of this image; returns which polygons are in their boxes."""
+    info = dataset.get_data_info(number)
     image, height, width = info["img_path"], info.get("height"), info.get("width")
     size = upright_size(image)
     if None not in (height, width) and size not in (None, (width, height)):
@@ -145,8 +146,7 @@ def _class_counts(node: object, key: str = "model") -> dict[str, int]:
 def _check_evaluated_file(cfg: Config, name: str) -> None:
     """The annotations that are evaluated must be those of the dataset, all of them."""
     phase, dataset = name.partition("_")[0], cfg[name].dataset
-    evaluators = cfg.get(f"{phase}_evaluator") if phase != "train" else None
-    for one in [evaluators] if isinstance(evaluators, dict) else evaluators or []:
+    for one in evaluators(cfg, phase):
         if not one.get("ann_file") or not dataset.get("ann_file"):
             continue
         own = os.path.join(dataset.get("data_root") or "", dataset.ann_file)
@@ -172,8 +172,7 @@ def _checked_coco(cfg: Config, name: str, lines: list[str]) -> Iterator[None]:
         yield
         return
     load, counts = CocoDataset.load_data_list, _class_counts(cfg.model)
-    evaluator = cfg.get(f"{name.partition('_')[0]}_evaluator")
-    only_format = isinstance(evaluator, dict) and bool(evaluator.get("format_only"))
+    only_format = [one.get("format_only") for one in evaluators(cfg, name.partition("_")[0])]
 
     def load_checked(dataset: CocoDataset) -> list[dict]:
         api, classes = type(dataset).COCOAPI, dataset.metainfo["classes"]
@@ -185,7 +184,7 @@ def _checked_coco(cfg: Config, name: str, lines: list[str]) -> Iterator[None]:
             own_classes=list(classes) != list(type(dataset).METAINFO.get("classes", ())),
             num_classes=min(counts.items(), key=lambda item: item[1], default=None),
             crowd_flag=dataset.test_mode,
-            objects=not only_format,
+            objects=not only_format or not all(only_format),
         )
 
         class Checked(api):

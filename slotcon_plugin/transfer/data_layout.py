@@ -7,6 +7,7 @@ from functools import cache
 from mmengine.config import Config
 
 from ..errors import DataError
+from ..runtime.config_rules import LOADERS
 
 MAX_LISTED = 8  # files in a message
 
@@ -51,14 +52,18 @@ http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip:
 def check_layout(cfg: Config) -> None:
     """Raise DataError if annotation files or image folders of a config's datasets are missing."""
     paths = []
-    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+    for loader in LOADERS:
         if cfg.get(loader):
             paths += _dataset_paths(cfg[loader].dataset)
-    for name in ("val_evaluator", "test_evaluator"):
-        evaluators = cfg.get(name) or []
-        evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
-        paths += filter(None, [evaluator.get("ann_file") for evaluator in evaluators])
+    for phase in ("val", "test"):
+        paths += filter(None, [one.get("ann_file") for one in evaluators(cfg, phase)])
     require_paths(list(dict.fromkeys(paths)), cfg.get("data_layout"))
+
+
+def evaluators(cfg: Config, phase: str) -> list[dict]:
+    """The evaluators of "val" or "test"; of "train" none."""
+    found = cfg.get(f"{phase}_evaluator") or []
+    return [found] if isinstance(found, dict) else found
 
 
 def require_paths(paths: list[str], layout: str | None) -> None:

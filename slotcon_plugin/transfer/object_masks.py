@@ -9,11 +9,18 @@ from .coco_content import MAX_FAULTY
 FARTHEST = 1e6  # pixels: far beyond any image; drawing such a polygon would fill the memory
 
 
+# Faults of masks, as the end of "N objects have".
+ABSENT = "no mask (`segmentation`)"
+ENCODED = "run-length encoded masks"
+SHORT = "no polygon of three points, x and y of each"
+STRANGE = "a `segmentation` of another form"
+
+
 class MaskFaults:
     """Collects the masks of a dataset's objects that cannot be used."""
 
     def __init__(self):
-        self.total, self.absent, self.encoded, self.short, self.strange = 0, [], [], [], []
+        self.total, self.found = 0, {fault: [] for fault in (STRANGE, ABSENT, ENCODED, SHORT)}
 
     def add(self, image: str, mask: object, is_crowd: bool, size: list[int]) -> None:
         """Look at the mask (`segmentation` in COCO) of an object in an image, named for messages.
@@ -23,16 +30,16 @@ class MaskFaults:
         """
         self.total += 1
         if not mask:
-            self.absent.append(image)
+            self.found[ABSENT].append(image)
         elif type(mask) is dict:
             if mask.get("size") != size or type(mask.get("counts")) not in (str, bytes, list):
-                self.strange.append((image, mask))
+                self.found[STRANGE].append(f"{image}: {mask!r:.60}")
             elif not is_crowd:
-                self.encoded.append(image)
+                self.found[ENCODED].append(image)
         elif type(mask) is not list or not all(map(_is_polygon, mask)):
-            self.strange.append((image, mask))
+            self.found[STRANGE].append(f"{image}: {mask!r:.60}")
         elif not any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask):
-            self.short.append(image)
+            self.found[SHORT].append(image)
 
     def check(self, source: str, without_masks: str, rle: str) -> None:
         """Raise DataError for masks that stop a training, or that it would not use.
@@ -42,34 +49,20 @@ class MaskFaults:
             without_masks: how to learn boxes alone.
             rle: what to change so that run-length encoded masks are used; "" if they are.
         """
-        if self.strange:
-            image, mask = self.strange[0]
-            raise DataError(
-                f"{source}: {self._count(self.strange)} `segmentation` of another form, first in "
-                f"{image}: {mask!r:.60}. Expected are polygons, [[x1, y1, x2, y2, x3, y3, …], …] "
-                "in pixels, or run lengths with the image's size, {'size': [height, width], "
-                "'counts': …}."
-            )
-        if self.absent:
-            raise DataError(
-                f"{source}: {self._count(self.absent)} no mask (`segmentation`), first in "
-                f"{self.absent[0]}, but the config wants masks. Add them, or learn boxes alone: "
-                f"{without_masks}."
-            )
-        if rle and self.encoded:
-            raise DataError(
-                f"{source}: {self._count(self.encoded)} run-length encoded masks, first in "
-                f"{self.encoded[0]}; the config reads polygons and would leave these objects out. "
-                f"Set {rle}."
-            )
-        if len(self.short) > MAX_FAULTY * self.total:
-            raise DataError(
-                f"{source}: {self._count(self.short)} no polygon of three points, x and y of each, "
-                f"first in {self.short[0]}, and would be left out. Correct the file."
-            )
-
-    def _count(self, found: list) -> str:
-        return f"{len(found):,} of {self.total:,} objects have"
+        advice = {
+            STRANGE: "Expected are polygons, [[x1, y1, x2, y2, x3, y3, …], …] in pixels, or run "
+            "lengths with the image's size, {'size': [height, width], 'counts': …}.",
+            ABSENT: f"The config wants masks. Add them, or learn boxes alone: {without_masks}.",
+            ENCODED: f"The config reads polygons and would leave these objects out. Set {rle}.",
+            SHORT: "They would be left out. Correct the file.",
+        }
+        tolerated = {ENCODED: 0 if rle else math.inf, SHORT: MAX_FAULTY * self.total}
+        for fault, images in self.found.items():
+            if len(images) > tolerated.get(fault, 0):
+                raise DataError(
+                    f"{source}: {len(images):,} of {self.total:,} objects have {fault}, first in "
+                    f"{images[0]}. {advice[fault]}"
+                )
 
 
 def _is_polygon(values: object) -> bool:
