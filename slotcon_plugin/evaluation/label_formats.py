@@ -37,7 +37,7 @@ def _table(classes: dict[int, int]) -> np.ndarray:
 FORMATS = {
     "coco-stuff": (
         coco_stuff.CLASSES,
-        _table({255: IGNORED, **dict(enumerate(coco_stuff.FINE_TO_COARSE))}),
+        _table({255: IGNORED} | dict(enumerate(coco_stuff.FINE_TO_COARSE))),
     ),
     "panoptic": (coco_stuff.CLASSES, None),
     "voc": (VOC_CLASSES, _table({255: IGNORED} | {i: i for i in range(21)})),
@@ -100,27 +100,24 @@ def check_format(maps: list[LabelMap]) -> None:
     map of COCO-Stuff has no other one.
     """
     found = sample(lambda i: maps[i].values(), len(maps), MOST, SECONDS)
-    kind, values = maps[0].kind, set.union(*found)
+    kind, values, problem = maps[0].kind, set.union(*found), None
     if kind == "panoptic":
         return
+    fitting = [name for name in INDEX_FORMATS if values <= _known(name) and len(found) >= ENOUGH]
+    smaller = [name for name in fitting if len(_known(name)) < len(_known(kind))]
     if unknown := values - _known(kind):
-        raise DataError(
-            f"{len(found)} label maps were looked at, such as {maps[0].path}. They contain the "
-            f"values {sorted(unknown)[:10]}, which {kind} does not have. {_fitting(values)}"
-        )
-    if not {*FORMATS[kind][1][list(values)].tolist()} - {IGNORED}:
-        raise DataError(
-            f"{len(found)} label maps were looked at, such as {maps[0].path}. Their only values, "
-            f"{sorted(values)}, stand for pixels without a class in the format {kind}."
-        )
-    for name in INDEX_FORMATS:
-        is_smaller = len(_known(name) - {IGNORED}) < len(_known(kind) - {IGNORED})
-        if is_smaller and values <= _known(name) and len(found) >= ENOUGH:
-            raise DataError(
-                f"{len(found)} label maps were looked at, such as {maps[0].path}. Their values, 0 "
-                f"to {max(values - {IGNORED}, default=0)}, are all in the format {name}, and none "
-                f"is among the others of {kind}. {SELECT.format(name)}"
-            )
+        problem = f"They contain the values {sorted(unknown)[:10]}, which {kind} does not have. "
+        problem += _fitting(values)
+    elif not {*FORMATS[kind][1][list(values)].tolist()} - {IGNORED}:
+        problem = f"Their only values, {sorted(values)}, stand for pixels without a class in the "
+        problem += f"format {kind}."
+    elif smaller:
+        highest = max(values - {IGNORED}, default=0)
+        problem = f"Their values, 0 to {highest}, are all in the format {smaller[0]}, and none is "
+        problem += f"among the others of {kind}. {SELECT.format(smaller[0])}"
+    if problem:
+        looked_at = f"{len(found)} label maps were looked at, such as {maps[0].path}."
+        raise DataError(f"{looked_at} {problem}")
 
 
 def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
