@@ -121,7 +121,7 @@ def train(
         for line in name_backbone(cfg, backbone and str(backbone)):
             say(line)
         refuse_to_move(replaced, [cfg.get("load_from"), backbone])
-        check = partial(check_agreement, "config", config_facts(cfg), rank, world_size)
+        check = partial(check_agreement, config_facts(cfg), rank, world_size)
         if early := store_is_up():
             check()
         if dry_run:

@@ -88,7 +88,7 @@ def check_start(runner: Runner, cfg: Config, start: dict | None) -> None:
             print("\n".join(lines), flush=True)
     loader = runner.train_dataloader
     if world_size() > 1:
-        check_agreement("data", dataset_facts(loader.dataset), rank(), world_size())
+        check_agreement(dataset_facts(loader.dataset), rank(), world_size())
     check_enough_images(loader)
     endless = isinstance(loader.sampler, InfiniteSampler | EndlessSampler)
     if endless and isinstance(runner.train_loop, EpochBasedTrainLoop):

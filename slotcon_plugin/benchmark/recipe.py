@@ -14,13 +14,13 @@ import re
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..runtime.config_leaves import LOADING
 from ..runtime.config_options import read_config
 from .yaml_files import read_yaml
 
 # Entries that decide speed, logs and folders, not the result; the last line has detectron2's.
 WITHOUT_EFFECT = re.compile(
-    r"(work_dir|log_level|log_processor|visualizer|default_hooks\.(logger|checkpoint)"
-    r"|\w+_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)"
+    rf"({LOADING}|work_dir|log_level|log_processor|visualizer|default_hooks\.(logger|checkpoint)"
     r"|OUTPUT_DIR|DATALOADER\.NUM_WORKERS|SOLVER\.CHECKPOINT_PERIOD)(\.|$)"
 )
 MAX_BASES = 50

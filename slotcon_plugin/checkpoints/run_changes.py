@@ -1,22 +1,22 @@
 """How a training that is resumed differs from the run that wrote the checkpoint."""
 
-import hashlib
 import os
 import re
-from collections.abc import Iterator
+from math import prod
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
+from ..runtime.config_leaves import LOADING, leaves
+from ..runtime.process_agreement import digest
 from .metadata import lookup, read_config, read_literals
 
 MOST_NAMES = 1000  # file names in the digest of a dataset
 # Entries that depend on the machine or the start; the seed is compared by itself.
 FREE = re.compile(
-    r"work_dir|load_from|resume|launcher|experiment_name|randomness\.seed|sync_bn"
+    rf"{LOADING}|work_dir|load_from|resume|launcher|experiment_name|randomness\.seed|sync_bn"
     r"|(model_wrapper_cfg|auto_scale_lr)\b.*|(default|custom)_hooks\..*\.(source|allow_changes)"
-    r"|\w+_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)"
 )
 # Entries of which the checkpoint has the values that count.
 OPTIMIZER = re.compile(r"optim_wrapper\.(optimizer|paramwise_cfg)\..*")
@@ -38,19 +38,20 @@ class RunChanges(NamedTuple):
 
 def describe_run(dataset: Any) -> dict[str, Any]:
     """What a training depends on besides its config; stored in `meta.run` of its checkpoints."""
-    count, digest = len(dataset), hashlib.sha256()
-    for index in range(0, count, max(1, count // MOST_NAMES)):
-        digest.update(os.fsencode(_file_name(dataset, index)) + b"\0")
-    return dict(processes=get_world_size(), images=count, names=digest.hexdigest()[:16])
+    count = len(dataset)
+    names = [_file_name(dataset, i) for i in range(0, count, max(1, count // MOST_NAMES))]
+    sign = digest(os.fsencode(name) for name in names)
+    return dict(processes=get_world_size(), images=count, names=sign)
 
 
 def _file_name(dataset: Any, index: int) -> str:
     """The name of an image's file, without its folder, which can differ between machines."""
+    path = ""
     if hasattr(dataset, "paths"):  # UnlabeledImages
-        return os.path.basename(dataset.paths[index])
-    if hasattr(dataset, "get_data_info"):  # of MMEngine
-        return os.path.basename(str(dataset.get_data_info(index).get("img_path", "")))
-    return ""
+        path = dataset.paths[index]
+    elif hasattr(dataset, "get_data_info"):  # of MMEngine
+        path = str(dataset.get_data_info(index).get("img_path", ""))
+    return os.path.basename(path)
 
 
 def find_changes(checkpoint: dict, cfg: Config, run: dict[str, Any]) -> RunChanges:
@@ -65,7 +66,7 @@ def find_changes(checkpoint: dict, cfg: Config, run: dict[str, Any]) -> RunChang
     """
     found = RunChanges([], [], [])
     before, now = read_config(checkpoint), read_literals(cfg.pretty_text)
-    old, new = (dict(_leaves(config)) for config in (before, now))
+    old, new = ({k: v for k, v in leaves(one) if v != {}} for one in (before, now))
     is_converted = lookup(checkpoint, "meta.published") is not None  # its config is a part
     keys = old.keys() & new.keys() if is_converted else old.keys() | new.keys()
     for key in sorted(keys) if before else ():
@@ -73,14 +74,18 @@ def find_changes(checkpoint: dict, cfg: Config, run: dict[str, Any]) -> RunChang
             _list_of(found, key, old.get(key), new.get(key)).append(
                 f"{key} was {_short(old.get(key))}, now {_short(new.get(key))}"
             )
-    saved = lookup(checkpoint, "meta.run") or {}
-    for key, title in (("images", "the number of images"), ("processes", "processes")):
-        if saved.get(key, run[key]) != run[key]:
-            lines = found.result if key == "images" else found.others
-            lines.append(f"{title} was {_short(saved[key])}, now {run[key]}")
-    if saved.get("images") == run["images"] and saved.get("names") != run["names"]:
+    noted = lookup(checkpoint, "meta.run")
+    noted = noted if isinstance(noted, dict) else {}
+    saved = run | noted
+    if saved["images"] != run["images"]:
+        found.result.append(
+            f"the number of images was {_short(saved['images'])}, now {run['images']}"
+        )
+    elif saved["names"] != run["names"]:
         found.result.append(f"the {run['images']} images have other file names")
-    batches = [_global_batch(before, saved), _global_batch(now, run)]
+    if saved["processes"] != run["processes"]:
+        found.others.append(f"processes was {_short(saved['processes'])}, now {run['processes']}")
+    batches = [_global_batch(before, noted), _global_batch(now, run)]
     if None not in batches and batches[0] != batches[1]:
         found.result.append(f"the global batch was {batches[0]}, now {batches[1]}")
     return found
@@ -95,30 +100,14 @@ def _list_of(found: RunChanges, key: str, old: object, new: object) -> list[str]
     return found.result if RESULT.fullmatch(key) else found.others
 
 
-def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
-    """The values of nested dictionaries and of lists of them, with their dotted keys."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value):
-        for i, item in enumerate(value):
-            yield from _leaves(item, f"{key}.{i}")
-    else:
-        yield key, list(value) if isinstance(value, tuple) else value
-
-
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _global_batch(config: dict, run: dict) -> int | None:
+    """Images per optimizer step; None if an entry is missing or no whole number."""
     batch = lookup(config, "train_dataloader.batch_size")
-    numbers = [
-        batch,
-        run.get("processes"),
-        lookup(config, "optim_wrapper.accumulative_counts") or 1,
-    ]
-    if not all(type(number) is int for number in numbers):
-        return None
-    return numbers[0] * numbers[1] * numbers[2]
+    accumulated = lookup(config, "optim_wrapper.accumulative_counts") or 1
+    factors = batch, run.get("processes"), accumulated
+    return prod(factors) if all(type(factor) is int for factor in factors) else None

@@ -5,7 +5,9 @@ another model.
 """
 
 import hashlib
+import itertools
 import json
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -14,25 +16,25 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..errors import ConfigError
+from .config_leaves import LOADING, leaves
 from .environment import collect_versions
 from .launch import connect_store
 
 PACKAGE = Path(__file__).resolve().parents[1]
 MAX_LISTED = 8  # differences in a message
-# Entries of a config that may depend on the machine.
-OWN = {"num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "visualizer"}
-OWN |= {"vis_backends"}
+OWN = re.compile(rf"{LOADING}|(visualizer|vis_backends)\b.*")  # a machine's own entries
+_calls = itertools.count()  # under torchrun the store has the facts of an earlier training too
 
 
-def check_agreement(name: str, facts: dict[str, str], rank: int, world_size: int) -> None:
+def check_agreement(facts: dict[str, str], rank: int, world_size: int) -> None:
     """Raise a ConfigError in every process if the facts differ between processes.
 
-    It names the ranks and what each of them has. All processes call it with the same `name`, once;
-    it waits for all of them.
+    It names the ranks and what each of them has. It waits until all processes have called it; they
+    compare the same facts in the same order.
     """
     if world_size == 1:
         return
-    store = connect_store(f"agreement/{name}")
+    store = connect_store(f"agreement/{next(_calls)}")
     text = json.dumps([socket.gethostname(), facts], sort_keys=True)
     store.set(f"facts{rank}", text)
     store.set(f"digest{rank}", digest([json.dumps(facts, sort_keys=True).encode()]))
@@ -67,7 +69,8 @@ def differences(hosts: list[str], facts: list[dict[str, str]]) -> Iterator[str]:
 
 def config_facts(cfg: Config) -> dict[str, str]:
     """The entries of a config, the versions of packages, and the code and files that it names."""
-    facts = {f"config {key}": value for key, value in _flat(cfg.to_dict(), "")}
+    entries = leaves(cfg.to_dict())
+    facts = {f"config {key}": repr(value) for key, value in entries if not OWN.fullmatch(key)}
     facts |= {f"version of {name}": version for name, version in collect_versions().items()}
     sources = sorted(PACKAGE.rglob("*.py"))
     facts["code of slotcon_plugin"] = digest(path.read_bytes() for path in sources)
@@ -87,19 +90,6 @@ def digest(parts: Iterable[bytes | memoryview]) -> str:
         total.update(b"%d:" % memoryview(part).nbytes)
         total.update(part)
     return total.hexdigest()
-
-
-def _flat(value: object, name: str) -> Iterator[tuple[str, str]]:
-    """The plain values in nested dictionaries and lists, with dotted names."""
-    if isinstance(value, dict) and value:
-        for key, part in value.items():
-            if key not in OWN:
-                yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple) and any(isinstance(part, dict) for part in value):
-        for index, part in enumerate(value):
-            yield from _flat(part, f"{name}.{index}")
-    else:
-        yield name, repr(value)
 
 
 def _ranks(ranks: list[int]) -> str:
