@@ -100,6 +100,7 @@ def decoder_options(images: Path, work_dir: Path, epochs: int = EPOCHS) -> list[
         "model.decoder_head.prototypes.num_prototypes=8",
         "model.decoder_head.predictor.hidden_channels=16",
         "model.lateral_channel_dropout=0.2",
+        "optim_wrapper.optimizer.lr=0.3",  # rounding grows at 1.0, in training this small
     ]
     return [*pretraining_options(images, work_dir, epochs), *changed]
 
