@@ -1,6 +1,7 @@
 """Images of what the prototypes of a checkpoint represent."""
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from ..datasets.sources import list_images
@@ -43,8 +44,8 @@ def visualize(
             of `limit`.
     """
     options = AlbumOptions(tuple(prototypes), **options)
-    for name in ("most_used", "nearest", "thumbnail"):
-        check_value(f"--{name.replace('_', '-')}", getattr(options, name), whole(1))
+    for name, most in (("most_used", inf), ("nearest", inf), ("thumbnail", LONGEST_WEBP)):
+        check_value(f"--{name.replace('_', '-')}", getattr(options, name), whole(1, most))
     check_value("--size", options.size, whole(32))  # a smaller image has no cell at stride 32
     longest = options.size * LONGEST_WEBP // options.thumbnail  # its thumbnail is a WebP image
     check_value("--max-long-side", options.max_long_side, whole(options.size, longest))
