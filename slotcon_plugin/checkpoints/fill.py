@@ -85,15 +85,15 @@ def check_state_dict(
     weights = {str(name).removeprefix(WRAPPER): value for name, value in weights.items()}
     own = model.state_dict()
     if problems := (left_out or LeftOut()).compare(weights, own, str(path)):
-        advice = (
-            "Use the config that it was trained with, or name tensors that may be left out: "
-            "--allow-missing PATTERN."
-        )
+        advice = "Use the config that it was trained with"
+        if left_out is not None:
+            advice += ", or name tensors that may be left out: --allow-missing PATTERN"
+        advice += "."
         others = [name for name in weights if name not in own]
         if any(name in KINDS or name.startswith("teacher.backbone.") for name in others):
             advice = (
-                "It contains an encoder in another format or of a pretraining. Use it for the "
-                f"backbone alone: --backbone {path} instead of load_from."
+                "It contains an encoder in another format or of a pretraining. Start the training "
+                f"of a detector or segmentation network from it: tools/train.py --backbone {path}."
             )
         raise CheckpointError(
             f"{path} does not fit the config's model, {type(model).__name__}. Tensors: {problems}. "
