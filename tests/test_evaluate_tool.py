@@ -293,7 +293,8 @@ def test_labels_of_another_format_are_noted(evaluate, checkpoint):
         ("unsupervisd", {}, "kind is 'unsupervisd', expected one of unsupervised, overcluster"),
         ("probe", dict(clusters=[3]), "probe has no option 'clusters'; it has .*epochs"),
         ("knn", dict(train=None), "knn needs the option 'train'"),
-        ("unsupervised", dict(size=1), "--size is 1, expected a whole number from 32 on"),
+        ("unsupervised", dict(size=1), "--size is 1, expected a whole number from 32 to 16384"),
+        ("unsupervised", dict(size=10**6), "--size is 1000000, expected a whole number from 32 to"),
         ("unsupervised", dict(out="/proc/none/out.json"), "/proc/none/out.json cannot be written"),
         ("unsupervised", dict(out="."), "--out . is a folder"),
     ],
@@ -325,6 +326,7 @@ def test_a_list_in_another_encoding(evaluate, checkpoint, data, tmp_path):
         ("overcluster", "--directions", "-5"),
         ("knn", "--batch-size", "0"),
         ("knn", "--workers", "-1"),
+        ("knn", "--batch-size", "1" + 30 * "0"),
     ],
 )
 def test_numbers_are_checked_before_anything_is_loaded(kind, option, value):

@@ -1,6 +1,7 @@
 """The evaluations on images with known results, in one process and in two."""
 
 import gc
+import os
 import shutil
 from pathlib import Path
 
@@ -263,6 +264,13 @@ def test_devices_that_cannot_be_used(monkeypatch):
         choose_device("gpu")
     with pytest.raises(ConfigError, match="--device cuda:77 cannot be used"):
         choose_device("cuda:77")
+    with pytest.raises(ConfigError, match="--device meta cannot be used"):
+        choose_device("meta")
+
+
+def test_no_more_loader_processes_than_cores():
+    assert LoaderOptions(workers=1000).processes <= os.cpu_count()
+    assert LoaderOptions().processes == 0 and LoaderOptions(workers=1).processes == 1
 
 
 def test_several_networks_are_rows_of_one_table():

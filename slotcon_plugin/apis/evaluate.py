@@ -147,7 +147,8 @@ def _complete(kind: str, options: dict) -> dict:
     required = "train" if kind == "knn" else "labels"
     if options[required] is None:
         raise ConfigError(f"{kind} needs the option {required!r}.")
-    check_value("--size", options["size"], whole(32))  # a smaller image has no cell at stride 32
+    # A smaller image has no cell at stride 32; a square of the largest has 268 megapixels.
+    check_value("--size", options["size"], whole(32, 2**14))
     return options
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from ..errors import ConfigError
 from ..functional.collectives import gather_in_order, rank, world_size
+from ..runtime.launch import cores_each
 
 Network = Callable[[Tensor], Tensor]  # from uint8 RGB images (b, 3, y, x) to maps (b, c, h, w)
 
@@ -23,8 +24,13 @@ class LoaderOptions(NamedTuple):
 
     device: str | torch.device = "cpu"
     batch_size: int = 16
-    workers: int = 0  # loader processes
+    workers: int = 0  # loader processes, of which at most one for each core is started
     progress: bool = False  # show progress bars, which need tqdm
+
+    @property
+    def processes(self) -> int:
+        """The loader processes that are started."""
+        return min(self.workers, cores_each())
 
     def progress_bar(self, total: int, title: str, unit: str = "image"):
         """A bar to use in a `with`; `update(n)` advances it. It does nothing without `progress`."""
@@ -47,7 +53,7 @@ def choose_device(name: str | None = None) -> str:
     if name is None and torch.cuda.is_available():
         return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
     try:
-        torch.empty(0, device=name or "cpu")
+        torch.zeros(1, device=name or "cpu").cpu()  # a device "meta" has no values
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason, gpus = str(error).splitlines()[0], torch.cuda.device_count()
         raise ConfigError(
@@ -87,7 +93,7 @@ def batches(dataset: Dataset, loader: LoaderOptions, title: str) -> Iterator[dic
     share = Subset(dataset, range(rank(), len(dataset), world_size()))
     # With its own generator, the loader does not advance the one that the training uses.
     generator = torch.Generator()
-    load = DataLoader(share, loader.batch_size, num_workers=loader.workers, generator=generator)
+    load = DataLoader(share, loader.batch_size, num_workers=loader.processes, generator=generator)
     with loader.progress_bar(len(share), title) as bar:
         for batch in load:
             yield {name: value.to(loader.device) for name, value in batch.items()}

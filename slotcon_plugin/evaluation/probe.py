@@ -84,7 +84,7 @@ def _epochs(
                     yield maps_nchw[rows].to(loader.device), labels_nyx[rows].to(loader.device)
                 bar.update(1)
         return
-    options = dict(num_workers=loader.workers, generator=generator)
+    options = dict(num_workers=loader.processes, generator=generator)
     load = DataLoader(dataset, loader.batch_size, shuffle=True, **options)
     with loader.progress_bar(epochs * len(load), "training", "step") as bar:
         for _ in range(epochs):

@@ -148,7 +148,7 @@ class ScoredImages:
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, Tensor]]:
         # Without batches, a loader process calls collate_fn with one item.
-        options = dict(batch_size=None, num_workers=self.loader.workers, collate_fn=self.read)
+        options = dict(batch_size=None, num_workers=self.loader.processes, collate_fn=self.read)
         with self.loader.progress_bar(len(self.paths), "grouping") as bar:
             for index, image in enumerate(DataLoader(self.paths, **options)):
                 if (scored := self._score(image)) is not None:
