@@ -166,9 +166,11 @@ def test_checkpoints_are_replaced_only_on_request(start, tmp_path):
     assert {path.name for path in (work / "replaced_2").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
     assert contents(work / "replaced_1") == moved
     before = contents(work)
-    status, output = start(f"load_from={work / 'epoch_1.pth'}", overwrite=True)
-    assert status == 1 and "epoch_1.pth, which --overwrite moves away" in output
-    assert contents(work) == before
+    hook = dict(type="BackboneHook", source=str(work / "epoch_1.pth"))
+    for entry in (f"load_from={work / 'epoch_1.pth'}", f"+default_hooks.backbone={hook}"):
+        status, output = start(entry, overwrite=True)
+        assert status == 1 and "epoch_1.pth, which --overwrite moves away" in output
+        assert contents(work) == before
     (work / "epoch_2.pth").write_bytes(b"cut")
     status, output = start(resume="auto")  # what cannot be used is kept, too
     assert status == 0 and "epoch_2.pth is skipped" in output

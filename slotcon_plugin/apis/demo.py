@@ -15,7 +15,7 @@ from ..runtime.config_rules import SEED, check_value, whole
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce
 from ..runtime.scalars import read_curves
-from ..runtime.work_dir import checkpoints_to_replace, claim, move_aside
+from ..runtime.work_dir import claim, find_replaced, move_aside
 from ..visualization.curves import draw_losses
 from ..visualization.figures import save_png
 from ..visualization.groups import LARGEST_SHORT_SIDE, draw_groups, group_photographs
@@ -64,7 +64,7 @@ def demo(
         runner = Runner.from_cfg(demo_config(paths, work_dir, steps, seed))
         runner.register_hook(ProgressBarHook())
         check_enough_images(runner.train_dataloader)
-        move_aside(checkpoints_to_replace(work_dir), work_dir, announce)
+        move_aside(find_replaced(work_dir), work_dir, announce)
         before = group_photographs(runner.model, photographs)
         started = time.monotonic()
         runner.train()

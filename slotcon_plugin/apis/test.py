@@ -1,21 +1,18 @@
 """Evaluation of detectors and segmentation networks that `apis.train` trained."""
 
-import json
-import math
 from pathlib import Path
 
 from mmengine.runner import Runner
 
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut
-from ..runtime.atomic_files import write_atomically
 from ..runtime.config_options import read_config
 from ..runtime.explain_errors import explained_errors
 from ..runtime.fit_batch import fit_batch_norm
 from ..runtime.fit_machine import fit_loggers, fit_to_processes, fit_workers
 from ..runtime.launch import announce, leave_processes, process_number
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
-from ..runtime.scalars import note_images
+from ..runtime.scalars import note_images, write_metrics
 from ..runtime.work_dir import check_writable
 from ..transfer.annotations import check_annotations
 from ..transfer.data_layout import check_layout
@@ -70,7 +67,6 @@ def test(
         note_images(cfg.work_dir, evaluated=len(runner.test_dataloader.dataset))
         print("\n".join(f"{name}: {value:.4g}" for name, value in metrics.items()))
         if out:
-            numbers = {k: float(v) if math.isfinite(v) else None for k, v in metrics.items()}
-            write_atomically(json.dumps(numbers, indent=1).encode(), out)
+            write_metrics(metrics, out)
     leave_processes()
     return metrics

@@ -23,22 +23,15 @@ from ..runtime.process_watch import ProcessWatch
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images
-from ..runtime.work_dir import (
-    checkpoints_to_replace,
-    claim,
-    move_aside,
-    refuse_to_move,
-    refuse_to_replace,
-)
+from ..runtime.work_dir import claim, find_replaced, move_aside
 from ..runtime.wrapping import unwrapped
-from ..transfer.fill_backbone import name_backbone
+from ..transfer.fill_backbone import backbone_hook, name_backbone
 from ..transfer.fit_transfer import fit_transfer, is_slotcon
 from .training_plan import check_start, rehearse
 
 # Entries without which no training can be planned.
-NEEDED = ("model", "train_dataloader", "train_cfg", "optim_wrapper")
-NEEDED_IN_THEM = ("model.type", "train_dataloader.dataset", "train_dataloader.batch_size")
-NEEDED_IN_THEM += ("optim_wrapper.optimizer.type", "optim_wrapper.optimizer.lr")
+NEEDED = ("model.type", "train_dataloader.dataset", "train_dataloader.batch_size", "train_cfg")
+NEEDED += ("optim_wrapper.optimizer.type", "optim_wrapper.optimizer.lr")
 
 
 def train(
@@ -115,12 +108,10 @@ def train(
         safe_loader(cfg.work_dir),
         explained_errors(cfg),
     ):
-        start, replaced = choose_start(
-            cfg, resume, say, keep_seed=seed is None, overwrite=overwrite
-        )
+        source = backbone or (backbone_hook(cfg) or {}).get("source")
+        start, replaced = choose_start(cfg, resume, say, seed is None, overwrite, source)
         for line in name_backbone(cfg, backbone and str(backbone)):
             say(line)
-        refuse_to_move(replaced, [cfg.get("load_from"), backbone])
         check = partial(check_agreement, config_facts(cfg), rank, world_size)
         if early := store_is_up():
             check()
@@ -149,14 +140,9 @@ def train(
 
 def check_complete(cfg: Config, config: str | Path) -> None:
     """Check that a config has what every training needs; a ConfigError names what is missing."""
-    missing = [name for name in NEEDED if not cfg.get(name)]
-    if not missing:
-        parts = {name: cfg[name] for name in NEEDED}
-        missing = [name for name in NEEDED_IN_THEM if lookup(parts, name) is None]
-    if missing:
-        advice = ""
-        if Path(config).suffix in (".yaml", ".yml"):
-            advice = " Is it for tools/benchmark.sh or tools/train_detectron2.py?"
+    if missing := [key for key in NEEDED if lookup(cfg._cfg_dict, key) is None]:
+        is_yaml = Path(config).suffix in (".yaml", ".yml")
+        advice = " Is it for tools/benchmark.sh or tools/train_detectron2.py?" * is_yaml
         raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.{advice}")
     lengths = [name for name in ("max_epochs", "max_iters") if cfg.train_cfg.get(name) is not None]
     if len(lengths) != 1:
@@ -175,6 +161,7 @@ def choose_start(
     say: Callable[[str], None],
     keep_seed: bool,
     overwrite: bool = False,
+    backbone: str | Path | None = None,
 ) -> tuple[dict | None, list[Path]]:
     """Write the checkpoint that training starts from into the config.
 
@@ -186,6 +173,7 @@ def choose_start(
         say: is called with each line about the choice.
         keep_seed: resume with the seed of the checkpoint's run, for the same order and views as
             without the interruption.
+        backbone: where a training that does not resume gets its backbone's weights.
     """
     if resume is None and cfg.get("resume"):  # as in mmdet's and mmseg's configs
         resume = cfg.get("load_from") or "auto"
@@ -197,13 +185,12 @@ def choose_start(
             say(f"no checkpoint in {cfg.work_dir} to resume from: a new training starts")
     elif resume is not None:
         path, state = Path(resume), load_training_state(resume)
-    replaced = checkpoints_to_replace(cfg.work_dir, path, state and state["meta"])
-    if resume != "auto" and not overwrite:
-        refuse_to_replace(replaced, cfg.work_dir, path)
+    sources = [cfg.get("load_from"), backbone] if path is None else []
+    meta, overwrite = state and state["meta"], overwrite or resume == "auto"
+    replaced = find_replaced(cfg.work_dir, path, meta, overwrite, sources)
     if path is None:
         return load_checkpoint_safely(cfg.load_from) if cfg.get("load_from") else None, replaced
     cfg.load_from, cfg.resume = str(path), True
-    meta = state["meta"]
     if keep_seed and meta.get("seed") is not None:
         cfg.randomness.seed = meta["seed"]
     say(f"resuming from {path}, after epoch {meta['epoch']}, iteration {meta['iter']:,}")

@@ -1,22 +1,14 @@
 """Training and evaluation by detectron2's own trainer."""
 
-import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 from ..errors import ConfigError
-from ..runtime.atomic_files import write_atomically
 from ..runtime.launch import announce
-from ..runtime.work_dir import (
-    check_writable,
-    checkpoints_to_replace,
-    claim,
-    move_aside,
-    refuse_to_move,
-    refuse_to_replace,
-)
+from ..runtime.scalars import write_metrics
+from ..runtime.work_dir import check_writable, claim, find_replaced, move_aside
 
 
 def train_detectron2(
@@ -66,10 +58,8 @@ def train_detectron2(
     cfg = route.read_yaml(config, list(options), work_dir)
     with nullcontext() if eval_only else claim(cfg.OUTPUT_DIR):
         if not (resume or eval_only):
-            replaced = checkpoints_to_replace(cfg.OUTPUT_DIR)
-            if not overwrite:
-                refuse_to_replace(replaced, cfg.OUTPUT_DIR, None)
-            refuse_to_move(replaced, [backbone or cfg.MODEL.WEIGHTS])
+            sources = [backbone or cfg.MODEL.WEIGHTS]
+            replaced = find_replaced(cfg.OUTPUT_DIR, overwrite=overwrite, sources=sources)
             move_aside(replaced, cfg.OUTPUT_DIR, announce)
         launch(_run, num_gpus, dist_url="auto", args=given)
 
@@ -106,6 +96,4 @@ def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) 
             print(f"[slotcon] {report}", flush=True)
         metrics = trainer.train()
     if metrics and out:  # only the first process has metrics
-        # COCO's mean over no objects of a size or class is NaN, which JSON does not have.
-        text = json.dumps(metrics, indent=1, default=float).replace("NaN", "null")
-        write_atomically(text.encode(), out)
+        write_metrics(metrics, out)

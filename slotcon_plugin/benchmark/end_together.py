@@ -23,8 +23,8 @@ def run_owned(command: Sequence[str]) -> int:
     """Run a command whose processes end with this one; returns its status.
 
     It has a process group of its own. Ctrl-C, SIGTERM and SIGHUP interrupt the group, and
-    KeyboardInterrupt is raised when it has ended. If this
-    process is killed, Linux interrupts the command, and its jobs see it (`end_with_owner`).
+    KeyboardInterrupt is raised when it has ended. If this process is killed, Linux interrupts the
+    command, and its jobs see it (`end_with_owner`).
     """
     owner = dict(os.environ, **{OWNER: f"{_place()} {os.getpid()}"})
     options = dict(start_new_session=True, preexec_fn=end_with_parent(signal.SIGINT))

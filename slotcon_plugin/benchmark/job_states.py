@@ -1,13 +1,13 @@
 """How far each job is, and the time and disk space that the rest will take."""
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
 from tabulate import tabulate
 
+from ..runtime.disk_space import free_space
 from .clock import read_clock
 from .jobs import UNITS, Job, JobResult, Plan, read_record, read_result
 
@@ -71,9 +71,7 @@ def describe_plan(plan: Plan, states: dict[str, State], work_dir: Path) -> str:
     time = [f"{value:.2f} {kind}-hours" for kind, value in hours.items() if value]
     time += [f"{unknown} jobs of which no similar one was measured"] if unknown else []
     sizes = [state.bytes for state in states.values() if state.bytes is not None]
-    existing = next(path for path in (work_dir, *work_dir.parents) if path.exists())
-    free, jobs = shutil.disk_usage(existing).free / 2**30, len(plan.jobs)
-    done = sum(state.word == "done" for state in states.values())
+    jobs, done = len(plan.jobs), sum(state.word == "done" for state in states.values())
     heads, align = ["job", "state", "GPUs", "length", "left"], ["left", "left", "right", "right"]
     lines = [
         tabulate(rows, heads, "plain", disable_numparse=True, colalign=[*align, "left"]),
@@ -81,7 +79,7 @@ def describe_plan(plan: Plan, states: dict[str, State], work_dir: Path) -> str:
         f"\n{jobs} jobs: {done} done, {jobs - done} to run",
         f"time:  {', and '.join(time) or 'none'}",
         f"disk:  {sum(sizes) / 2**30:.1f} GiB for {len(sizes)} of {jobs} jobs, as measured; "
-        f"{free:.0f} GiB free",
+        f"{free_space(work_dir) / 2**30:.0f} GiB free",
         f"files: {work_dir}",
     ]
     return "\n".join(lines)

@@ -28,11 +28,9 @@ def check_space(cfg: Config, model: nn.Module, work_dir: str | Path) -> str:
     if not isinstance(hook, dict):
         return "no checkpoints"
     count, size = _number_kept(cfg, hook), _checkpoint_size(cfg, model)
-    folder = Path(work_dir).absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
-    free = shutil.disk_usage(existing).free
+    free = free_space(work_dir)
     if cfg.get("resume"):
-        free += sum(path.stat().st_size for path in folder.glob("*.pth"))
+        free += sum(path.stat().st_size for path in Path(work_dir).glob("*.pth"))
     if count * size > free:
         raise ConfigError(
             f"The work dir {work_dir} has {_in_words(free)} of free space; the training keeps "
@@ -40,6 +38,13 @@ def check_space(cfg: Config, model: nn.Module, work_dir: str | Path) -> str:
             "--work-dir, or keep fewer: --cfg-options default_hooks.checkpoint.max_keep_ckpts=1."
         )
     return f"{count} checkpoints of about {_in_words(size)}; {_in_words(free)} are free"
+
+
+def free_space(folder: str | Path) -> int:
+    """Bytes that are free where a folder is or will be."""
+    folder = Path(folder).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
+    return shutil.disk_usage(existing).free
 
 
 def _number_kept(cfg: Config, hook: dict) -> int:

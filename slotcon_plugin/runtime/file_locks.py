@@ -7,9 +7,11 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+
+import psutil
 
 from ..errors import ConfigError
 
@@ -31,39 +33,39 @@ def try_lock(path: str | Path) -> int | None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+    with ExitStack() as opened:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        opened.callback(os.close, handle)
         if not _lock(handle, path):
-            os.close(handle)
             return None
-        gone = os.fstat(handle).st_nlink == 0
-    except OSError:
-        os.close(handle)
-        raise
-    if gone:  # its holder removed it before it was locked here
-        os.close(handle)
-        return try_lock(path)
+        if os.fstat(handle).st_nlink:
+            _write_note(handle)
+            opened.pop_all()  # remains open
+            return handle
+    return try_lock(path)  # its holder removed the file before it was locked here
+
+
+def _lock(handle: int, path: Path) -> bool:
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+    note = _read_note(path)
+    return not note or (note.get("host") == platform.node() and not psutil.pid_exists(note["pid"]))
+
+
+def _write_note(handle: int) -> None:
     command = shlex.join([Path(sys.executable).name, *sys.argv])[:200]
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     note = dict(host=platform.node(), pid=os.getpid(), since=since, command=command)
     with suppress(OSError):  # a full disk
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(note).encode(), 0)
-    return handle
-
-
-def _lock(handle: int, path: Path) -> bool:
-    with suppress(BlockingIOError):
-        try:
-            if fcntl is not None:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise
-        note = _read_note(path)
-        return not note or (note.get("host") == platform.node() and not _lives(note["pid"]))
-    return False
 
 
 def _read_note(path: Path) -> dict:
@@ -88,32 +90,16 @@ def describe_holder(path: str | Path) -> str:
     who = f"{who} ({note.get('command')})"
     if note.get("host") != platform.node():
         return f"{who}. If it no longer runs there, remove {path}"
-    if _lives(note["pid"]):
+    if psutil.pid_exists(note["pid"]):
         return who
-    heirs = ", ".join(_openers(path.resolve())) or "unknown"
+    heirs = ", ".join(map(str, _openers(path.resolve()))) or "unknown"
     return f"{who}, which has ended; of what it started, process {heirs} still runs"
 
 
-def _lives(pid: int) -> bool:
-    if fcntl is None:  # Windows, where os.kill ends the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
-
-
-def _openers(path: Path) -> list[str]:
-    """The processes of this host that have a file open; Linux tells only the user's own."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            if os.readlink(link) == str(path):
-                found.append(link.parts[2])
-    return found
+def _openers(path: Path) -> list[int]:
+    """The processes of this host that have a file open; others' are shown to root only."""
+    shown = ((one.pid, one.info["open_files"]) for one in psutil.process_iter(["open_files"]))
+    return [pid for pid, files in shown if any(file.path == str(path) for file in files or ())]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from .atomic_files import write_atomically
 
@@ -37,6 +38,18 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def note_images(work_dir: str | Path, **counts: int) -> None:
     """Write how many images were read (`trained`, `evaluated`) into the work dir's images.json."""
     write_atomically(json.dumps(counts).encode(), Path(work_dir) / "images.json")
+
+
+def write_metrics(metrics: dict, path: str | Path) -> None:
+    """Write metrics, by name or nested, as JSON; null for those that are not finite, such as
+    COCO's mean over no objects."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(one) for name, one in value.items()}
+        return float(value) if math.isfinite(value) else None
+
+    write_atomically(json.dumps(plain(metrics), indent=1).encode(), path)
 
 
 def last_losses(folder: Path) -> dict[str, float]:

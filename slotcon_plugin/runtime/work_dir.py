@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -57,11 +57,6 @@ def _check_existing(path: Path, option: str, inputs: Iterable[object]) -> None:
         raise ConfigError(f"{option} {path} is a file that is read. Name another one.")
 
 
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):  # another program uses it already
-        folder.rmdir()
-
-
 @contextmanager
 def claim(work_dir: str | Path, dry_run: bool = False) -> Iterator[None]:
     """Use a work dir for one training; a ConfigError if it cannot be written or another one runs.
@@ -75,22 +70,29 @@ def claim(work_dir: str | Path, dry_run: bool = False) -> Iterator[None]:
         f"Another training runs in {work_dir}; wait for its end, stop it, or choose another "
         "--work-dir. It is"
     )
-    with ExitStack() as stack:
-        if not existed and not dry_run:
-            stack.callback(_remove_if_empty, work_dir)
-        if not dry_run or lock.exists():
-            stack.enter_context(hold(lock, refusal))
-        yield
+    try:
+        with nullcontext() if dry_run and not lock.exists() else hold(lock, refusal):
+            yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # it is not empty, or was not made
+                work_dir.rmdir()
 
 
-def checkpoints_to_replace(
-    work_dir: str | Path, start: str | Path | None = None, meta: dict | None = None
+def find_replaced(
+    work_dir: str | Path,
+    start: str | Path | None = None,
+    meta: dict | None = None,
+    overwrite: bool = True,
+    sources: Iterable[str | Path | None] = (),
 ) -> list[Path]:
-    """The checkpoints of a work dir that a training replaces or mixes with its own.
+    """The checkpoints of a work dir that a training would replace or mix with its own.
 
     Args:
         start: the checkpoint that is resumed from; None: the training begins at step 0.
         meta: that of `start`: the checkpoints of its work dir up to its epoch or iteration stay.
+        overwrite: False: a ConfigError if there are such checkpoints.
+        sources: files that the training reads; a ConfigError if one of them is such a checkpoint.
     """
     work_dir, found = Path(work_dir), []
     here = start is not None and Path(start).resolve().parent == work_dir.resolve()
@@ -98,36 +100,26 @@ def checkpoints_to_replace(
         name = CHECKPOINT.fullmatch(path.name)
         if name and not (here and (name[1] is None or int(name[2]) <= meta[name[1]])):
             found.append(path)
-    return found
-
-
-def refuse_to_replace(paths: list[Path], work_dir: str | Path, start: str | Path | None) -> None:
-    """Raise a ConfigError if there are checkpoints that a training would replace."""
-    if not paths:
-        return
-    names = ", ".join(path.name for path in paths[:3]) + ", …" * (len(paths) > 3)
-    if start is None:
+    if found and not overwrite:
+        what = "the checkpoints of an earlier training" if start is None else "checkpoints"
+        other = "a new one" if start is None else f"resuming from {start}"
+        option = "--resume" if start is None else "--resume without a path"
         raise ConfigError(
-            f"{work_dir} has the checkpoints of an earlier training ({names}), which a new one "
-            "would replace. --resume continues it; another --work-dir keeps both; --overwrite "
-            "moves them into a folder in it and starts anew."
+            f"{work_dir} has {what} ({_listed(found)}) that {other} would replace. {option} "
+            "continues from the last; another --work-dir keeps both; --overwrite moves them into a "
+            "folder in it."
         )
-    raise ConfigError(
-        f"{work_dir} has checkpoints ({names}) that resuming from {start} would replace. --resume "
-        "without a path continues from the last; another --work-dir keeps both; --overwrite moves "
-        "them into a folder in it."
-    )
-
-
-def refuse_to_move(paths: list[Path], sources: Iterable[str | Path | None]) -> None:
-    """Raise a ConfigError if one of the checkpoints to be moved is among a training's sources."""
-    moved = {path.resolve() for path in paths}
-    for source in sources:
-        if source and Path(source).resolve() in moved:
+    for source in filter(None, sources):
+        if Path(str(source)).resolve() in [path.resolve() for path in found]:
             raise ConfigError(
                 f"The training would start from {source}, which --overwrite moves away. Choose "
                 "another --work-dir."
             )
+    return found
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(path.name for path in paths[:3]) + ", …" * (len(paths) > 3)
 
 
 def move_aside(paths: list[Path], work_dir: str | Path, say: Callable[[str], None]) -> None:
@@ -145,5 +137,4 @@ def move_aside(paths: list[Path], work_dir: str | Path, say: Callable[[str], Non
     for path in [*paths, work_dir / NOTE]:
         if path.exists():
             path.rename(folder / path.name)
-    names = ", ".join(path.name for path in paths[:3]) + ", …" * (len(paths) > 3)
-    say(f"moved into {folder}, which you may delete: {names} ({size:.2f} GiB)")
+    say(f"moved into {folder}, which you may delete: {_listed(paths)} ({size:.2f} GiB)")
