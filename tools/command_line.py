@@ -3,8 +3,12 @@
 import argparse
 import math
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+
+BELOW = ", below 2**32"  # as NumPy's seeds; larger numbers are errors deep in torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
 
@@ -44,43 +48,26 @@ def run_api(
     return run_command(run, launcher, stopped, traceback)
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    return _whole(text, 1)
+def _number(read: Callable, accepts: Callable[[float], bool], expected: str) -> Callable:
+    """A type for argparse: what `read` makes of the text, if it is acceptable."""
+
+    def convert(text: str) -> float:
+        with suppress(ValueError):
+            if accepts(value := read(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r}, expected {expected}")
+
+    return convert
 
 
-def natural(text: str) -> int:
-    """A whole number from 0 on."""
-    return _whole(text, 0)
+def _digits(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else -1
 
 
-def _whole(text: str, least: int) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from {least} on")
-    return int(text)
-
-
-def positive_real(text: str) -> float:
-    """A finite number above 0."""
-    value = _real(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number above 0")
-    return value
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = _real(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a number from 0 to 1")
-    return value
-
-
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+positive = _number(_digits, lambda value: 1 <= value < 2**32, "a whole number from 1 on" + BELOW)
+natural = _number(_digits, lambda value: 0 <= value < 2**32, "a whole number from 0 on" + BELOW)
+positive_real = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
+share = _number(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
 def add_number(parser, name: str, kind, default: float, text: str) -> None:

@@ -20,11 +20,11 @@ from command_line import (
 EXAMPLES = """
 examples:
   one process, GPU or CPU:
-    python tools/train.py configs/pretrain/slotcon_r18_demo.py \
+    python tools/train.py configs/pretrain/slotcon_r18_demo.py \\
         --cfg-options train_dataloader.dataset.source=/my/images
   the paper's pretraining on 8 GPUs:
     tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
-  print the plan without training:
+  check everything, take one step, print the plan, write nothing:
     python tools/train.py configs/pretrain/slotcon_r50_coco.py --dry-run
   resume after a crash from the last good checkpoint in the work dir:
     python tools/train.py CONFIG --resume
@@ -38,7 +38,8 @@ examples:
 
 environment: COCO_ROOT, IMAGENET_ROOT, DATA_ROOT (folders of images), SLOTCON_WORK_DIR (folder of
 results), CUDA_VISIBLE_DEVICES (empty: train on the CPU), VOC_ROOT, CITYSCAPES_ROOT, ADE_ROOT (data
-of the transfers), SLOTCON_BACKBONE (their backbone, as --backbone).
+of the transfers), SLOTCON_BACKBONE (their backbone, as --backbone), SLOTCON_MAX_MEGAPIXELS and
+SLOTCON_READ_SECONDS (limits of an image, see docs/images.md).
 """
 
 
@@ -65,10 +66,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--deterministic", action="store_true", help=text)
     text = "torch.compile encoder and projector"
     parser.add_argument("--compile", action="store_true", help=text)
-    text = (
-        "use a work dir that has checkpoints of an earlier training; they are moved into a folder "
-    )
-    text += "in it"
+    text = "use a work dir with checkpoints of an earlier training, which are moved into a folder"
+    text += " in it"
     parser.add_argument("--overwrite", action="store_true", help=text)
     add_allow_missing(parser)
     text = "seconds without progress after which a process is reported as hanging and the training "

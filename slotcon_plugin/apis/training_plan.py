@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import CheckpointHook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..checkpoints.fill import check_state_dict
@@ -63,10 +63,7 @@ def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool
         runner = _Rehearsal.from_cfg(cfg)
         check_start(runner, cfg, start)
         rows = _plan(cfg, runner, world_size, start, work_dir)
-        if step:
-            runner.train_loop.run = lambda: rows.update({"first step": _first_step(runner)})
-        else:
-            runner.train_loop.run = lambda: None
+        runner.train_loop.run = lambda: rows.update(_first_step(runner) if step else {})
         runner.train()
         _build_evaluation(runner, cfg, step)
     return "\n".join(f"{name + ':':15}{value}" for name, value in rows.items())
@@ -171,10 +168,10 @@ def _length(cfg: Config, iterations_per_epoch: int, accumulated: int, batch: int
     return words
 
 
-def _first_step(runner: Runner) -> str:
+def _first_step(runner: Runner) -> dict[str, str]:
     """Take a training step as MMEngine's loops do, without a checkpoint; describe it."""
     if runner.iter >= runner.max_iters:
-        return f"none: all {runner.max_iters:,} iterations are done"
+        return {"first step": f"none: all {runner.max_iters:,} iterations are done"}
     loader = runner.train_dataloader
     drawn = next(iter(loader.batch_sampler))
     used = drawn if torch.cuda.is_available() else drawn[:FEW]
@@ -184,14 +181,12 @@ def _first_step(runner: Runner) -> str:
     runner.model.train()
     started = time.monotonic()
     runner.call_hook("before_train_iter", batch_idx=0, data_batch=batch)
-    for wrapper in _parts(runner.optim_wrapper):
-        wrapper._accumulative_counts = 1  # the optimizer's step comes at once
+    wrapper = runner.optim_wrapper
+    for one in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+        one._accumulative_counts = 1  # the optimizer's step comes at once
     outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-    losses = {
-        name: torch.as_tensor(loss).item() for name, loss in outputs.items() if "loss" in name
-    }
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    found = {name: torch.as_tensor(loss) for name, loss in outputs.items() if "loss" in name}
+    losses = {name: loss.item() for name, loss in found.items()}  # waits for the GPU
     seconds = time.monotonic() - started
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook):
@@ -205,11 +200,8 @@ def _first_step(runner: Runner) -> str:
     memory = ""
     if torch.cuda.is_available():
         memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU"
-    return f"{listed} ({len(used)} of {len(drawn)} images, {seconds:.1f} s{memory})"
-
-
-def _parts(wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    words = f"{listed} ({len(used)} of {len(drawn)} images, {seconds:.1f} s{memory})"
+    return {"first step": words}
 
 
 def _build_evaluation(runner: Runner, cfg: Config, step: bool) -> None:
@@ -224,8 +216,7 @@ def _build_evaluation(runner: Runner, cfg: Config, step: bool) -> None:
             with torch.no_grad():
                 samples = runner.model.val_step(batch)
             loop.evaluator.process(data_samples=samples, data_batch=batch)
-    same = all(
-        cfg.get(f"val_{part}") == cfg.get(f"test_{part}") for part in ("dataloader", "evaluator")
-    )
-    if not same and cfg.get("test_dataloader"):
+    parts = ("dataloader", "evaluator")
+    differ = any(cfg.get(f"val_{part}") != cfg.get(f"test_{part}") for part in parts)
+    if differ and cfg.get("test_dataloader"):
         _ = runner.test_loop  # is built
