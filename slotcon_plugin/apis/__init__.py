@@ -4,12 +4,13 @@ Each is imported from its own module, because some need more libraries than othe
 
 - `train.train`: pretraining, and training of detectors and segmentation networks
 - `test.test`: evaluation of detectors and segmentation networks
-- `evaluate.evaluate`: unsupervised segmentation, nearest neighbors, retrieval, linear probe
+- `evaluate.evaluate`: unsupervised segmentation, k-means, nearest neighbors, linear probe
 - `export.export`: encoder weights and checkpoints in other libraries' formats
 - `visualize.visualize`: a page of images with their groups and prototypes
 - `draw_groups.draw_groups`: a figure of groups before and after pretraining
 - `demo.demo`: a short pretraining with figures
 - `run_benchmark.run_benchmark`: pretrainings, transfers, evaluations and their tables
+- `replay.replay`: a step again whose loss was not finite
 - `train_detectron2.train_detectron2`: detectron2's own training from an exported encoder
 
 They raise `errors.SlotConError` for everything that a user can repair.
