@@ -7,8 +7,8 @@ Data:     every image of train2017 (118,287), no labels. The folder that holds t
 Cost:     8 GPUs x 64 images. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,
           94.6 million images seen (two views of each).
           Hours and memory: not measured yet.
-Expected: over its SlotCon on COCO: 1.42 mIoU on VOC, 0.50 on Cityscapes (paper's abstract, of the
-          better decoder). Published numbers, not measured with this code yet.
+Expected: 1.42 mIoU on VOC and 0.50 on Cityscapes more than SlotCon on COCO (paper's abstract, for
+          the better decoder). Published numbers, not measured with this code yet.
 
 The two convolutions of mmseg's FCNHead for VOC and Cityscapes: 256 channels, dilation 6, on the
 encoder's last map. For ADE20K: model.decoder.channels=512 model.decoder.dilation=1

@@ -4,11 +4,12 @@ Paper:    Quetin et al., WACV 2026 (arXiv 2503.17526), on SlotCon's step (arXiv 
           recipe is ours.
 Command:  DATA_ROOT=/my/images python tools/train.py configs/pretrain/decon_fpn_r18_demo.py
 Data:     as slotcon_r18_demo.py: any folder of images.
-Cost:     twice slotcon_r18_demo.py: 1.8 s of one core a step instead of 0.9, without the data loader.
-Expected: groups of the encoder's map (4 x 4) and of the decoder's (32 x 32); not measured at length.
+Cost:     twice slotcon_r18_demo.py: 1.8 s of one core a step instead of 0.9, without data loader.
+Expected: groups of the encoder's map (4 x 4) and of the decoder's (32 x 32); no long training was
+          run.
 
-As slotcon_r18_demo.py, with all four stages, so that the ResNet can be transferred, and an FPN of 64
-channels, of which the finest map is trained.
+As slotcon_r18_demo.py, with all four stages, so that the ResNet can be transferred, and an FPN of
+64 channels, of which the finest map is trained.
 """
 
 _base_ = ["slotcon_r18_demo.py"]

@@ -8,7 +8,7 @@ Cost:     8 GPUs x 64 images. floor(118,287 / 512) = 231 steps an epoch, 184,800
           94.6 million images seen (two views of each).
           Hours and memory: not measured yet. The projector of the 56 x 56 map takes 0.95 TFLOP an
           image, eleven times SlotCon's encoder and projector; its memory is in docs/speed.md.
-Expected: over its SlotCon on COCO: 0.37 box AP, 0.32 mask AP (paper's abstract). Published
+Expected: 0.37 box AP and 0.32 mask AP more than SlotCon on COCO (paper's abstract). Published
           numbers, not measured with this code yet.
 
 mmdet's FPN, of which the finest map (stride 4) is trained; the output convolutions of the others
