@@ -133,5 +133,12 @@ def test_the_groups_of_a_checkpoint_are_drawn(tmp_path, monkeypatch, capsys):
     assert "000.png" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="--count is 0, expected a whole number from 1 on"):
         draw_groups(DEMO, checkpoint, out, count=0, cfg_options=options)
+    other = tmp_path / "other.py"
+    other.write_text('model = dict(type="mmseg.EncoderDecoder")\n')
+    with pytest.raises(ConfigError, match="is not of a pretraining with SlotCon"):
+        draw_groups(other, checkpoint, out)
+    other.write_text('model = dict(type="SlotCon")\n')
+    with pytest.raises(ConfigError, match="names no training images: give some with"):
+        draw_groups(other, checkpoint, out)
     with pytest.raises(DataError, match="None of the images can be read"):
         draw_groups(DEMO, checkpoint, out, images=str(images / "000.png"), cfg_options=options)

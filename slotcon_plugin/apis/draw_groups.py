@@ -11,13 +11,14 @@ from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.decode import UnreadableImage
 from ..datasets.sources import list_images
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..runtime.config_options import read_config
 from ..runtime.config_rules import check_value, whole
 from ..runtime.explain_errors import explained_errors
 from ..runtime.launch import announce
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.work_dir import check_writable
+from ..transfer.fit_transfer import is_slotcon
 from ..visualization import groups
 from ..visualization.figures import save_png
 from ..visualization.survey import read_drawable, scaled
@@ -50,7 +51,11 @@ def draw_groups(
     check_writable(out, "--out", inputs=[config, checkpoint, images])
     check_value("--max-long-side", max_long_side, whole(groups.LARGEST_SHORT_SIDE))
     cfg = read_config(config, cfg_options)
-    dataset = cfg.train_dataloader.dataset
+    if not cfg.get("model") or not is_slotcon(cfg):
+        raise ConfigError(f"{config} is not of a pretraining with SlotCon, whose groups are drawn.")
+    dataset = (cfg.get("train_dataloader") or {}).get("dataset") or {}
+    if not images and "source" not in dataset:
+        raise ConfigError(f"{config} names no training images: give some with --images.")
     paths = list_images(images) if images else list_images(dataset.source, dataset.get("preset"))
     state = load_checkpoint_safely(checkpoint)
     seed = state.get("meta", {}).get("seed")
