@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import ConfigError
+from ..runtime.text_formats import listed
 from .jobs import JobResult
 from .measures import COLUMNS
 from .recipe import WITHOUT_EFFECT, resolve
@@ -95,8 +96,7 @@ class Protocols:
         others = sorted(key for key in keys if content.get(key) != original.get(key))
         others = [key for key in others if not WITHOUT_EFFECT.match(key)]
         if others:
-            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-            found.append(f"other values of {', '.join(others[:3])}{more}")
+            found.append(f"other values of {listed(others, 3)}")
         return found
 
 

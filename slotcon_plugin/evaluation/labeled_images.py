@@ -12,6 +12,7 @@ from ..datasets.decode import UnreadableImage, image_limits, read_image
 from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images, read_list
 from ..errors import DataError, UnreadableFileError
 from ..runtime.regular_files import printable
+from ..runtime.text_formats import listed
 from .label_formats import FORMATS, LabelMap, check_format, find_labels
 
 
@@ -124,10 +125,9 @@ def _pair(
         selection = f"the {len(chosen)} images of {names}"
         for where, found in (("images", by_stem), (f"labels in {source}", labels)):
             if missing := [stem for stem in chosen if stem not in found]:
-                shown = printable(", ".join(missing[:5])) + ", …" * (len(missing) > 5)
                 raise DataError(
                     f"{len(missing)} of the {len(chosen)} names in {names} are not among the "
-                    f"{where}: {shown}"
+                    f"{where}: {printable(listed(missing))}"
                 )
     return [(by_stem[stem], labels[stem]) for stem in chosen], selection
 

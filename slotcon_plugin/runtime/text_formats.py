@@ -1,9 +1,10 @@
-"""Foreign text, such as titles and file names, in documents: it is shown as it is, not interpreted.
+"""Lists in messages, and foreign text, such as titles and file names, that is shown as it is.
 
 For HTML, jinja2 escapes.
 """
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ def one_line(text: str) -> str:
     """The text with single spaces, and � for characters that change a terminal or a line."""
     words = " ".join(text.split())
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in words)
+
+
+def listed(items: Iterable[str], most: int = 12, separator: str = ", ") -> str:
+    """The first items, and the number of further ones."""
+    items = list(items)
+    further = f"{separator.lstrip(',')}and {len(items) - most} more" * (len(items) > most)
+    return separator.join(items[:most]) + further
 
 
 def markdown_text(text: str) -> str:

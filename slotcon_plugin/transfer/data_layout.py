@@ -8,8 +8,7 @@ from mmengine.config import Config
 
 from ..errors import DataError
 from ..runtime.config_rules import LOADERS
-
-MAX_LISTED = 8  # files in a message
+from ..runtime.text_formats import listed
 
 # Values of a config's `data_layout`: the folders of each dataset and where to download it.
 LAYOUTS = {
@@ -82,28 +81,22 @@ def require_paths(paths: list[str], layout: str | None) -> None:
 def require_files(paths: list[str], layout: str | None) -> None:
     """Raise DataError if images or label maps of a built dataset are missing.
 
-    Each folder is read once. The message lists the first MAX_LISTED files.
+    Each folder is read once.
     """
 
     @cache
-    def names(folder: str) -> set[str]:
+    def files(folder: str) -> set[str]:
         return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
-    missing = [path for path in paths if os.path.basename(path) not in names(os.path.dirname(path))]
+    missing = [path for path in paths if os.path.basename(path) not in files(os.path.dirname(path))]
     if not missing:
         return
     folder, name = os.path.split(missing[0])
     stem, similar = name.partition(".")[0], ""
-    if other := next((other for other in names(folder) if other.partition(".")[0] == stem), ""):
+    if other := next((other for other in files(folder) if other.partition(".")[0] == stem), ""):
         similar = f"\nThere is {other}: set img_suffix or seg_map_suffix of the dataset."
-    further = len(missing) - MAX_LISTED
-    raise DataError(
-        f"{len(missing)} of {len(paths)} files of the dataset are missing:\n  "
-        + "\n  ".join(missing[:MAX_LISTED])
-        + f"\n  and {further} more" * (further > 0)
-        + similar
-        + _advice(layout)
-    )
+    names = listed(missing, separator="\n  ") + similar + _advice(layout)
+    raise DataError(f"{len(missing)} of {len(paths)} files of the dataset are missing:\n  {names}")
 
 
 def _dataset_paths(dataset: dict) -> Iterator[str]:

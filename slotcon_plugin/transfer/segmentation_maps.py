@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from ..errors import ConfigError, DataError
 from ..evaluation.index_maps import read_index_map, sample, upright_size, values_in
+from ..runtime.text_formats import listed
 
 MOST, SECONDS = 256, 20  # maps to look at, and how long
 ENOUGH = 64  # maps in which most classes occur
@@ -40,12 +41,62 @@ def check_maps(
     if not (num_classes and loaders and dataset.get_data_info(0).get("seg_map_path")):
         return None
     number, loader = loaders[0]
+    reduced = _reduces_zero(dataset, entry, f"{entry}.pipeline.{number}", loader)
+    key, fewest = min(num_classes.items(), key=lambda item: item[1])
+    names = dataset.metainfo.get("classes") or ()
+    if len(names) > fewest:
+        raise ConfigError(
+            f"{entry} ({type(dataset).__name__}) has {len(names)} classes, but {key} is {fewest}. "
+            f"Set {key}={len(names)}, or name the classes in {entry}.metainfo.classes."
+        )
+    looked = sample(lambda i: _look(dataset, i, loader), len(dataset), MOST, SECONDS)
+    values = set.union(*(one.values for one in looked))
+    found = set.union(*(one.classes for one in looked)) - {ignored}
+    marked = [one.path for one in looked if IGNORED in one.values]
+    if reduced and marked:
+        raise DataError(
+            f"{entry} has reduce_zero_label=True, for maps in which 0 is no class, but the map "
+            f"{marked[0]} (and {len(marked) - 1} others of {len(looked)}) marks pixels without a "
+            f"class by {IGNORED}. Set reduce_zero_label=False in the dataset and its pipeline if 0 "
+            f"is a class in the maps; otherwise write 0 for {IGNORED} in them."
+        )
+    if wrong := found - set(range(fewest)):
+        first = next(one for one in looked if one.classes & wrong)
+        advice = f"Choose maps of this dataset, or set {key}"
+        if not reduced and wrong == {fewest} and 0 in values:
+            advice = "If 0 is no class in the maps, set reduce_zero_label=True in the dataset and "
+            advice += f"its pipeline; otherwise set {key}"
+        raise DataError(
+            f"The label map {first.path} has the values {_listed(first.classes & wrong)} (in all "
+            f"{len(looked)} maps looked at: {_listed(wrong)}), but {key} is {fewest}: classes 0 to "
+            f"{fewest - 1}, and {ignored} for pixels without one. {advice} and the dataset's "
+            "classes."
+        )
+    empty = sum(one.classes == {ignored} for one in looked)
+    if len(looked) > 1 and len(found) < 2:
+        what = f"only the class {min(found)}" if found else "no labeled pixel"
+        raise DataError(
+            f"The {len(looked)} label maps of {entry} that were looked at have {what}: values "
+            f"{_listed(values)}, first {looked[0].path}. {ignored} is ignored, so the foreground "
+            "of masks must be 1, not 255."
+        )
+    rare = len(looked) >= ENOUGH and 4 * len(found) < fewest
+    return (
+        f"labels of {entry}: {len(looked):,} of {len(dataset):,} maps were looked at, "
+        f"{len(found)} of {fewest} classes occur"
+        + f", {empty} maps have none" * (empty > 0)
+        + ". These are few: are they maps of this dataset?" * rare
+    )
+
+
+def _reduces_zero(dataset: BaseDataset, entry: str, step: str, loader: object) -> bool:
+    """Whether the value 0 is no class, for the dataset, its pipeline and its kind of maps alike."""
     reduced = bool(getattr(dataset, "reduce_zero_label", False))
     if getattr(loader, "reduce_zero_label", None) not in (None, reduced):
         raise ConfigError(
-            f"{entry}.reduce_zero_label is {reduced}, but {entry}.pipeline.{number}."
-            f"reduce_zero_label is {loader.reduce_zero_label}. Set both to the same: True if the "
-            "value 0 of the maps is no class and 1 the first one."
+            f"{entry}.reduce_zero_label is {reduced}, but {step}.reduce_zero_label is "
+            f"{loader.reduce_zero_label}. Set both to the same: True if the value 0 of the maps is "
+            "no class and 1 the first one."
         )
     known = type(dataset).METAINFO.get("classes")
     usual = _default_reduction(type(dataset))
@@ -56,31 +107,7 @@ def check_maps(
             f"the value 0 is {zero}: set it to {usual}, in the pipeline too. For other maps choose "
             "type='mmseg.BaseSegDataset' and name their classes in metainfo."
         )
-    key, fewest = min(num_classes.items(), key=lambda item: item[1])
-    names = dataset.metainfo.get("classes") or ()
-    if len(names) > fewest:
-        raise ConfigError(
-            f"{entry} ({type(dataset).__name__}) has {len(names)} classes, but {key} is {fewest}. "
-            f"Set {key}={len(names)}, or name the classes in {entry}.metainfo.classes."
-        )
-    looked = sample(lambda i: _look(dataset, i, loader), len(dataset), MOST, SECONDS)
-    _check_values(looked, entry, key, fewest, reduced, ignored)
-    found = set.union(*(one.classes for one in looked)) - {ignored}
-    empty = sum(one.classes == {ignored} for one in looked)
-    if len(looked) > 1 and len(found) < 2:
-        what = f"only the class {min(found)}" if found else "no labeled pixel"
-        raise DataError(
-            f"The {len(looked)} label maps of {entry} that were looked at have {what}: values "
-            f"{_some(set.union(*(one.values for one in looked)))}, first {looked[0].path}. "
-            f"{ignored} is ignored, so the foreground of masks must be 1, not 255."
-        )
-    rare = len(looked) >= ENOUGH and 4 * len(found) < fewest
-    return (
-        f"labels of {entry}: {len(looked):,} of {len(dataset):,} maps were looked at, "
-        f"{len(found)} of {fewest} classes occur"
-        + f", {empty} maps have none" * (empty > 0)
-        + ". These are few: are they maps of this dataset?" * rare
-    )
+    return reduced
 
 
 def _default_reduction(kind: type) -> bool:
@@ -122,36 +149,5 @@ def _look(dataset: BaseDataset, number: int, loader: object) -> Looked:
     return Looked(path, found, values_in(classes))
 
 
-def _check_values(
-    looked: list[Looked], entry: str, key: str, fewest: int, reduced: bool, ignored: int
-) -> None:
-    """Raise DataError for classes that the model does not have, and for a wrong zero."""
-    outside = [one for one in looked if any(c >= fewest for c in one.classes - {ignored})]
-    values = set.union(*(one.values for one in looked))
-    if reduced and IGNORED in values:
-        (first, *others) = [one.path for one in looked if IGNORED in one.values]
-        raise DataError(
-            f"{entry} has reduce_zero_label=True, for maps in which 0 is no class, but the map "
-            f"{first} (and {len(others)} others of {len(looked)}) marks pixels without a class by "
-            f"{IGNORED}. Set reduce_zero_label=False in the dataset and its pipeline if 0 is a "
-            f"class in the maps; otherwise write 0 for {IGNORED} in them."
-        )
-    if not outside:
-        return
-    wrong = set.union(*(one.classes for one in outside)) - {ignored} - set(range(fewest))
-    advice = f"Choose maps of this dataset, or set {key}"
-    if not reduced and wrong == {fewest} and 0 in values:
-        advice = (
-            "If 0 is no class in the maps, set reduce_zero_label=True in the dataset and its "
-            f"pipeline; otherwise set {key}"
-        )
-    raise DataError(
-        f"The label map {outside[0].path} has the values {_some(outside[0].classes & wrong)} (in "
-        f"all {len(looked)} maps looked at: {_some(wrong)}), but {key} is {fewest}: classes 0 to "
-        f"{fewest - 1}, and {ignored} for pixels without one. {advice} and the dataset's classes."
-    )
-
-
-def _some(values: set[int]) -> str:
-    shown = ", ".join(map(str, sorted(values)[:10]))
-    return f"{shown}{', …' if len(values) > 10 else ''}"
+def _listed(values: set[int]) -> str:
+    return listed(map(str, sorted(values)))
