@@ -19,9 +19,9 @@ from ..errors import ConfigError
 from .config_leaves import LOADING, leaves
 from .environment import collect_versions
 from .launch import connect_store
+from .text_formats import listed
 
 PACKAGE = Path(__file__).resolve().parents[1]
-MAX_LISTED = 8  # differences in a message
 OWN = re.compile(rf"{LOADING}|(visualizer|vis_backends)\b.*")  # a machine's own entries
 _calls = itertools.count()  # under torchrun the store has the facts of an earlier training too
 
@@ -42,12 +42,10 @@ def check_agreement(facts: dict[str, str], rank: int, world_size: int) -> None:
     if len(set(store.multi_get([f"digest{rank}" for rank in ranks]))) == 1:
         return
     table = [json.loads(store.get(f"facts{rank}")) for rank in ranks]
-    found = list(differences([host for host, _ in table], [facts for _, facts in table]))
-    further = len(found) - MAX_LISTED
+    found = differences([host for host, _ in table], [facts for _, facts in table])
     raise ConfigError(
         "The processes would not train the same model; they differ in:\n  "
-        + "\n  ".join(found[:MAX_LISTED])
-        + f"\n  and {further} more" * (further > 0)
+        + listed(found, separator="\n  ")
         + "\nStart all of them with the same command, files and versions of packages: a shared "
         "folder, or equal copies under the same path on every machine."
     )
