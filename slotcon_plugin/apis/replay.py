@@ -14,6 +14,7 @@ from ..hooks.step_recorder import KEYS
 from ..runtime.safe_loading import load_checkpoint_safely
 
 COUNTS = ("step", "epoch", "world_size", "threads", "accumulation")
+PRECISIONS = dict(off="float32", fp16="float16 mixed", bf16="bfloat16 mixed", float64="float64")
 META: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(COUNTS, lambda value: type(value) is int and 0 < value < 2**31),
     **dict.fromkeys(
@@ -21,7 +22,7 @@ META: dict[str, Callable[[object], bool]] = {
         lambda value: isinstance(value, bool),
     ),
     "device": ("cpu", "cuda").__contains__,
-    "precision": ("fp16", "bf16", "off").__contains__,
+    "precision": ("off", "fp16", "bf16").__contains__,
     "loss_scale": lambda value: isinstance(value, float) and value > 0,
     "reason": lambda value: isinstance(value, str),
 }
@@ -52,18 +53,16 @@ def replay(
         raise ConfigError("--device cuda needs a GPU, and torch sees none. Use --device cpu.")
     meta = first["meta"]
     device = device or (meta["device"] if torch.cuda.is_available() else "cpu")
-    amp = "off" if double else amp or meta["precision"]
-    if amp == "fp16" and device == "cpu":
+    precision = "float64" if double else amp or meta["precision"]
+    if precision == "fp16" and device == "cpu":
         raise ConfigError("float16 is not computed on a CPU: add --amp off or --amp bf16.")
     files = [file]
     if meta["world_size"] > 1:
         names = (f"rank{rank}.pth" for rank in range(meta["world_size"]))
         files = [_same_step(file.with_name(name), meta) for name in names]
-    results = _run([str(path) for path in files], device, amp, double)
-    print(
-        f"step {meta['step']} (epoch {meta['epoch']}) on {device}, {_name(amp, double)}: ", end=""
-    )
-    print(f"{meta['reason']} in the training")
+    results = _run([str(path) for path in files], device, precision)
+    where = f"step {meta['step']} (epoch {meta['epoch']}) on {device}, {PRECISIONS[precision]}"
+    print(f"{where}: {meta['reason']} in the training")
     for rank, result in enumerate(results):
         if len(results) > 1:
             print(f"rank {rank}:")
@@ -100,50 +99,39 @@ def describe(result: StepResult) -> str:
     lines = []
     for name, value in result.losses.items():
         recorded = result.recorded.get(name, math.nan)
-        same = (
-            "bitwise as in the training" if result.same[name] else f"in the training {recorded:g}"
-        )
-        lines.append(f"  {name + ':':24}{value:.9g}  ({same})")
+        other = "bitwise as" if result.same[name] else f"{recorded:g}"
+        lines.append(f"  {name + ':':24}{value:.9g}  ({other} in the training)")
     for name, value in result.gradient_norms.items():
         lines.append(f"  {'gradient of ' + name + ':':24}{value:.6g}")
     lines.append(f"  {'first not finite:':24}{result.first or 'nothing'}")
     return "\n".join(lines)
 
 
-def _name(amp: str, double: bool) -> str:
-    names = {"off": "float32", "fp16": "float16 mixed", "bf16": "bfloat16 mixed"}
-    return "float64" if double else names[amp]
-
-
-def _run(files: list[str], device: str, amp: str, double: bool) -> list[StepResult]:
+def _run(files: list[str], device: str, precision: str) -> list[StepResult]:
     if len(files) == 1:
-        return [_repeat(files[0], device, amp, double)]
+        return [_repeat(files[0], device, precision)]
     with tempfile.TemporaryDirectory(prefix="slotcon_replay_") as folder:
-        arguments = (files, device, amp, double, folder)
+        arguments = (files, device, precision, folder)
         method = torch.multiprocessing.get_all_start_methods()[-1]  # forkserver, where there is one
         torch.multiprocessing.start_processes(_run_one, arguments, len(files), start_method=method)
         paths = [Path(folder, f"{rank}.pth") for rank in range(len(files))]
         return [StepResult(**load_checkpoint_safely(path)) for path in paths]
 
 
-def _run_one(rank: int, files: list[str], device: str, amp: str, double: bool, folder: str) -> None:
+def _run_one(rank: int, files: list[str], device: str, precision: str, folder: str) -> None:
     enough = device == "cuda" and torch.cuda.device_count() >= len(files)
     if device == "cuda":
         torch.cuda.set_device(rank % torch.cuda.device_count())
-    dist.init_process_group(
-        "nccl" if enough else "gloo",
-        f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=len(files),
-    )
-    torch.save(_repeat(files[rank], device, amp, double)._asdict(), Path(folder, f"{rank}.pth"))
+    backend, meeting = "nccl" if enough else "gloo", f"file://{folder}/rendezvous"
+    dist.init_process_group(backend, meeting, rank=rank, world_size=len(files))
+    torch.save(_repeat(files[rank], device, precision)._asdict(), Path(folder, f"{rank}.pth"))
     dist.destroy_process_group()
 
 
-def _repeat(file: str, device: str, amp: str, double: bool) -> StepResult:
+def _repeat(file: str, device: str, precision: str) -> StepResult:
     try:
-        return repeat_step(read_step(Path(file)), file, device, amp, double)
+        return repeat_step(read_step(Path(file)), file, device, precision)
     except RuntimeError as error:
-        if double:
+        if precision == "float64":
             raise ConfigError(f"This model does not compute in float64 ({error}).") from error
         raise

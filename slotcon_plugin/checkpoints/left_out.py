@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
 from ..runtime.safe_loading import check_finite, load_checkpoint_safely
+from ..runtime.text_formats import listed
 from ..runtime.wrapping import unwrapped
-from .names import WRAPPER, differences, listed
+from .names import WRAPPER, differences
 
 RECORD = "left_out"  # in a checkpoint's meta: file -> names of tensors, see `LeftOut.names`
 
@@ -33,7 +34,6 @@ class LeftOut:
             )
         self.patterns = tuple(patterns)
         self.names: dict[str, list[str]] = {}  # file -> tensors that were left out
-        self.was_told = False
         self.saw_initial = False  # whether `check_initial_weights` was called
 
     def compare(self, given: Mapping[str, Any], own: Mapping[str, Tensor], file: str) -> str:
@@ -64,11 +64,6 @@ class LeftOut:
     def lines(self) -> list[str]:
         """What was left out, one line for each file."""
         return describe(self.names)
-
-    def new_lines(self) -> list[str]:
-        """`lines` at the first call, then none: several hooks log them."""
-        new, self.was_told = [] if self.was_told else self.lines(), True
-        return new
 
     def resume(self, meta: Mapping[str, Any], file: str) -> None:
         """Take over what the resumed training had left out at its start."""

@@ -39,9 +39,7 @@ class StepResult(NamedTuple):
     first: str
 
 
-def repeat_step(
-    content: dict, path: str, device: str, precision: str, double: bool = False
-) -> StepResult:
+def repeat_step(content: dict, path: str, device: str, precision: str) -> StepResult:
     """Repeat a step twice: as it was, then with every module's output examined.
 
     Random states and settings of torch are the caller's again afterwards.
@@ -50,8 +48,7 @@ def repeat_step(
         content: of a file of `StepRecorder`.
         path: the file, for messages.
         device: "cpu" or "cuda".
-        precision: "fp16", "bf16" or "off".
-        double: in float64.
+        precision: "fp16", "bf16", "off" (float32) or "float64".
     """
     with ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -66,17 +63,15 @@ def repeat_step(
         torch.set_num_threads(content["meta"]["threads"])
         torch.use_deterministic_algorithms(content["meta"]["deterministic"])
         torch.backends.cudnn.benchmark = content["meta"]["cudnn_benchmark"]
-        return _repeat(content, path, device, precision, double)
+        return _repeat(content, path, device, precision)
 
 
-def _repeat(content: dict, path: str, device: str, precision: str, double: bool) -> StepResult:
-    meta = content["meta"]
-    model = build_model(content, path).to(device).train(meta["training"])
-    if double:
-        model.double()
+def _repeat(content: dict, path: str, device: str, precision: str) -> StepResult:
+    meta, double = content["meta"], torch.float64 if precision == "float64" else None
+    model = build_model(content, path).to(device, double).train(meta["training"])
 
     def convert(value: Tensor) -> Tensor:
-        return value.to(device, torch.float64 if double and _is_float(value) else value.dtype)
+        return value.to(device, double if _is_float(value) else None)
 
     try:
         inputs = from_plain(content["inputs"], convert)

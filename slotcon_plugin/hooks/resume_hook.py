@@ -43,20 +43,21 @@ class ResumeCheckHook(WeightsHook):
             del checkpoint["optimizer"]["loss_scaler"]
         run = describe_run(runner.train_dataloader.dataset)
         changes = find_changes(checkpoint, runner.cfg, run)
+        same = "data, global batch (processes x batch x accumulation)"
+        anew = (
+            "or start a new training from its weights: --cfg-options "
+            f"load_from={path} in another --work-dir."
+        )
         if schedule := [*_schedule_changes(runner, checkpoint), *changes.optimizer]:
             raise ConfigError(
                 f"{path} was trained under another schedule: {'; '.join(schedule)}. Resume with "
-                "the same images, global batch (processes x batch x accumulation), optimizer, "
-                "learning rate and max_epochs; or start a new training from its weights: "
-                f"--cfg-options load_from={path} in another --work-dir."
+                f"the same {same}, optimizer, learning rate and max_epochs; {anew}"
             )
         if changes.result and not self.allow_changes:
             raise ConfigError(
                 f"{path} is of another training: {'; '.join(changes.result)}. Resume with the same "
-                "data, global batch (processes x batch x accumulation) and settings; or continue "
-                "with the changes: --cfg-options +default_hooks.resume_check.allow_changes=True; "
-                "or start a new training from its weights: --cfg-options "
-                f"load_from={path} in another --work-dir."
+                f"{same} and settings; or continue with the changes: --cfg-options "
+                f"+default_hooks.resume_check.allow_changes=True; {anew}"
             )
         for line in (*changes.result, *changes.others):
             runner.logger.warning(f"resumed with a change: {line}")
@@ -65,7 +66,6 @@ class ResumeCheckHook(WeightsHook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Note in the checkpoint what its training depends on besides the config."""
-        super().before_save_checkpoint(runner, checkpoint)
         super().before_save_checkpoint(runner, checkpoint)
         checkpoint["meta"]["run"] = describe_run(runner.train_dataloader.dataset)
 

@@ -1,7 +1,6 @@
 """Keeps what one training step depends on, so that it can be repeated."""
 
 import random
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.containers import pth_bytes
 from ..datasets.plain_batches import to_plain
 from ..functional.collectives import rank, world_size
 from ..runtime.atomic_files import write_atomically
@@ -95,9 +95,7 @@ class StepRecorder:
             losses=to_plain(self.losses),
         )
         path = Path(runner.work_dir, FOLDER, f"rank{rank()}.pth")
-        buffer = BytesIO()
-        torch.save(content, buffer)
-        write_atomically(buffer.getvalue(), path)
+        write_atomically(pth_bytes(content), path)
         return path
 
 

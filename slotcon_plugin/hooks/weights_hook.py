@@ -18,6 +18,8 @@ class WeightsHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare a checkpoint with the model before MMEngine loads it; a resume needs all."""
+        if not self._is_first(runner):
+            return
         path = runner._load_from or find_latest_checkpoint(runner.work_dir) or "the file"
         left_out = None if runner._resume else left_out_of(runner)
         check_state_dict(runner.model, checkpoint, path, left_out)
@@ -26,12 +28,18 @@ class WeightsHook(Hook):
 
     def before_train(self, runner) -> None:
         """Check the files in `init_cfg` and that each pattern was needed; log what is left out."""
+        if not self._is_first(runner):
+            return
         left_out = left_out_of(runner)
         if not runner._resume:
             check_initial_weights(runner.model, left_out)
             left_out.check_used()
-        for line in left_out.new_lines():
+        for line in left_out.lines():
             runner.logger.warning(line)
+
+    def _is_first(self, runner) -> bool:
+        """Whether this hook checks for all hooks of its kind, of which the first fills weights."""
+        return self is next(hook for hook in runner.hooks if isinstance(hook, WeightsHook))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Record what was left out."""

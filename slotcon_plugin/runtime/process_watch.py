@@ -14,17 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import torch.distributed as dist
 
 from .launch import connect_store, store_is_up
+from .process_activity import Activity, place_of_main_thread
 
 PATIENCE = 5  # a step or batch may take so many times the longest one before it
-BUSY = 0.05  # of one core: a process that uses more is not idle
-WAITS = 5  # a second: so is one that waits more often, as for a slow network disk
 
 
 class Phase(NamedTuple):
@@ -156,17 +153,17 @@ class ProcessWatch:
 
     def _judge(self) -> None:
         """Measure how long each process has been silent or idle, and end this one if need be."""
-        work, last, idle = _Work(), time.monotonic(), 0.0
+        activity, last, idle = Activity(), time.monotonic(), 0.0
         silent, beats = [0.0] * self.world_size, [0] * self.world_size
         exchanges, stuck, lag = 0, 0.0, {}
         # The other thread ends if the store, and so rank 0, is gone: then collectives fail.
         while not self.stopping.wait(self.pause) and self.threads[0].is_alive():
             now, phase = time.monotonic(), self.phase
             passed, last = min(now - last, 2 * self.pause), now
-            goes_on = phase is not self.judged[0] or (phase.open_ended and work.goes_on(passed))
+            goes_on = phase is not self.judged[0] or (phase.open_ended and activity.goes_on(passed))
             idle = 0.0 if goes_on else idle + passed
             limit = self.limit if phase.open_ended else max(self.limit, PATIENCE * self.longest)
-            self.judged = phase, idle, limit, _place_of_main_thread()
+            self.judged = phase, idle, limit, place_of_main_thread()
             reports = self.reports
             stuck = 0.0 if self.exchanges != exchanges else stuck + passed
             exchanges = self.exchanges
@@ -205,47 +202,11 @@ class ProcessWatch:
                 )
             else:
                 lines.append(f"{name} has made no progress for {report.idle:.0f} s: {place}")
-        all_of_them = len(found) == self.world_size
-        waiting = "no process goes on" if all_of_them else "the others wait for it"
+        all_hang = len(found) == self.world_size
+        waiting = "No process goes on" if all_hang else "The others wait for it"
         return (
             "The training hangs and is ended:\n  "
             + "\n  ".join(lines)
-            + f"\n{waiting[0].upper()}{waiting[1:]}. Look at that machine, its disks and its log, "
-            "then continue with --resume. If it was only slow, set a longer --hang-timeout SECONDS."
+            + f"\n{waiting}. Look at that machine, its disks and its log, then continue with "
+            "--resume. If it was only slow, set a longer --hang-timeout SECONDS."
         )
-
-
-def _place_of_main_thread() -> str:
-    frame = sys._current_frames().get(threading.main_thread().ident)
-    if frame is None:
-        return ""
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}"
-
-
-class _Work:
-    """Whether this process and its children compute, or read or write files."""
-
-    def __init__(self) -> None:
-        self.own, self.before = psutil.Process(), {}
-
-    def goes_on(self, seconds: float) -> bool:
-        """Whether they did in the last `seconds`, since the call before."""
-        now = {}
-        for process in (self.own, *self.own.children(recursive=True)):
-            with suppress(psutil.Error):  # ended meanwhile
-                times, waits = process.cpu_times(), process.num_ctx_switches().voluntary
-                moved = 0
-                with suppress(AttributeError):  # macOS has no such counters
-                    counters = process.io_counters()
-                    moved = counters.read_bytes + counters.write_bytes
-                cpu = times.user + times.system
-                if process is self.own:
-                    cpu -= time.thread_time()  # this thread's
-                now[process.pid] = cpu, moved, waits
-        before, self.before = self.before, now
-        for pid, (cpu, moved, waits) in now.items():
-            old_cpu, old_moved, old_waits = before.get(pid, (-seconds, 0, 0))
-            busy = cpu - old_cpu > BUSY * seconds or waits - old_waits > WAITS * seconds
-            if busy or moved != old_moved:
-                return True
-        return False
