@@ -70,6 +70,9 @@ def test_the_last_checkpoint_is_removed_only_after_the_next_is_written(tmp_path)
     one.remove(str(tmp_path / "epoch_3.pth"))
     other.put(b"3", tmp_path / "epoch_3.pth")
     assert names() == ["epoch_2.pth", "epoch_3.pth"]
+    one.remove(str(tmp_path / "epoch_2.pth"))  # then this training ends, and another one begins
+    other.put(b"1", tmp_path / "other" / "epoch_1.pth")
+    assert names() == ["epoch_2.pth", "epoch_3.pth", "other"]
 
 
 def test_a_training_on_a_full_disk_keeps_its_checkpoints(tmp_path, monkeypatch, capsys):

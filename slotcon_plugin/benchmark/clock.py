@@ -53,7 +53,7 @@ class Clock:
 def _peak_memory(pid: int) -> float:
     """The largest peak of resident memory, MiB, among a process and its descendants."""
     peaks = [0]  # VmHWM of Linux: psutil has no peak, and getrusage includes the parent's memory
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):  # it has ended, or is hidden
         process = psutil.Process(pid)
         for one in [process, *process.children(recursive=True)]:
             with contextlib.suppress(OSError):  # it has ended

@@ -86,7 +86,9 @@ class AtomicLocalBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes completely or not at all, then remove the files of the `remove`s before."""
-        outdated = [Path(path) for path in self.outdated]
+        # An interrupted training, which wrote nothing, may have wanted to remove one elsewhere.
+        folder = Path(filepath).resolve().parent
+        outdated = [p for p in map(Path, self.outdated) if p.resolve().parent == folder]
         self.outdated.clear()
         try:
             write_atomically(obj, filepath)
