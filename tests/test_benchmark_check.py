@@ -1,5 +1,6 @@
 """What is wrong with a benchmark is found before its first job, all at once."""
 
+import gc
 import re
 
 import pytest
@@ -13,6 +14,7 @@ from slotcon_plugin.benchmark.plan import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.models.slotcon import SlotCon
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
@@ -101,6 +103,23 @@ def test_images_and_labels_are_read(tmp_path):
     found = problems_of(content, tmp_path)
     assert found.keys() == {"pretrainings.tiny", "transfers.coco", "transfers.voc"}
     assert all("/00" in message for message in found.values())
+
+
+def test_few_models_are_in_memory_at_once(tmp_path):
+    content = small_benchmark(write_mini(tmp_path / "mini"), tmp_path / "out")
+    tiny = content["pretrainings"]["tiny"]
+    content["pretrainings"] = {f"tiny{i}": tiny for i in range(4)}
+    benchmark, counts = read_benchmark(write_benchmark(tmp_path / "b.yaml", content)), []
+    planner = Planner(benchmark, ROOT, Protocols(ROOT))
+
+    def find(name):
+        gc.collect()
+        counts.append(sum(type(one) is SlotCon for one in gc.get_objects()))
+        return planner.find(name)
+
+    jobs = [job for job in planner.plan().jobs if job.rule == "pretrain"]
+    assert check_plan(benchmark, jobs, find, 0) == []
+    assert len(counts) == 4 and max(counts) - counts[0] == 1
 
 
 def test_a_plan_whose_jobs_would_fail_is_refused(tmp_path, capfd, monkeypatch):

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def check_plan(
         check = _Check(benchmark, find, Path(folder))
         for job in jobs:
             check.job(job, gpus)
-        return check.problems
+        return list(check.problems)
 
 
 @contextlib.contextmanager
@@ -79,8 +80,9 @@ def _silence() -> Iterator[None]:
 class _Check:
     def __init__(self, benchmark: Benchmark, find: Found, folder: Path) -> None:
         self.benchmark, self.find, self.folder = benchmark, find, folder
-        self.problems: list[str] = []
+        self.problems: dict[str, None] = {}  # each once, in order
         self.results: dict[tuple, object] = {}  # of `once`
+        self.untrained = lru_cache(maxsize=1)(self._untrained)  # more would fill the memory
 
     def once(self, function: Callable, one: Pretraining | Transfer, *rest: object) -> object:
         """A function's result for an entry of the file; None if it failed: then it is a problem."""
@@ -95,7 +97,7 @@ class _Check:
                 where += "".join(f" with pretrainings.{name}" for name in names)
                 text = describe(error).partition("\nIf this does not tell")[0]
                 text = " ".join(text.split()).replace(f"{self.folder}/", "")
-                self.problems.append(f"{where}: {text}")
+                self.problems[f"{where}: {text}"] = None
         return self.results[key]
 
     def job(self, job: Job, gpus: int | None) -> None:
@@ -134,17 +136,17 @@ class _Check:
         return cfg
 
     def pretraining(self, one: Pretraining) -> None:
-        cfg, model = self.once(self.untrained, one) or (None, None)
-        if model is not None:
-            fit_to_machine(cfg, "none", None, None)
-            with explained_errors(cfg):
-                loader = Runner.build_dataloader(cfg.train_dataloader)
-                _read_some(read_pixels, loader.dataset.paths)
-                model.expect_teacher_moves()
-                _compute_losses(model, loader)
+        cfg, model = self.untrained(one.name)
+        fit_to_machine(cfg)
+        with explained_errors(cfg):
+            loader = Runner.build_dataloader(cfg.train_dataloader)
+            _read_some(read_pixels, loader.dataset.paths)
+            model.expect_teacher_moves()
+            _compute_losses(model, loader)
 
-    def untrained(self, one: Pretraining) -> tuple[Config, nn.Module]:
+    def _untrained(self, name: str) -> tuple[Config, nn.Module]:
         """The config and the model of a pretraining."""
+        one = self.benchmark.pretrainings[name]
         cfg = self.config(one)
         if is_transfer(cfg):
             raise ConfigError(
@@ -154,23 +156,19 @@ class _Check:
         with explained_errors(cfg):
             return cfg, MODELS.build(cfg.model)
 
-    def checkpoint(self, one: Pretraining) -> Path | None:
+    def checkpoint(self, one: Pretraining) -> Path:
         """The checkpoint of an entry; of a `config` one of the untrained model."""
         if one.checkpoint:
             return self.find(one.checkpoint)
-        cfg, model = self.once(self.untrained, one) or (None, None)
-        if model is None:
-            return None
+        cfg, model = self.untrained(one.name)
         content = dict(state_dict=model.state_dict(), meta=dict(cfg=cfg.pretty_text))
         return self.write(f"{one.name}.pth", pth_bytes(content))
 
     def exported(self, one: Pretraining) -> Path | None:
         """The exported encoder of an entry."""
         if checkpoint := self.once(self.checkpoint, one):
-            encoder = read_encoder(checkpoint)
-            return self.write(
-                f"{one.name}_encoder.pth", encoder_file(encoder, "openmmlab", ".pth")[0]
-            )
+            data, _ = encoder_file(read_encoder(checkpoint), "openmmlab", ".pth")
+            return self.write(f"{one.name}_encoder.pth", data)
         return None
 
     def write(self, name: str, data: bytes) -> Path:
@@ -190,7 +188,7 @@ class _Check:
 
     def transfer(self, one: Transfer, cfg: Config, model: nn.Module) -> None:
         fit_transfer(cfg, max(one.gpus, 1))  # checks the data's layout and the batch
-        fit_to_machine(cfg, "none", None, None)
+        fit_to_machine(cfg)
         with explained_errors(cfg):
             loaders: dict[str, DataLoader] = {}
 
