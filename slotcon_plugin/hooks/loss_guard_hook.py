@@ -1,6 +1,5 @@
 """Stops training when the loss is lost, and warns when features or groups collapse."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from ..errors import TrainingStopped
 from ..functional.checks import check_integers, check_numbers
 from ..functional.collectives import any_process, world_size
 from ..runtime.wrapping import unwrapped
+from .collapse_warnings import collapse_warnings
 from .step_recorder import StepRecorder
 
 
@@ -153,7 +153,10 @@ class LossGuardHook(Hook):
             if any_process(lost):
                 self._stop(runner, self.streak, "at the end of the epoch")
         if runner.epoch >= self.grace_epochs:
-            self._warn_on_collapse(runner)
+            levels = getattr(unwrapped(runner.model), "prototypes_of_levels", {})
+            limits = self.min_feature_std, self.min_prototypes
+            for line in collapse_warnings(runner.message_hub.log_scalars, levels, *limits):
+                runner.logger.warning(f"Epoch {runner.epoch + 1}: {line}")
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self._weights_are_lost(runner):
@@ -177,28 +180,6 @@ class LossGuardHook(Hook):
             f"{_last_checkpoint(runner)} Try, in this order: --amp bf16 or off instead of fp16; a "
             "lower learning rate or a longer warm-up; then check the images and their mean and std."
         )
-
-    def _warn_on_collapse(self, runner) -> None:
-        scalars, epoch = runner.message_hub.log_scalars, f"Epoch {runner.epoch + 1}"
-        levels = getattr(unwrapped(runner.model), "prototypes_of_levels", {})
-        for suffix, total in levels.items():
-            level = f" of level {suffix.removeprefix('_')}" * bool(suffix)
-            std = scalars.get(f"train/feature_std{suffix}")
-            if std and std.current() < self.min_feature_std:
-                runner.logger.warning(
-                    f"{epoch}: the features{level} are collapsing: their standard deviation is "
-                    f"{std.current():.2g}, below {self.min_feature_std}. Is the learning rate 1.0 "
-                    "x global batch / 256? Is the batch per process 1, too small for batch norm?"
-                )
-            share = scalars.get(f"train/prototypes_used_running{suffix}")
-            used = share.current() * total if share else math.inf
-            if used <= self.min_prototypes + 1e-3:
-                runner.logger.warning(
-                    f"{epoch}: the groups{level} are collapsing: about {used:.0f} of {total} "
-                    "prototypes get all pixels. Compare center momentum and teacher temperature "
-                    "with the recipe; with few images or a small model, use fewer prototypes and a "
-                    "longer warm-up."
-                )
 
 
 def _gradient_is_finite(optimizer: torch.optim.Optimizer | None) -> bool:
