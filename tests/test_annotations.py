@@ -250,6 +250,16 @@ def test_the_remedies_train(damage, remedies, root, tmp_path, capsys):
     assert ("loss_mask" in losses) == ("model.roi_head.mask_head=None" not in remedies)
 
 
+def test_images_without_objects_can_be_formatted(root):
+    """As COCO's test-dev: `format_only` writes results for images that have no annotations."""
+    change(root, lambda content: content.pop("annotations") and None)
+    test_set = ["train_dataloader=None", "val_dataloader=None"]
+    test_set.append("test_dataloader.dataset.test_mode=True")
+    assert "4 images" in check(DET, root, *test_set, "+test_evaluator.format_only=True")[0]
+    with pytest.raises(DataError, match="`annotations` is missing"):
+        check(DET, root, *test_set)
+
+
 def test_files_that_other_libraries_read(root):
     """As detectron2's trainer, which takes the classes from the file."""
     file, needs = str(root / "instances.json"), Needs(None, num_classes=("X", 3), crowd_flag=True)

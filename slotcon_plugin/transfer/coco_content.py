@@ -81,11 +81,12 @@ def check_coco(content: dict, path: str, needs: Needs) -> str:
     """
     if not isinstance(content, dict):
         raise DataError(f"{path} is a JSON {type(content).__name__}, not a dictionary as COCO's.")
-    if not needs.objects:
-        content = dict(content, annotations=content.get("annotations", []))
-    found = {section: _columns(content, section, path) for section in KEYS}
-    names = _check_classes(found["categories"], found["annotations"]["category_id"], path, needs)
-    if not needs.objects and not content["annotations"]:
+    has_objects = needs.objects or bool(content.get("annotations"))
+    sections = [section for section in KEYS if has_objects or section != "annotations"]
+    found = {section: _columns(content, section, path) for section in sections}
+    categories = found["annotations"]["category_id"] if has_objects else []
+    names = _check_classes(found["categories"], categories, path, needs)
+    if not has_objects:
         return f"{path}: {len(content['images']):,} images"
     faults = _faulty_boxes(found, path)
     good = ~np.any(list(faults.values()), axis=0)
@@ -101,7 +102,7 @@ def check_coco(content: dict, path: str, needs: Needs) -> str:
             f"{path}: {faulty:,} of {total:,} objects are faulty, more than {MAX_FAULTY:.0%}: "
             f"{'; '.join(parts)}. Correct the file, or remove these objects from it."
         )
-    chosen = np.array([name in names for name in found["annotations"]["category_id"]], bool)
+    chosen = np.array([number in names for number in categories], bool)
     used = int((good & ~crowd & chosen).sum())
     if used == 0:
         raise DataError(
