@@ -11,6 +11,7 @@ from benchmarks.processes import DEMO, run_processes
 from benchmarks.small_benchmark import DET, pretraining_options, transfer_options, write_mini
 from slotcon_plugin.apis.replay import replay
 from slotcon_plugin.errors import CheckpointError, ConfigError, TrainingStopped
+from slotcon_plugin.runtime.explain_errors import describe
 
 # Scores that are divided by it overflow: the slot loss is lost, the grouping loss is not.
 TEMPERATURE = "model.head.slot_loss.temperature=1e-42"
@@ -60,7 +61,30 @@ def test_a_kept_step_is_repeated_bit_for_bit(tmp_path, processes, capsys):
     assert math.isfinite(exact.losses["loss_slot"])  # 1e-42 is not too small for float64
     with pytest.raises(ConfigError, match="float16 is not computed on a CPU"):
         replay(files[0], amp="fp16")
+    kept = files[0].read_bytes()
+    _check_weights(files[0])
+    files[0].write_bytes(kept)
     _check_foreign_types(files[0])
+
+
+def _check_weights(file: Path) -> None:
+    content = torch.load(file, weights_only=False)
+    content["state_dict"]["neck.mlp.0.weight"][0] = math.inf
+    torch.save(content, file)
+    (result,) = replay(file)
+    assert result.first.startswith("weight neck.mlp.0.weight")
+    torch.save(content | {"inputs": {"args": [3], "kwargs": {}}}, file)
+    with pytest.raises(TypeError, match="conv2d") as raised:
+        replay(file)
+    assert f"in the step of {file}" in describe(raised.value)
+    content["config"]["neck"]["hidden_channels"] = 17
+    torch.save(content, file)
+    with pytest.raises(CheckpointError, match=r"rank0\.pth: its weights do not fit its model"):
+        replay(file)
+    content["config"]["neck"]["hidden_channels"] = 2**70
+    torch.save(content, file)
+    with pytest.raises(CheckpointError, match=r"rank0\.pth: its model cannot be built \("):
+        replay(file)
 
 
 def _check_foreign_types(file: Path) -> None:
@@ -70,7 +94,12 @@ def _check_foreign_types(file: Path) -> None:
         torch.save(content, file)
         with pytest.raises(CheckpointError, match="which is not registered"):
             replay(file)
-    for meta in ({}, content["meta"] | {"threads": -1}, content["meta"] | {"world_size": True}):
+    for meta in (
+        {},
+        content["meta"] | {"threads": -1},
+        content["meta"] | {"threads": 2**30},
+        content["meta"] | {"world_size": True},
+    ):
         torch.save(content | {"meta": meta}, file)
         with pytest.raises(CheckpointError, match=r"is not a kept step: meta\."):
             replay(file)

@@ -221,6 +221,7 @@ def read_json(path):
         (lambda path: read_latin(path), ["UnicodeDecodeError", "x.txt was read"]),
         (lambda path: read_json(path), ["JSONDecodeError", "x.txt was read"]),
         (lambda path: torch.empty(2**60), ["Memory is full", "batch_size"]),
+        (lambda path: torch.empty(2**70), ["Overflow when unpacking long long.\nIf this"]),
         (lambda path: [][1], ["IndexError: list index out of range"]),
         (lambda path: {}["key"], ["KeyError: 'key'"]),
         (lambda path: (_ for _ in ()).throw(AssertionError), ["AssertionError: no details"]),

@@ -9,14 +9,16 @@ import torch
 import torch.distributed as dist
 
 from ..checkpoints.repeat_step import StepResult, repeat_step
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, SlotConError
 from ..hooks.step_recorder import KEYS
+from ..runtime.explain_errors import add_note
 from ..runtime.safe_loading import load_checkpoint_safely
 
-COUNTS = ("step", "epoch", "world_size", "threads", "accumulation")
+COUNTS = ("step", "epoch", "world_size", "accumulation")
 PRECISIONS = dict(off="float32", fp16="float16 mixed", bf16="bfloat16 mixed", float64="float64")
 META: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(COUNTS, lambda value: type(value) is int and 0 < value < 2**31),
+    "threads": lambda value: type(value) is int and 0 < value <= 1024,  # or OpenMP ends the process
     **dict.fromkeys(
         ("deterministic", "cudnn_benchmark", "sync_bn", "training"),
         lambda value: isinstance(value, bool),
@@ -131,7 +133,10 @@ def _run_one(rank: int, files: list[str], device: str, precision: str, folder: s
 def _repeat(file: str, device: str, precision: str) -> StepResult:
     try:
         return repeat_step(read_step(Path(file)), file, device, precision)
-    except RuntimeError as error:
-        if precision == "float64":
+    except SlotConError:
+        raise
+    except Exception as error:
+        if precision == "float64" and isinstance(error, RuntimeError):
             raise ConfigError(f"This model does not compute in float64 ({error}).") from error
+        add_note(error, f"in the step of {file}")
         raise

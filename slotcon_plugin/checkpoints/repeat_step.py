@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten
 from ..datasets.plain_batches import from_plain
 from ..errors import CheckpointError
 from ..functional.collectives import world_size
-from .fill import check_state_dict
+from .left_out import LeftOut
 
 SCOPES = ("mmengine", "mmdet", "mmseg")
 
@@ -141,10 +141,16 @@ def build_model(content: dict, path: str) -> nn.Module:
                     f"{path} names the type {kind!r}, which is not registered. Import the module "
                     "of a class of your own, then call slotcon_plugin.apis.replay.replay."
                 )
-        model = MODELS.build(ConfigDict(content["config"]))
+        try:
+            model = MODELS.build(ConfigDict(content["config"]))
+        except Exception as error:  # of any class that is named
+            why = f"{type(error).__name__}: {error}"
+            raise CheckpointError(f"{path}: its model cannot be built ({why}).") from error
     if content["meta"]["sync_bn"] and world_size() > 1 and torch.cuda.is_available():
         model = convert_sync_batchnorm(model, "torch")
-    check_state_dict(model, content, path)
+    # Unlike weights that a training begins with, these need not be finite.
+    if problems := LeftOut().compare(content["state_dict"], model.state_dict(), path):
+        raise CheckpointError(f"{path}: its weights do not fit its model. Tensors: {problems}.")
     model.load_state_dict(content["state_dict"])
     if hasattr(model, "expect_teacher_moves"):
         model.expect_teacher_moves()  # the kept weights are those after the move

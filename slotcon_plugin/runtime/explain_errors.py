@@ -101,7 +101,7 @@ def explained_errors(cfg: Config) -> Iterator[None]:
     except DataError as error:
         for name, text in environment_texts(cfg):
             if text and text in str(error) and name not in str(error):
-                _add_note(error, f"The config takes {text} from the environment variable {name}.")
+                add_note(error, f"The config takes {text} from the environment variable {name}.")
         raise
     except (SlotConError, OSError):
         raise
@@ -110,7 +110,7 @@ def explained_errors(cfg: Config) -> Iterator[None]:
         if part is None:
             raise
         if not part.is_building:
-            _add_note(error, part.words)
+            add_note(error, part.words)
             raise
         raise ConfigError(_why_not_built(error, part)) from error
 
@@ -121,13 +121,15 @@ def _is_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(refused))
 
 
-def _add_note(error: BaseException, note: str) -> None:
+def add_note(error: BaseException, note: str) -> None:
+    """Add to an error what `describe` shows after its text."""
     error.__notes__ = [*getattr(error, "__notes__", ()), note]  # add_note is new in Python 3.11
 
 
 def _last_of_traceback(error: BaseException) -> tuple[str, str]:
     """The name of the error's class and its text."""
     kind, text = type(error).__name__, str(error).strip()
+    text = text.partition("\nException raised from ")[0]  # torch adds its C++ functions
     _, remote, frames = text.rpartition("Traceback (most recent call last):\n")
     if remote:
         last = re.sub(r"\A(?:[ \t].*\n|\n)*", "", frames)  # frames are indented
