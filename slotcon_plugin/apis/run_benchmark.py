@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def run_benchmark(
     protocols.check(benchmark)
     planner, work_dir = Planner(benchmark, ROOT, protocols), benchmark.work_dir
     plan = planner.plan()
-    options = _checked_options(snakemake_options, plan)
+    options, words = _checked_options(snakemake_options, plan)
     if dag and dag.suffix not in GRAPHS:
         raise ConfigError(f"--dag {dag}: expected a file that ends in {', '.join(GRAPHS)}.")
     if dag:
@@ -91,8 +92,7 @@ def run_benchmark(
         return 0
     if not dag and not skip_checks:
         jobs = [job for job in _selected(plan, options) if states[job.name].word != "done"]
-        given = {option.partition("=")[0] for option in options}
-        gpus = None if given & {"--executor", "-e", "--profile"} else len(present_gpus())
+        gpus = None if options.executor or options.profile else len(present_gpus())
         if problems := check_plan(benchmark, jobs, planner.find, gpus):
             raise ConfigError(
                 f"{config}: jobs would fail for {len(problems)} reasons:\n  "
@@ -103,7 +103,7 @@ def run_benchmark(
     # Named by its content: running jobs keep the plan that they were started with
     file = Path("plans") / f"{hashlib.sha256(text).hexdigest()[:12]}.json"
     write_atomically(text, work_dir / file)
-    command = _snakemake(work_dir, file, options)
+    command = [*_snakemake(work_dir, file, options), *words]
     if dag:
         return _write_dag(dag, command)
     if dry_run:
@@ -119,19 +119,17 @@ def run_benchmark(
             _write_results(benchmark, protocols, plan)
 
 
-def _checked_options(options: Sequence[str], plan: Plan) -> list[str]:
-    """Snakemake's options, with the result files of jobs in place of their names.
+def _checked_options(words: Sequence[str], plan: Plan) -> tuple[Namespace, list[str]]:
+    """Snakemake's options, and their words with the result files of jobs in place of their names.
 
     A ConfigError for what Snakemake does not have or cannot use; its own message comes late.
     """
-    if not options:
-        return []
-    from snakemake.cli import get_argument_parser  # neither jobs nor tables need it
+    from snakemake.cli import get_argument_parser  # jobs do not need it
 
     parser, said = get_argument_parser(), io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            args, unknown = parser.parse_known_args(options)
+            args, unknown = parser.parse_known_args(words)
     except SystemExit:
         last = said.getvalue().strip().rpartition("error: ")[2]
         raise ConfigError(f"Options of Snakemake: {last}") from None
@@ -151,34 +149,34 @@ def _checked_options(options: Sequence[str], plan: Plan) -> list[str]:
     for target in args.targets:
         if target not in results:
             raise ConfigError(f"There is no job {target}.{did_you_mean(target, results)}")
-    return [results.get(word, word) if word in args.targets else word for word in options]
+    return args, [results[word] if word in args.targets else word for word in words]
 
 
 def _result_file(job: Job) -> str:
     return f"jobs/{job.name}/{job.digest[:12]}/result.json"
 
 
-def _selected(plan: Plan, options: list[str]) -> list[Job]:
-    """The jobs whose result files are among the options, and those that they need, or all."""
-    jobs = {job.name: job for job in plan.jobs}
-    names = [job.name for job in plan.jobs if _result_file(job) in options]
+def _selected(plan: Plan, options: Namespace) -> list[Job]:
+    """The jobs that are named, and those that they need, or all."""
+    jobs, names = {job.name: job for job in plan.jobs}, list(options.targets or ())
     for name in names:  # grows
         names += jobs[name].needs
     return [job for job in plan.jobs if job.name in names or not names]
 
 
-def _snakemake(work_dir: Path, plan: Path, options: list[str]) -> list[str]:
+def _snakemake(work_dir: Path, plan: Path, options: Namespace) -> list[str]:
+    """Snakemake with what its options leave open."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "tools/benchmark.smk")]
     command += ["--directory", str(work_dir), "--config", f"plan={plan}", *ALWAYS]
-    given = {option.split("=", 1)[0] for option in options}
-    if "--profile" not in given and any("slurm" in option for option in options):
-        command += ["--profile", str(ROOT / "configs" / "benchmark" / "profiles" / "slurm")]
-    elif not given & {"--profile", "--executor", "-e"}:  # on this machine
-        if not given & {"--cores", "-c", "--jobs", "-j"}:
-            command += ["--cores", str(len(os.sched_getaffinity(0)))]
-        if not given & {"--resources", "--res"}:
-            command += ["--resources", f"gpu={len(present_gpus())}"]
-    return command + options
+    if options.profile:
+        return command
+    if "slurm" in (options.executor or ""):
+        return [*command, "--profile", str(ROOT / "configs" / "benchmark" / "profiles" / "slurm")]
+    if options.executor:
+        return command
+    if options.cores is None and options.jobs is None:  # on this machine
+        command += ["--cores", str(len(os.sched_getaffinity(0)))]
+    return command if options.resources else [*command, "--resources", f"gpu={len(present_gpus())}"]
 
 
 def _write_dag(path: Path, command: list[str]) -> int:
