@@ -5,12 +5,13 @@
 
 Five kinds of inputs: checkpoints, images, labels, benchmark files (yaml) and command lines
 (options). Each run is one command of tools/ in a process of its own, with one input made from the
-seed. Failures are
+seed; in some runs nothing is wrong. Failures are
 
     traceback    a Python traceback was printed
     crash        the process was killed by a signal, or took more than --memory
     hang         it did not end within --timeout
     half-load    it succeeded although its input was not what it must be
+    false-alarm  it refused an input in which nothing was wrong
     silent       it failed without a message
 
 The runs that failed stay in --folder, with the command and its output. Exit status 0: none failed.
@@ -34,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs without installation too
 
 KINDS = ("checkpoints", "images", "labels", "yaml", "options")
-FAILURES = ("traceback", "crash", "hang", "half-load", "silent")
+FAILURES = ("traceback", "crash", "hang", "half-load", "false-alarm", "silent")
 TOOLS = ("train", "export", "evaluate", "draw_groups", "visualize", "run_benchmark")
 
 
@@ -160,6 +161,8 @@ def judge(run: Run, code: int, used: float, memory: float) -> str:
         return "traceback"
     if code < 0 or used > memory:
         return "crash"
+    if code and run.trial.accepted:
+        return "false-alarm"
     if code:
         return "refused" if "error: " in output else "silent"
     if run.trial.refused or run.trial.check():

@@ -59,6 +59,20 @@ def damage_tree(tree: object, draw: random.Random) -> str:
     return f"{where} = {container[key]!r:.60}"
 
 
+def near(value: object, draw: random.Random) -> object:
+    """A value like another one, such as a larger number or a shorter list."""
+    if isinstance(value, bool) or value is None:
+        return draw.choice((True, False, None))
+    if isinstance(value, int | float):
+        return draw.choice((-value, 2 * value, value / 2, value + 1, value - 1, 0, 1e9 * value))
+    if isinstance(value, list | tuple) and value:
+        return draw.choice((value[:-1], value[::-1], [*value, value[0]], value[0], [[*value]]))
+    if isinstance(value, dict) and value:
+        return {key: item for key, item in value.items() if key != draw.choice(list(value))}
+    at = draw.randrange(len(value) + 1) if isinstance(value, str) else 0
+    return draw.choice((f"{value}"[:at], f"{value} ", f"{value}/x", f"{value}".swapcase()))
+
+
 def damage_bytes(content: bytes, draw: random.Random) -> tuple[bytes, str]:
     """Cut, flip, overwrite, insert, repeat or delete at random positions."""
     data, at = bytearray(content), draw.randrange(len(content))

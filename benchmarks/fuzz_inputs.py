@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from benchmarks.fuzz_damage import (
     damage_map,
     damage_tensor,
     damage_tree,
+    near,
     nodes,
     rewrite_zip,
 )
@@ -29,6 +31,7 @@ from benchmarks.small_benchmark import (
     pretraining_options,
     small_benchmark,
     transfer_options,
+    write_benchmark,
     write_mini,
 )
 
@@ -39,12 +42,29 @@ STRICT = (RESUME, LOAD_FROM, DRAW)  # commands that use all tensors of a checkpo
 TRAIN = "train {config} --work-dir {out} --cfg-options train_dataloader.dataset.source={images}"
 VISUALIZE = "visualize {file} --images {images} --out {out} --size 64 --overlays 2 --most-used 2 "
 VISUALIZE += "--nearest 2 --quiet"
-LABELS = "--images {images} --labels {labels} --train-list {list} --size 64 --quiet"
-RETRIEVAL = f"evaluate retrieval {{file}} {LABELS} --memory 500 --neighbors 5"
-PROBE = f"evaluate probe {{file}} {LABELS} --epochs 1 --lr 0.1"
-EXPORT = "export {file} {out}.pth --part teacher --to "
+LABELS = "--images {images} --labels {labels} --train-list {train} --list {test} --size 64 "
+LABELS += "--quiet --device cpu --workers 0 --batch-size 2"
+RETRIEVAL = f"evaluate retrieval {{file}} {LABELS} --memory 500 --neighbors 5 --seed 1"
+PROBE = f"evaluate probe {{file}} {LABELS} --epochs 1 --lr 0.1 --stage 2"
+CLUSTER = f"evaluate overcluster {{file}} {LABELS} --clusters 3 --labels-format voc --directions 99"
+EXPORT = "export {file} {out}.pth --to "
+EXPORTS = (EXPORT + "openmmlab --part teacher", EXPORT + "detectron2", EXPORT + "published")
 BACKBONE = "train {seg} --backbone {file} --work-dir {out} --dry-run --cfg-options"
-PLAN = "train {config} --work-dir {out} --seed 1 --amp off --dry-run"
+PLAN = "train {config} --work-dir {out} --seed 1 --amp off --hang-timeout 9 --dry-run"
+BENCHMARK = "benchmark {file} --dry-run"
+# What a kind of input is given to.
+TEMPLATES = {
+    "checkpoints": (*STRICT, RESUME, *EXPORTS, RETRIEVAL, CLUSTER, VISUALIZE, BACKBONE),
+    "images": (TRAIN, DRAW, VISUALIZE),
+    "labels": (RETRIEVAL, PROBE, BACKBONE),
+    "yaml": (BENCHMARK,),
+    "options": (PLAN, BACKBONE, DRAW, VISUALIZE, RETRIEVAL, PROBE, CLUSTER, EXPORTS[0], BENCHMARK),
+}
+VALID = 0.08  # share of the runs in which nothing is wrong
+# The encoder of the checkpoints has two stages; a transfer that reads it has no more.
+STAGES = ("model.backbone.num_stages=2", "model.backbone.out_indices=(0,1)")
+STAGES += ("model.backbone.strides=(1,2)", "model.backbone.dilations=(1,1)")
+STAGES += ("model.decode_head.in_channels=128", "model.decode_head.in_index=1")
 
 
 @dataclass(frozen=True)
@@ -55,12 +75,14 @@ class Trial:
         what: what is wrong, in words.
         command: a tool and its arguments.
         refused: whether success would be an error.
+        accepted: whether a refusal would be one, because nothing is wrong.
         check: is called after success; returns what is wrong with the result, if anything.
     """
 
     what: str
     command: list[str]
     refused: bool = False
+    accepted: bool = False
     check: Callable[[], str | None] = lambda: None
 
 
@@ -78,27 +100,38 @@ class Inputs:
             file=folder / "pretrained" / "epoch_2.pth",
             images=mini / "images",
             labels=mini / "voc21",
-            list=mini / "train2017.txt",
+            train=folder / "train.txt",
+            test=folder / "test.txt",
             seg=SEG,
         )
-        self.transfer = transfer_options(SEG, mini)
+        self.paths["train"].write_text("000\n001\n002\n")
+        self.paths["test"].write_text("003\n")
+        self.transfer = [*transfer_options(SEG, mini), *STAGES]
         cfg = Config.fromfile(DEMO)
         options = pretraining_options(mini / "images", folder / "pretrained")
         pairs = dict(option.removeprefix("+").split("=", 1) for option in options)
         cfg.merge_from_dict({key: yaml.safe_load(value) for key, value in pairs.items()})
         cfg.dump(self.paths["config"])
         self.benchmark = small_benchmark(mini, folder / "bench")
+        self.plan = write_benchmark(folder / "benchmark.yaml", self.benchmark)
 
     def command(self, template: str, **paths: Path) -> list[str]:
         """The words of a command, with the valid paths except for those that are given."""
-        return [word.format(**(self.paths | paths)) for word in template.split()]
+        file = self.plan if template == BENCHMARK else self.paths["file"]
+        return [word.format(**(self.paths | dict(file=file) | paths)) for word in template.split()]
 
     def draw(self, kind: str, folder: Path, seed: str) -> Trial:
         """Write a wrong input of a kind into a folder, and return the command that meets it."""
         folder.mkdir(parents=True)
-        return getattr(self, f"_{kind}")(folder, random.Random(seed))
+        draw = random.Random(seed)
+        template = draw.choice(TEMPLATES[kind])
+        if draw.random() < VALID:
+            command = self.command(template, out=folder / "out")
+            command += self.transfer if template == BACKBONE else []
+            return Trial(f"valid: {shlex.join(command[:2])}", command, accepted=True)
+        return getattr(self, f"_{kind}")(folder, draw, template)
 
-    def _checkpoints(self, folder: Path, draw: random.Random) -> Trial:
+    def _checkpoints(self, folder: Path, draw: random.Random, template: str) -> Trial:
         valid, file = self.paths["file"], folder / "damaged.pth"
         content = torch.load(valid, weights_only=False)
         weights = dict(content["state_dict"])
@@ -115,8 +148,6 @@ class Inputs:
             others = {key: value for key, value in content.items() if key != "state_dict"}
             what = damage_tree(others, draw)
             torch.save({**others, "state_dict": weights}, file)
-        exports = (EXPORT + target for target in ("torchvision", "openmmlab", "timm"))
-        template = draw.choice((*STRICT, RESUME, *exports, RETRIEVAL, VISUALIZE, BACKBONE))
         command = self.command(template, file=file, out=folder / "out")
         return Trial(
             f"{' '.join(template.split()[:2])}, {way}: {what}",
@@ -125,7 +156,7 @@ class Inputs:
             check=lambda: _differs(file, weights) if way in ("bytes", "member") else None,
         )
 
-    def _images(self, folder: Path, draw: random.Random) -> Trial:
+    def _images(self, folder: Path, draw: random.Random, template: str) -> Trial:
         images = folder / "images"
         images.mkdir()
         for i in range(8):
@@ -133,12 +164,12 @@ class Inputs:
             noise = np.random.default_rng(i).integers(0, 256, (side, 48, 3), dtype=np.uint8)
             Image.fromarray(noise).save(images / f"{i}.jpg")
         what = damage_image(images, draw)
-        template = draw.choice((TRAIN, DRAW, VISUALIZE))
         return Trial(what, self.command(template, images=images, out=folder / "out"))
 
-    def _labels(self, folder: Path, draw: random.Random) -> Trial:
+    def _labels(self, folder: Path, draw: random.Random, template: str) -> Trial:
         root = write_mini(folder / "mini")
-        config, file = draw.choice(((DET, "instances.json"), (SEG, "voc21"), (None, "voc21")))
+        config = draw.choice((DET, SEG)) if template == BACKBONE else None
+        file = "instances.json" if config == DET else "voc21"
         if file == "voc21":
             file = f"voc21/{draw.randrange(4):03}.png"
             what = damage_map(root / file, draw)
@@ -149,14 +180,14 @@ class Inputs:
             content = json.loads((root / file).read_text())
             what = damage_tree(content, draw)
             (root / file).write_text(json.dumps(content))
-        paths = dict(images=root / "images", labels=root / "voc21", list=root / "train2017.txt")
-        command = self.command(RETRIEVAL, **paths | dict(file="random:resnet18"))
+        paths = dict(images=root / "images", labels=root / "voc21", out=folder / "out")
         if config is not None:
-            command = self.command(BACKBONE, seg=config, file="none", out=folder / "out")
-            command += transfer_options(config, root)
+            paths |= dict(seg=config, file="none")
+        command = self.command(template, **paths)
+        command += [] if config is None else transfer_options(config, root)
         return Trial(f"{file}: {what}", command)
 
-    def _yaml(self, folder: Path, draw: random.Random) -> Trial:
+    def _yaml(self, folder: Path, draw: random.Random, template: str) -> Trial:
         file = folder / "benchmark.yaml"
         content = json.loads(json.dumps(self.benchmark | dict(work_dir=str(folder / "out"))))
         if draw.random() < 0.3:
@@ -166,24 +197,25 @@ class Inputs:
             what = "; ".join(damage_tree(content, draw) for _ in range(draw.choice((1, 1, 2))))
             text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
             file.write_bytes(text.encode(errors="surrogateescape"))
-        return Trial(what, self.command("benchmark {file} --dry-run", file=file))
+        return Trial(what, self.command(template, file=file))
 
-    def _options(self, folder: Path, draw: random.Random) -> Trial:
-        templates = (PLAN, BACKBONE, DRAW, VISUALIZE, RETRIEVAL, PROBE, EXPORT + "timm")
-        template = draw.choice((*templates, "benchmark {file} --dry-run"))
+    def _options(self, folder: Path, draw: random.Random, template: str) -> Trial:
         words = self.command(template, out=folder / "out")
-        if words[0] == "train" and draw.random() < 0.7:
+        if words[0] == "train" and draw.random() < 0.8:
             cfg = Config.fromfile(words[1])
-            paths = [path.lstrip(".") for _, _, path in nodes(cfg.to_dict())]
-            key = draw.choice([path for path in paths if "source" not in path])
-            if draw.random() < 0.15:  # misspelled
+            entries = {path.lstrip("."): node[key] for node, key, path in nodes(cfg.to_dict())}
+            key = draw.choice([path for path in entries if "source" not in path])
+            value = entries[key]
+            if draw.random() < 0.1:  # misspelled
                 at = draw.randrange(len(key))
                 key = draw.choice(("", "+")) + key[:at] + key[at + 1 :]
-            option = f"{key}={draw.choice(WORDS)}"
+            option = f"{key}={draw.choice(WORDS) if draw.random() < 0.4 else near(value, draw)}"
             options = self.transfer if template == BACKBONE else ["--cfg-options"]
             return Trial(option, [*words, *options, option])
-        at = draw.randrange(1, len(words))
-        before, words[at] = words[at], draw.choice(WORDS)
+        values = [i for i, word in enumerate(words[:-1], 1) if word.startswith("--")]
+        at = draw.choice(values if values and draw.random() < 0.8 else range(1, len(words)))
+        before = words[at]
+        words[at] = draw.choice((*WORDS, *map(str, range(5)), str(near(before, draw))))
         words += self.transfer if template == BACKBONE else []
         return Trial(f"{words[0]}: {before} -> {words[at]!r}", words)
 
