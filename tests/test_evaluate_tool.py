@@ -309,7 +309,7 @@ def test_wrong_options_are_found_first(data, kind, options, message):
 
 def test_a_list_in_another_encoding(evaluate, checkpoint, data, tmp_path):
     (tmp_path / "latin.txt").write_bytes("café\n3\n".encode("latin-1"))
-    message = "1 of the 2 names in .*latin.txt are not among the images: caf\ufffd"
+    message = "latin.txt, line 1, has caf\ufffd, which names no file, and the text is not UTF-8"
     with pytest.raises(DataError, match=message):
         evaluate("unsupervised", checkpoint, list=tmp_path / "latin.txt")
 
