@@ -5,6 +5,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from mmengine.registry import DefaultScope
 
 from benchmarks.processes import ROOT
 
@@ -12,6 +13,13 @@ from benchmarks.processes import ROOT
 def pytest_collection_modifyitems(items):
     """Tests marked slow first: they then do not run alone at the end, beside an idle worker."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def _initial_scope():
+    """After each test, the default scope that a training of it has set is forgotten."""
+    yield
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture
