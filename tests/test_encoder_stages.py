@@ -12,7 +12,7 @@ from torch import nn
 
 from slotcon_plugin.apis.export import export
 from slotcon_plugin.checkpoints import read_encoder
-from slotcon_plugin.checkpoints.architecture import Architecture, describe_module
+from slotcon_plugin.checkpoints.architecture import ResNetArchitecture, describe_module
 from slotcon_plugin.checkpoints.metadata import MEASURED
 from slotcon_plugin.errors import CheckpointError
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
@@ -130,7 +130,9 @@ def test_strides_and_dilations_that_no_resnet_has():
     for wrong in (*damaged, dict(dilations=(1, 1, 1, 0))):
         with pytest.raises(ValueError, match=r"^strides is "):
             TorchvisionResNet(18, **wrong)
-    assert str(Architecture(18, 4, **DILATED)).startswith("ResNet-18, strides (1, 2, 1, 1), dil")
+    assert str(ResNetArchitecture(18, 4, **DILATED)).startswith(
+        "ResNet-18, strides (1, 2, 1, 1), dil"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reads the encoder of any supported file, under torchvision's names."""
+"""Reads the encoder of any supported file; a ResNet under torchvision's names."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..runtime.safe_loading import check_finite
 from . import metadata, names
-from .architecture import Architecture, recognize, refuse_deep_stem
+from .architecture import Architecture, ResNetArchitecture, recognize, refuse_deep_stem
+from .configured import SAME_NAMES, ConfiguredEncoder, read_configured
 from .containers import METADATA_KEY, read_file
 
 # A name in the file -> the kind of file. The first one that is found decides. "slotcon" and
@@ -22,21 +23,25 @@ KINDS = {
     "stem.conv1.weight": "detectron2",
     "conv1.weight": "torchvision",
 }
+OTHER = "encoder"  # the kind of a file of another encoder than a ResNet
+TEACHER = "teacher.backbone."  # before the names in a checkpoint of this package
 
 
 class Encoder(NamedTuple):
-    """The weights of a ResNet with their metadata."""
+    """The weights of an encoder with their metadata."""
 
-    state_dict: dict[str, Tensor]  # torchvision's names without the classifier; on the CPU
+    state_dict: dict[str, Tensor]  # without the classifier; a ResNet's names are torchvision's
     architecture: Architecture
     meta: dict  # the exported metadata: see `metadata.describe`, and `digest`
     source: Path
-    kind: str  # a value of KINDS
-    old_names: dict[str, str]  # torchvision's name -> name in the file
+    kind: str  # a value of KINDS, or OTHER
+    old_names: dict[str, str]  # name in `state_dict` -> name in the file
     dropped: tuple[str, ...]  # names in the file that are on a drop list
 
 
-def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
+def read_encoder(
+    path: str | Path, part: str | None = None, like: ConfiguredEncoder | None = None
+) -> Encoder:
     """Read the encoder in a file.
 
     Args:
@@ -44,23 +49,42 @@ def read_encoder(path: str | Path, part: str | None = None) -> Encoder:
             torchvision's or timm's weights.
         part: "teacher" or "student" of a full checkpoint; None means the teacher, or the part that
             an exported file contains.
+        like: the encoder that is to be filled. It is needed for files of timm's and OpenMMLab's
+            weights, which do not state their architecture, apart from ResNets.
 
     Raises:
         CheckpointError: the file cannot be read safely, has no complete known encoder or unknown
             names, or contains the other part, damaged metadata or changed weights.
     """
-    return encoder_of(read_file(path), Path(path), part)
+    return encoder_of(read_file(path), Path(path), part, like)
 
 
-def encoder_of(content: dict, path: Path, part: str | None = None) -> Encoder:
+def encoder_of(
+    content: dict, path: Path, part: str | None = None, like: ConfiguredEncoder | None = None
+) -> Encoder:
     """The encoder in the content of a file; see `read_encoder`."""
-    tensors, kind = find_tensors(content, str(path))
-    named = names.rename(tensors, *_table(kind, part or "teacher"), str(path))
-    architecture = recognize(named.values, str(path))
+    stated = _stated(content, str(path))
+    tensors, kind = find_tensors(content, str(path), known=stated or like)
+    if stated is None and like is not None and not _is_resnet(tensors, kind):
+        stated = like
+    if stated is not None:
+        named = _named_as(stated, tensors, kind, part or "teacher", str(path))
+        architecture = stated
+    else:
+        if kind == "slotcon" and f"{TEACHER}conv1.weight" not in tensors:
+            name = metadata.lookup(metadata.read_config(content), "model.backbone.type")
+            raise CheckpointError(
+                f"{path}: its encoder, {name or 'of an unknown class'}, is not a ResNet of "
+                "torchvision's kind, TimmEncoder, or one of OpenMMLab's encoders of which the "
+                "config is enough (docs/encoders.md)."
+            )
+        named = names.rename(tensors, *_table(kind, part or "teacher"), str(path))
+        architecture = recognize(named.values, str(path))
     check_finite(named.values, str(path))
     meta = _metadata(content, kind, part, path, architecture)
-    stages = (meta["architecture"].get(key) for key in ("strides", "dilations"))
-    architecture = architecture.with_stages(*stages, str(path))
+    if isinstance(architecture, ResNetArchitecture):
+        stages = (meta["architecture"].get(key) for key in ("strides", "dilations"))
+        architecture = architecture.with_stages(*stages, str(path))
     found = digest(named.values)
     if meta.setdefault("digest", found) != found:
         raise CheckpointError(
@@ -70,8 +94,46 @@ def encoder_of(content: dict, path: Path, part: str | None = None) -> Encoder:
     return Encoder(named.values, architecture, meta, path, kind, named.old_names, named.dropped)
 
 
-def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors in a file's content by name, without WRAPPERS, and the file's kind (KINDS)."""
+def _stated(content: dict, source: str) -> ConfiguredEncoder | None:
+    """The encoder of which a file has the config; None for a ResNet."""
+    exported = content.get("meta") or (getattr(content, "_metadata", None) or {}).get(METADATA_KEY)
+    if config := metadata.lookup(exported, "architecture.config"):
+        return read_configured(config, source)
+    measured = metadata.lookup(content, f"meta.{metadata.MEASURED}")
+    if isinstance(measured, dict) and "problem" not in measured:
+        return None  # the class is timm's, but it computes what a ResNet does
+    return read_configured(metadata.lookup(metadata.read_config(content), "model.backbone"), source)
+
+
+def _is_resnet(tensors: Mapping[str, Tensor], kind: str) -> bool:
+    try:
+        recognize(names.rename(tensors, *_table(kind, "teacher"), "").values, "")
+    except CheckpointError:
+        return False
+    return True
+
+
+def _named_as(
+    known: ConfiguredEncoder, tensors: Mapping[str, Tensor], kind: str, part: str, source: str
+) -> names.Renamed:
+    """The tensors of an encoder of known architecture, which must be complete."""
+    named = names.rename(tensors, *_table(kind, part, SAME_NAMES), source)
+    shapes = known.shapes()
+    left = [name for name in named.values if name not in shapes]
+    unused = known.unused_names() if left else set()
+    left = [name for name in left if name in unused]
+    values, old_names = ({n: v for n, v in one.items() if n not in left} for one in named[:2])
+    if problems := names.differences(values, shapes):
+        raise CheckpointError(f"{source} is not a complete {known}. Tensors: {problems}.")
+    dropped = (*named.dropped, *(named.old_names[name] for name in left))
+    return names.Renamed(values, old_names, dropped)
+
+
+def find_tensors(content: dict, source: str, known: object = None) -> tuple[dict[str, Tensor], str]:
+    """The tensors in a file's content by name, without WRAPPERS, and the file's kind.
+
+    If the architecture is `known`, the names may be of other encoders than KINDS.
+    """
     tensors = next((content[key] for key in ("state_dict", "model") if key in content), content)
     tensors = tensors if isinstance(tensors, dict) else {}
     if all(isinstance(name, str) for name in tensors):
@@ -80,6 +142,10 @@ def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
                 tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
         refuse_deep_stem(tensors, source)
         kind = next((kind for name, kind in KINDS.items() if name in tensors), None)
+        if kind is None and any(name.startswith(TEACHER) for name in tensors):
+            kind = "slotcon"
+        elif tensors and known:
+            kind = kind or OTHER
         if kind is not None:
             if others := [name for name, v in tensors.items() if not isinstance(v, Tensor)]:
                 raise CheckpointError(
@@ -94,19 +160,26 @@ def find_tensors(content: dict, source: str) -> tuple[dict[str, Tensor], str]:
     )
 
 
-def _table(kind: str, part: str) -> tuple[names.Pairs, tuple[str, ...]]:
-    """The table from the names in a kind of file to torchvision's, and the names to drop."""
+def _table(
+    kind: str, part: str, known: names.Pairs | None = None
+) -> tuple[names.Pairs, tuple[str, ...]]:
+    """The table from the names in a kind of file to `state_dict`'s, and the names to drop.
+
+    `known` is the table of an encoder's names, by default a ResNet's.
+    """
+    if kind not in ("slotcon", "published") and known:
+        return known, ()
     if kind == "detectron2":
         return names.reverse(names.DETECTRON2), names.CLASSIFIER_DETECTRON2
-    if kind == "torchvision":
+    if kind in ("torchvision", OTHER):
         return names.TORCHVISION, names.CLASSIFIER
     column = ("slotcon", "published").index(kind)
     encoder = names.PARTS[part][column]
     others = (pair[column] for pair in names.PUBLISHED if pair[column] != encoder)
     prefix = encoder.removesuffix("{rest}")
-    pairs = [(prefix + name, name) for name, _ in names.TORCHVISION]
-    added = (*names.NOT_PUBLISHED, *names.DECODER)
-    return pairs, (*others, *added, *(prefix + name for name in names.CLASSIFIER))
+    pairs = [(prefix + name, name) for name, _ in known or names.TORCHVISION]
+    classifier = () if known else (prefix + name for name in names.CLASSIFIER)
+    return pairs, (*others, *names.NOT_PUBLISHED, *names.DECODER, *classifier)
 
 
 def _metadata(
@@ -115,9 +188,9 @@ def _metadata(
     """The metadata in an exported file, or new ones from a checkpoint's config."""
     if kind in ("slotcon", "published"):
         config = metadata.read_config(content)
-        architecture = architecture.with_stages(
-            *metadata.read_stages(content, config, str(path)), str(path)
-        )
+        if isinstance(architecture, ResNetArchitecture):
+            stages = metadata.read_stages(content, config, str(path))
+            architecture = architecture.with_stages(*stages, str(path))
         origin = {"file": path.name, "kind": kind, "part": part or "teacher"}
         return metadata.describe(architecture, config, origin, metadata.describe_training(content))
     attributes = getattr(content, "_metadata", None) or {}  # of a plain state dict

@@ -7,23 +7,13 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import CheckpointError
-from .architecture import Architecture
+from .architecture import DETECTRON2_STEM, Architecture
 from .containers import METADATA_KEY, pkl_bytes, pth_bytes, safetensors_bytes
 from .encoder import Encoder
-from .names import DETECTRON2, TORCHVISION, rename
+from .names import rename
 from .published import Converted
 
-# How the users of each library load the file.
-USAGES = {
-    "openmmlab": "backbone=dict(type='ResNet', depth={depth}, {stages}"
-    "init_cfg=dict(type='Pretrained', checkpoint='{file}')), in mmdet and mmseg",
-    "torchvision": "net = torchvision.models.resnet{depth}(); net.fc = torch.nn.Identity(); "
-    "net.load_state_dict({load})",
-    "timm": "timm.create_model('resnet{depth}', num_classes=0, checkpoint_path='{file}')",
-    "detectron2": "MODEL: {{WEIGHTS: {file}, PIXEL_MEAN: {mean}, PIXEL_STD: {std}, "
-    "RESNETS: {{DEPTH: {depth}, STRIDE_IN_1X1: False}}}}, INPUT: {{FORMAT: RGB}}",
-}
-ALWAYS_FOUR_STAGES = ("torchvision", "timm")
+LIBRARIES = ("openmmlab", "torchvision", "timm", "detectron2")
 LOAD_SAFETENSORS = ("torchvision", "timm")
 
 
@@ -36,14 +26,8 @@ def check_format(name: str, suffix: str, architecture: Architecture | None = Non
             f"{suffix or 'a file without a suffix'}. The suffix of OUT selects the container; only "
             "detectron2 has .pkl."
         )
-    if architecture and architecture.num_stages < 4 and name in ALWAYS_FOUR_STAGES:
-        count = architecture.num_stages
-        raise CheckpointError(
-            f"This encoder is a {architecture}; {name}'s resnet{architecture.depth} always has "
-            "four stages, so the last ones would stay random. Export it --to openmmlab (num_stages="
-            f"{count}) or --to detectron2 (OUT_FEATURES up to res{count + 1}), or pretrain with "
-            "four stages."
-        )
+    if architecture and (reason := architecture.refusal(name)):
+        raise CheckpointError(reason)
 
 
 def encoder_file(encoder: Encoder, target: str, suffix: str) -> tuple[bytes, dict[str, str]]:
@@ -55,7 +39,8 @@ def encoder_file(encoder: Encoder, target: str, suffix: str) -> tuple[bytes, dic
         suffix: ".pth", ".safetensors" or ".pkl"; see `check_format`.
     """
     check_format(target, suffix, encoder.architecture)
-    table = DETECTRON2 if target == "detectron2" else TORCHVISION
+    names = {DETECTRON2_STEM: None} if target == "detectron2" else {}
+    table = encoder.architecture.table(names)
     named = rename(encoder.state_dict, table, (), str(encoder.source))
     state = {name: value.detach().contiguous().clone() for name, value in named.values.items()}
     old_names = {new: encoder.old_names[old] for new, old in named.old_names.items()}
@@ -80,22 +65,13 @@ def _content(target: str, state: dict[str, Tensor], meta: dict) -> dict:
 
 def usage(encoder: Encoder, target: str, out: Path) -> str:
     """One line of code or config that loads the file in its library."""
-    load = f"torch.load('{out.name}', weights_only=True)"
+    state = "['state_dict']" * (target != "torchvision")
+    load = f"torch.load('{out.name}', weights_only=True){state}"
     if out.suffix == ".safetensors":
         if target not in LOAD_SAFETENSORS:
             return f"{target} does not read .safetensors; this package does (--backbone {out.name})"
         load = f"safetensors.torch.load_file('{out.name}')"
-    pixels, (depth, count, strides, dilations) = encoder.meta["pixels"], encoder.architecture
-    stages = f"strides={strides}, dilations={dilations}, "
-    fewer = f"num_stages={count}, {stages}out_indices={tuple(range(count))}, "
-    return USAGES[target].format(
-        depth=depth,
-        stages=fewer if count < 4 else stages * (not encoder.architecture.is_plain),
-        file=out.name,
-        load=load,
-        mean=pixels["mean_0_255"],
-        std=pixels["std_0_255"],
-    )
+    return encoder.architecture.usage(target, out.name, load, encoder.meta["pixels"])
 
 
 def dilation_note(encoder: Encoder, target: str) -> str:

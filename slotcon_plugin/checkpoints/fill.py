@@ -13,17 +13,18 @@ from ..runtime.wrapping import unwrapped
 from .architecture import refuse_deep_stem
 from .encoder import KINDS, Encoder
 from .left_out import LeftOut
-from .names import DETECTRON2, TORCHVISION, WRAPPER, rename
+from .names import WRAPPER, rename
 
 
 def fill(module: nn.Module, encoder: Encoder, left_out: LeftOut | None = None) -> None:
-    """Load an encoder into a ResNet: every tensor is used, and every parameter is filled.
+    """Load an encoder into a network: every tensor is used, and every parameter is filled.
 
     Call it after `init_weights()`, which would overwrite the loaded weights.
 
     Args:
         module: a ResNet of mmdet, mmseg, torchvision (with `fc = nn.Identity()`), timm
-            (num_classes=0), detectron2, or our TorchvisionResNet; without a wrapper.
+            (num_classes=0), detectron2, or our TorchvisionResNet; for other encoders a network of
+            the same class, e.g. TimmEncoder; without a wrapper.
         encoder: from `read_encoder`.
         left_out: the tensors that may be left out, by their names in `module`; by default none.
 
@@ -34,7 +35,7 @@ def fill(module: nn.Module, encoder: Encoder, left_out: LeftOut | None = None) -
     target = type(module).__name__
     own = module.state_dict()
     refuse_deep_stem(own, target)
-    table = DETECTRON2 if "stem.conv1.weight" in own else TORCHVISION
+    table = encoder.architecture.table(own)
     named = rename(encoder.state_dict, table, (), str(encoder.source)).values
     counter = "num_batches_tracked"
     if not any(name.endswith(counter) for name in own):  # as in detectron2's FrozenBatchNorm2d
@@ -43,8 +44,8 @@ def fill(module: nn.Module, encoder: Encoder, left_out: LeftOut | None = None) -
     if problems := left_out.compare(named, own, str(encoder.source)):
         raise CheckpointError(
             f"{encoder.source} ({encoder.architecture}) does not fit {target}. Tensors: "
-            f"{problems}. Nothing was loaded. Use a backbone of the same depth and number of "
-            "stages, without a classifier."
+            f"{problems}. Nothing was loaded. Use a backbone of the same architecture, depth and "
+            "number of stages, without a classifier."
         )
     _check_strides(module, target)
     unused = left_out.names.get(str(encoder.source), ())

@@ -144,12 +144,7 @@ def describe_pixels(config: dict) -> dict[str, Any]:
 
 def describe(architecture: Architecture, config: dict, origin: dict, training: dict) -> dict:
     """The metadata that are stored with exported weights, as plain values for JSON."""
-    network = {
-        "name": f"resnet{architecture.depth}",
-        **architecture._asdict(),
-        "stem": "7x7 convolution, stride 2, 3x3 max pooling (not a deep stem)",
-        "stride_in_1x1": False,
-    }
+    network = architecture.describe()
     values = (network, describe_pixels(config), origin, training, collect_versions())
     metadata = dict(zip(PARTS, values, strict=True))
     return json.loads(json.dumps(metadata))  # a copy, with lists for tuples

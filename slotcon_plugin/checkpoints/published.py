@@ -18,7 +18,7 @@ from ..errors import CheckpointError
 from ..models.slotcon import RECENT_STEPS
 from ..runtime.safe_loading import check_finite
 from . import optimizer_state
-from .architecture import Architecture, recognize
+from .architecture import ResNetArchitecture, recognize
 from .encoder import digest, find_tensors
 from .metadata import lookup, read_config, read_options, read_stages
 from .names import NOT_PUBLISHED, PUBLISHED, WRAPPER, differences, rename, reverse
@@ -141,7 +141,7 @@ def to_published(content: dict, source: str) -> Converted:
     ours = {old: tensors[old] for old in named.old_names.values()}
     config, model = _build(ours, source)
     stages = read_stages(content, read_config(content), source)
-    architecture = Architecture(*(config["backbone"][key] for key in ("depth", "num_stages")))
+    architecture = ResNetArchitecture(*(config["backbone"][key] for key in ("depth", "num_stages")))
     if not (found := architecture.with_stages(*stages, source)).is_plain:
         raise CheckpointError(
             f"{source} has a {found}; the published code has a ResNet without dilation, which "

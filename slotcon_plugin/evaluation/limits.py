@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..checkpoints.architecture import describe_module, recognize
 from ..checkpoints.encoder import encoder_of
-from ..checkpoints.export_formats import USAGES, check_format
+from ..checkpoints.export_formats import LIBRARIES, check_format
 from ..checkpoints.metadata import MEASURED, lookup
-from ..checkpoints.names import listed
 from ..checkpoints.published import to_published
 from ..errors import CheckpointError
+from ..runtime.text_formats import listed
 from .networks import read_grouping
 
 MAX_REASON = 300  # characters
@@ -64,12 +64,11 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
             "tools/export.py, tools/evaluate.py, tools/visualize.py and --backbone, which do not "
             f"read the encoder {name}: {shorten(reason, MAX_REASON)}"
         ]
-    found, (_, num_stages, *_) = [], encoder.architecture
-    reasons = {t: _failure(check_format, t, ".pth", encoder.architecture) for t in USAGES}
+    found = []
+    reasons = {t: _failure(check_format, t, ".pth", encoder.architecture) for t in LIBRARIES}
     if failed := [target for target, reason in reasons.items() if reason]:
         found.append(f"tools/export.py --to {' or '.join(failed)}: {reasons[failed[0]]}")
-    if num_stages < 4:
-        found.append(f"--backbone for a network of four stages: the encoder has {num_stages}")
+    found += encoder.architecture.limits()
     for use, function in (
         ("tools/export.py --to published", to_published),
         ("tools/visualize.py, tools/evaluate.py unsupervised and --projected", read_grouping),

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints import fill, read_encoder
+from ..checkpoints.architecture import ResNetArchitecture
 from ..checkpoints.containers import read_file
 from ..checkpoints.encoder import find_tensors
 from ..checkpoints.fill import supervised_file
@@ -16,13 +17,12 @@ from ..checkpoints.names import PUBLISHED, differences, rename, reverse
 from ..datasets.data_preprocessor import TwoViewPreprocessor
 from ..errors import CheckpointError, ConfigError
 from ..functional.grouping import prototype_scores, unit_directions
-from ..models.backbones import TorchvisionResNet
 from ..models.mlp import PixelProjector
 from ..runtime.safe_loading import check_finite
 
 _ALONE = (
     "{} is an encoder alone, without projector and prototypes: a full checkpoint is needed here. "
-    "Without --projected, the sub-command overcluster takes any encoder."
+    "tools/evaluate.py overcluster, retrieval, probe and knn take any encoder."
 )
 
 # Names of projector and prototypes of each part, in our checkpoints.
@@ -41,7 +41,8 @@ class DenseFeatures(nn.Module):
 
     def __init__(self, encoder: nn.Module, pixels: dict, origin: str):
         super().__init__()
-        self.encoder = encoder.eval().requires_grad_(False)
+        encoder.eval()  # mmdet's ResNet does not return itself
+        self.encoder = encoder.requires_grad_(False)
         self.projector = nn.Identity()
         self.preprocessor = TwoViewPreprocessor(pixels["mean_0_1"], pixels["std_0_1"])
         self.origin = origin
@@ -50,7 +51,8 @@ class DenseFeatures(nn.Module):
     def forward(self, images_b3hw: Tensor) -> Tensor:
         """Features (b, c, h, w) of uint8 RGB images, not of unit length."""
         pixels = self.preprocessor(dict(inputs=images_b3hw))["inputs"]
-        return self.projector(self.encoder(pixels)[-1])
+        maps = self.encoder(pixels)
+        return self.projector(maps if isinstance(maps, Tensor) else maps[-1])
 
 
 class PixelGroups(nn.Module):
@@ -79,7 +81,8 @@ def open_encoder(
             training; or "supervised:resnet50" for torchvision's ImageNet weights
             (IMAGENET1K_V1), which torchvision downloads into its cache once.
         part: "teacher" or "student" of a full checkpoint; by default the teacher.
-        stage: 1-4, the stage whose map is used; by default the last one.
+        stage: the stage whose map is used, of a ResNet from 1 to 4, of timm's models those that
+            timm counts; by default the last one.
         seed: of random weights.
     """
     depth = _named_depth(source)
@@ -90,21 +93,20 @@ def open_encoder(
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
             try:
-                net = TorchvisionResNet(depth)
+                net = ResNetArchitecture(depth, 4).build(stage)
             except ValueError as error:
                 raise ConfigError(f"{source}: {error}") from error
     else:
         encoder = read_encoder(Path(source) if depth is None else supervised_file(depth), part)
-        net = TorchvisionResNet(**encoder.architecture._asdict())
-        fill(net, encoder)
+        net = encoder.architecture.build(stage)
+        used = encoder.state_dict if stage is None else net.state_dict()
+        state = {name: v for name, v in encoder.state_dict.items() if name in used}
+        fill(net, encoder._replace(state_dict=state))
         pixels, origin = encoder.meta["pixels"], source
         if depth is None:
             part = encoder.meta["origin"].get("part", "encoder")
             origin = f"{Path(source)}, {part}, {encoder.architecture}"
     if stage is not None:
-        if not 1 <= stage <= len(net.stages):
-            raise ConfigError(f"--stage {stage}: {source} has the stages 1 to {len(net.stages)}.")
-        net.stages, net.out_indices = net.stages[:stage], (stage - 1,)
         origin += f", stage {stage}"
     return DenseFeatures(net, pixels, origin)
 

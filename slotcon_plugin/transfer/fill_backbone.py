@@ -7,6 +7,7 @@ from torch import nn
 
 from ..checkpoints import Encoder, fill, read_encoder
 from ..checkpoints.architecture import stages_of
+from ..checkpoints.configured import ConfiguredEncoder, read_configured
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.left_out import LeftOut, initial_files
 from ..errors import ConfigError
@@ -35,7 +36,7 @@ def name_backbone(cfg: Config, source: str | None) -> list[str]:
         hook["source"] = source
     if cfg.get("resume") or cfg.get("load_from"):
         return ["backbone: from the checkpoint, as all weights"]
-    check_source(hook.get("source"))
+    check_source(hook.get("source"), _configured(cfg.get("model")))
     return [f"backbone: {'random weights' if hook['source'] == RANDOM else hook['source']}"]
 
 
@@ -47,12 +48,13 @@ def backbone_hook(cfg: Config) -> dict | None:
     return None
 
 
-def check_source(source: str | None) -> None:
+def check_source(source: str | None, like: ConfiguredEncoder | None = None) -> None:
     """Check the source of a backbone's weights before anything long begins.
 
     Args:
         source: an exported file, a checkpoint, 'supervised' (torchvision's ImageNet weights) or
             'none' (random weights).
+        like: see `read_encoder`.
 
     Raises:
         ConfigError: no source is named.
@@ -73,12 +75,12 @@ def check_source(source: str | None) -> None:
             f"--backbone {source}: there is no such file.{did_you_mean(source, NAMED)} Expected a "
             "file, 'supervised' (torchvision's ImageNet weights) or 'none' (random weights)."
         )
-    read_encoder(source)
+    read_encoder(source, like=like)
 
 
-def read_source(source: str, depth: int | None) -> Encoder:
+def read_source(source: str, depth: int | None, like: ConfiguredEncoder | None = None) -> Encoder:
     """The encoder of a file or, for 'supervised', torchvision's ResNet of this depth."""
-    return read_encoder(supervised_file(depth) if source == SUPERVISED else source)
+    return read_encoder(supervised_file(depth) if source == SUPERVISED else source, like=like)
 
 
 def fill_backbone(
@@ -101,21 +103,25 @@ def fill_backbone(
     if name not in dict(model.named_modules()):
         raise ConfigError(f"{type(model).__name__} has no `{name}` that --backbone could fill.")
     depth = _depth(model_cfg) if source == SUPERVISED else None
-    report = fill_module(model.get_submodule(name), source, depth, left_out)
+    like = _configured(model_cfg)
+    report = fill_module(model.get_submodule(name), source, depth, left_out, like)
     if isinstance(model, SlotCon):
         model.teacher.start_equal(*model.student)
     return report
 
 
 def fill_module(
-    backbone: nn.Module, source: str, depth: int | None, left_out: LeftOut | None = None
+    backbone: nn.Module,
+    source: str,
+    depth: int | None,
+    left_out: LeftOut | None = None,
+    like: ConfiguredEncoder | None = None,
 ) -> str:
-    """Fill a ResNet (see `fill`) as `read_source` reads it; returns a line for the log."""
-    encoder, left_out = read_source(source, depth), left_out or LeftOut()
+    """Fill an encoder (see `fill`) as `read_source` reads it; returns a line for the log."""
+    encoder, left_out = read_source(source, depth, like), left_out or LeftOut()
     fill(backbone, encoder, left_out)
     used = stages_of(backbone)
-    trained = encoder.architecture.strides, encoder.architecture.dilations
-    is_same = encoder.architecture.is_plain or not used[0] or used == trained
+    is_same = encoder.architecture.is_plain or not used[0] or used == encoder.architecture[2:]
     apart = len(left_out.names.get(str(encoder.source), ()))
     use = f"tensors, {apart} of file or network left out" if apart else "tensors used"
     return (
@@ -125,6 +131,13 @@ def fill_module(
         + f"; here with strides {used[0]}, dilations {used[1]}"
         * (not is_same)
     )
+
+
+def _configured(model_cfg: ConfigDict | None) -> ConfiguredEncoder | None:
+    """The encoder that a model's config describes; None for a ResNet or an unknown class."""
+    backbone = (model_cfg or {}).get("backbone")
+    is_config = isinstance(backbone, ConfigDict)
+    return read_configured(backbone.to_dict() if is_config else backbone, "the config")
 
 
 def _depth(model_cfg: ConfigDict) -> int:
