@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 from mmengine.runner import Runner
 from tiny_training import write_images
 
@@ -32,7 +33,6 @@ SMALL = {
     "train_dataloader.batch_size": 2,
     "train_dataloader.num_workers": 0,
     "train_cfg.max_epochs": 1,
-    "param_scheduler.warmup": 0,
     "default_hooks.logger.interval": 1,
     "model.neck.hidden_channels": 32,
     "model.head.predictor.hidden_channels": 32,
@@ -62,6 +62,8 @@ def on_the_cpu(monkeypatch):
 def train_small(cfg: Config, data: Path, work_dir: Path) -> Runner:
     """Shrink a config, point it at the images and train an epoch."""
     cfg.merge_from_dict(SMALL | (SMALL_DECODER if "decoder" in cfg.model else {}))
+    schedules = cfg.param_scheduler
+    (schedules[0] if isinstance(schedules, list) else schedules).warmup = 0
     cfg.train_dataloader.dataset.source = str(data)
     cfg.train_dataloader.dataset.views = dict(size=64)
     cfg.work_dir = str(work_dir)
@@ -79,8 +81,8 @@ def test_every_config_trains(name, data, tmp_path, on_the_cpu):
     saved = load_checkpoint_safely(tmp_path / "epoch_1.pth")["state_dict"]
     assert all(torch.isfinite(tensor).all() for tensor in saved.values())
     assert list(tmp_path.rglob("events.out.tfevents.*"))  # not in the folder of another run
-    student, teacher = saved["backbone.conv1.weight"], saved["teacher.backbone.conv1.weight"]
-    assert not torch.equal(student, teacher)  # both moved, the teacher less
+    first = next(name for name in saved if re.fullmatch(r"backbone\..*weight", name))
+    assert not torch.equal(saved[first], saved[f"teacher.{first}"])  # both moved, the teacher less
     scalars = runner.message_hub.log_scalars
     parts = [scalars[name].current() for name in scalars if name.startswith("train/loss_")]
     assert scalars["train/loss"].current() == pytest.approx(sum(parts))
@@ -241,3 +243,35 @@ def test_metafiles_are_the_configs_with_published_results():
         for result in results:
             for metric, value in result["Metrics"].items():
                 assert published[columns[result["Dataset"], metric]] == value
+
+
+@pytest.mark.parametrize("name", ["slotcon_convnext_tiny_coco", "slotcon_vit_small_coco"])
+def test_recipes_with_adamw(name, tmp_path):
+    """Weight decay rises tenfold, and stays 0 for all parameters with one axis and positions."""
+    pytest.importorskip("timm")
+    cfg = read_config(CONFIGS / f"{name}.py")
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 512 / 256)
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 512
+    cfg.merge_from_dict({"model.backbone.drop_path_rate": 0.0})
+    model = MODELS.build(cfg.model)
+    assert not any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    optim = dict(cfg.optim_wrapper, type="OptimWrapper")
+    for option in ("dtype", "loss_scale"):
+        del optim[option]
+    wrapper = build_optim_wrapper(model, optim)
+    sizes = {p: name for name, p in model.named_parameters()}
+    decayed = [g["weight_decay"] > 0 for g in wrapper.optimizer.param_groups for _ in g["params"]]
+    params = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
+    for p, has_decay in zip(params, decayed, strict=True):
+        is_exempt = p.ndim == 1 or sizes[p].endswith(("pos_embed", "cls_token"))
+        assert has_decay != is_exempt, sizes[p]
+    schedule = dict(cfg.param_scheduler[1])
+    schedule.pop("convert_to_iter_based")
+    schedule = PARAM_SCHEDULERS.build(
+        schedule | dict(optimizer=wrapper.optimizer, T_max=800, by_epoch=True)
+    )
+    for _ in range(800):
+        wrapper.optimizer.step()
+        schedule.step()
+    ends = {round(group["weight_decay"], 6) for group in wrapper.optimizer.param_groups}
+    assert ends == {0.0, 0.4}
