@@ -88,7 +88,9 @@ def test_every_rule_names_its_entry(rule, key):
     for value in wrong:
         content = {last: value}
         for part in reversed(parents):  # schedulers are often a list
-            content = {part: [{}, content] if part == "param_scheduler" else content}
+            if part == "param_scheduler":
+                content = [{"type": "LinearLR"}, {"type": "LinearLR", **content}]
+            content = {part: content}
         with pytest.raises(ConfigError) as raised:
             check_values(Config(content))
         assert f"{last} is {value!r}, expected {rule.expected}" in str(raised.value)

@@ -171,6 +171,7 @@ def test_nothing_is_left_by_a_check(tmp_path):
         ("/proc/none/out.json", "cannot be written"),
         ("/dev/null", "is no ordinary file"),
         (tmp_path / ("long" * 60), "File name too long"),
+        (tmp_path / "new" / ("long" * 70) / "out.json", "File name too long"),
         (tmp_path / "nul\0", "null byte"),
     ):
         with pytest.raises(ConfigError, match=f"--out .*{words}"):

@@ -4,14 +4,17 @@ import copy
 import math
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.visualization import Visualizer
 
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
@@ -34,11 +37,19 @@ from ..transfer.fit_transfer import is_transfer
 FEW = 2  # images of the step without a GPU
 
 
-class _Rehearsal(Runner):
+def _rehearsal(at_end: ExitStack) -> type[Runner]:
     """A Runner that does not start programs to describe the machine, which takes a second."""
 
-    def _log_env(self, env_cfg: dict) -> None:
-        pass
+    class Rehearsal(Runner):
+        def _log_env(self, env_cfg: dict) -> None:
+            pass
+
+        def build_visualizer(self, visualizer: dict | None = None) -> Visualizer:
+            built = super().build_visualizer(visualizer)
+            at_end.callback(built.close)  # or TensorBoard's thread would miss its folder
+            return built
+
+    return Rehearsal
 
 
 def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool = True) -> str:
@@ -57,10 +68,10 @@ def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool
     """
     cfg = copy.deepcopy(cfg)
     work_dir, cfg.log_level = cfg.work_dir, "WARNING"
-    with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder:
+    with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder, ExitStack() as at_end:
         cfg.work_dir = folder
         cfg.experiment_name = Path(folder).name  # MMEngine keeps a logger for each name
-        runner = _Rehearsal.from_cfg(cfg)
+        runner = _rehearsal(at_end).from_cfg(cfg)
         check_start(runner, cfg, start)
         rows = _plan(cfg, runner, world_size, start, work_dir)
         runner.train_loop.run = lambda: rows.update(_first_step(runner) if step else {})
@@ -216,6 +227,9 @@ def _build_evaluation(runner: Runner, cfg: Config, step: bool) -> None:
             with torch.no_grad():
                 samples = runner.model.val_step(batch)
             loop.evaluator.process(data_samples=samples, data_batch=batch)
+            logger = MMLogger.get_current_instance()
+            logger.setLevel("CRITICAL")  # scores of one image mean nothing
+            loop.evaluator.evaluate(len(samples))
     parts = ("dataloader", "evaluator")
     differ = any(cfg.get(f"val_{part}") != cfg.get(f"test_{part}") for part in parts)
     if differ and cfg.get("test_dataloader"):

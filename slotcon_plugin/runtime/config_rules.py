@@ -58,8 +58,11 @@ FLAG = Rule("True or False", lambda v: isinstance(v, bool))
 DICTIONARY = Rule("a dictionary", lambda v: isinstance(v, dict))
 SECTION = Rule("a dictionary", lambda v: isinstance(v, dict | None))
 SECTIONS = Rule(
-    "a dictionary or a list of dictionaries",
-    lambda v: v is None or all(isinstance(item, dict) for item in _items(v)),
+    "a dictionary or a list of dictionaries, each with a type",
+    lambda v: (
+        isinstance(v, dict | None)
+        or (isinstance(v, list | tuple) and all(isinstance(i, dict) and "type" in i for i in v))
+    ),
 )
 ITEMS = Rule("a list", lambda v: isinstance(v, list | tuple | None))
 NAME = Rule("a name", lambda v: isinstance(v, str | type))
@@ -67,6 +70,7 @@ TEXT = Rule("text", lambda v: isinstance(v, str))
 LEVEL = Rule(f"one of {', '.join(LEVELS)}", lambda v: v in LEVELS or whole(0).accepts(v))
 PATH = Rule("a path", _is_path)
 PATHS = Rule("a path or a list of paths", lambda v: all(map(_is_path, _items(v))))
+START_METHOD = Rule("fork, forkserver or spawn", ("fork", "forkserver", "spawn").__contains__)
 FILE_NAME = Rule("a name without /", lambda v: isinstance(v, str) and "/" not in v)
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -77,12 +81,12 @@ _KEYS = {
         LOADER.dataset LOADER.sampler LOADER.batch_sampler train_cfg optim_wrapper
         optim_wrapper.optimizer randomness visualizer default_hooks log_processor auto_scale_lr
         custom_imports""",
-    DICTIONARY: "env_cfg",
+    DICTIONARY: "env_cfg env_cfg.mp_cfg env_cfg.dist_cfg",
     SECTIONS: "param_scheduler val_evaluator test_evaluator visualizer.vis_backends",
     ITEMS: "custom_hooks",
     FLAG: """model.compile model.channels_last train_cfg.by_epoch resume auto_scale_lr.enable
         param_scheduler.by_epoch randomness.deterministic LOADER.drop_last LOADER.pin_memory
-        LOADER.persistent_workers LOADER.sampler.shuffle""",
+        LOADER.persistent_workers LOADER.sampler.shuffle env_cfg.cudnn_benchmark""",
     FRACTION: """model.teacher_momentum model.head.group_loss_weight
         optim_wrapper.optimizer.momentum""",
     POSITIVE: """optim_wrapper.optimizer.lr optim_wrapper.optimizer.eps
@@ -94,8 +98,8 @@ _KEYS = {
     whole(1): """train_dataloader.dataset.views.size train_dataloader.sampler.rounds
         LOADER.batch_size total_batch_size auto_scale_lr.base_batch_size train_cfg.max_epochs
         train_cfg.max_iters train_cfg.val_interval optim_wrapper.accumulative_counts
-        log_processor.window_size default_hooks.logger.interval""",
-    whole(0): "LOADER.num_workers train_cfg.val_begin",
+        log_processor.window_size default_hooks.logger.interval env_cfg.resource_limit""",
+    whole(0): "LOADER.num_workers train_cfg.val_begin env_cfg.mp_cfg.opencv_num_threads",
     or_none(whole(1)): "LOADER.prefetch_factor",
     COUNT_OR_OFF: "default_hooks.checkpoint.interval default_hooks.checkpoint.max_keep_ckpts",
     or_none(SEED): "randomness.seed",
@@ -105,6 +109,7 @@ _KEYS = {
     or_none(FILE_NAME): "experiment_name",
     or_none(TEXT): "launcher sync_bn LOADER.dataset.preset",
     LEVEL: "log_level",
+    or_none(START_METHOD): "env_cfg.mp_cfg.mp_start_method",
     PATHS: "train_dataloader.dataset.source",
     or_none(PATH): """load_from work_dir default_hooks.backbone.source
         train_dataloader.dataset.list_root""",

@@ -140,7 +140,7 @@ def fit_loggers(cfg: Config) -> list[str]:
     """Remove the TensorBoard backend if TensorBoard is not installed; training does not need it."""
     visualizer = cfg.get("visualizer") or {}
     visualizer.pop("name", None)  # runs of one process would share a visualizer of the same name
-    backends = visualizer.get("vis_backends", [])
+    backends = visualizer.get("vis_backends") or []
     kept = [backend for backend in backends if type_name(backend["type"]) != TENSORBOARD]
     if len(kept) == len(backends) or find_spec("tensorboard") is not None:
         return []

@@ -33,6 +33,9 @@ def check_writable(
     try:
         if not existing.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, f"{existing} is there, and no folder")
+        for name in path.parts:  # one of them can be too long
+            with suppress(FileNotFoundError):
+                os.lstat(existing / name)
         if not folder and path.exists():
             _check_existing(path, option, inputs)
         # As long a name as `open_atomically` uses.
