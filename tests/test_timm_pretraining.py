@@ -10,7 +10,7 @@ from tiny_weights import slotcon_config
 
 from benchmarks.processes import DEMO
 from slotcon_plugin.apis.train import train
-from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.errors import CheckpointError, ConfigError
 
 pytest.importorskip("timm")
 
@@ -115,3 +115,25 @@ def test_a_dry_run_a_training_and_its_resume(config, tmp_path, capsys):
         assert_same(dict(whole[part]), dict(resumed[part]))
     moved = whole["state_dict"]["teacher.backbone.blocks.0.attn.qkv.weight"]
     assert not torch.equal(moved, whole["state_dict"]["backbone.blocks.0.attn.qkv.weight"])
+
+
+def test_a_pretraining_starts_from_public_weights(config, tmp_path, capsys):
+    """timm's file with its classifier: student and teacher are equal to it, in the plan too."""
+    import timm
+
+    whole = timm.create_model("vit_tiny_patch16_224", depth=2)
+    torch.save(whole.state_dict(), tmp_path / "timm.pth")
+    train(config, tmp_path / "a", backbone=tmp_path / "timm.pth", dry_run=True)
+    assert f"from {tmp_path / 'timm.pth'} (encoder), all 30 tensors used" in capsys.readouterr().out
+    still = ["optim_wrapper.optimizer.lr=1e-30", "optim_wrapper.optimizer.weight_decay=0"]
+    options = [*still, "train_cfg.max_epochs=1", "param_scheduler.final=0"]
+    train(config, tmp_path / "a", backbone=tmp_path / "timm.pth", cfg_options=options)
+    saved = torch.load(tmp_path / "a" / "epoch_1.pth", weights_only=False)["state_dict"]
+    for name, value in whole.state_dict().items():
+        if not name.startswith("head."):
+            for part in ("backbone", "teacher.backbone"):
+                assert torch.allclose(saved[f"{part}.{name}"], value, rtol=0, atol=1e-20)
+    with pytest.raises(CheckpointError, match="not a complete TimmEncoder"):
+        torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pth")
+        train(config, tmp_path / "b", backbone=tmp_path / "other.pth", dry_run=True)
+    assert not (tmp_path / "b").exists()

@@ -32,7 +32,7 @@ from ..runtime.config_options import hooks_of, read_config
 from ..runtime.explain_errors import describe, explained_errors
 from ..runtime.fit_machine import fit_to_machine
 from ..transfer.annotations import check_annotations
-from ..transfer.fill_backbone import SUPERVISED, fill_backbone
+from ..transfer.fill_backbone import SUPERVISED, depth_of, fill_backbone
 from ..transfer.fit_transfer import fit_transfer, is_transfer
 from .jobs import Job
 from .recipe import option_words
@@ -204,7 +204,7 @@ class _Check:
     def fits(self, one: Transfer, pretraining: Pretraining, exported: Path | str) -> None:
         model, cfg = self.once(self.network, one)
         if exported == SUPERVISED:  # its names and shapes, without a download
-            net = TorchvisionResNet(cfg.model.backbone.depth)
+            net = TorchvisionResNet(depth_of(cfg.model))
             exported = self.write("supervised.pth", pth_bytes(dict(net.state_dict())))
         fill_backbone(model, cfg.model, str(exported))
 

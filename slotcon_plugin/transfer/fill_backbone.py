@@ -102,7 +102,7 @@ def fill_backbone(
     name = "d2_model.backbone.bottom_up" if is_wrapper else "backbone"
     if name not in dict(model.named_modules()):
         raise ConfigError(f"{type(model).__name__} has no `{name}` that --backbone could fill.")
-    depth = _depth(model_cfg) if source == SUPERVISED else None
+    depth = depth_of(model_cfg) if source == SUPERVISED else None
     like = _configured(model_cfg)
     report = fill_module(model.get_submodule(name), source, depth, left_out, like)
     if isinstance(model, SlotCon):
@@ -140,7 +140,7 @@ def _configured(model_cfg: ConfigDict | None) -> ConfiguredEncoder | None:
     return read_configured(backbone.to_dict() if is_config else backbone, "the config")
 
 
-def _depth(model_cfg: ConfigDict) -> int:
+def depth_of(model_cfg: ConfigDict) -> int:
     """The depth of the ResNet in a model's config."""
     if "detector" in model_cfg:
         return model_cfg.detector.resnets.depth
