@@ -91,9 +91,9 @@ def test_sizes_that_are_no_multiple_of_the_patches_are_padded():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(name="resnet19"), "timm cannot build the model 'resnet19'"),
-        (dict(name="convnext_ato"), "timm cannot build"),
-        (dict(name=3), "timm cannot build the model 3"),
+        (dict(name="resnet19"), "The model 'resnet19' is not in timm"),
+        (dict(name="convnext_ato"), "Did you mean convnext_atto"),
+        (dict(name=3), "The model 3 is not in timm"),
         (dict(name="resnet18", out_indices=(5,)), "expected increasing numbers from 0 to 4"),
         (dict(name="resnet18", out_indices=()), "expected increasing numbers"),
         (dict(name="resnet18", out_indices=(3, 1)), "expected increasing numbers"),

@@ -10,6 +10,7 @@ from mmengine.model import initialize
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..runtime.config_options import did_you_mean
 
 # Options of timm's classes that let the position embeddings follow the size of the images.
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
@@ -100,19 +101,18 @@ def create(name: str, **options: Any) -> nn.Module:
             f"TimmEncoder does not load weights by itself: remove `{reading[0]}` from the config "
             "and give --backbone FILE with timm's weights."
         )
+    if not isinstance(name, str) or not timm.is_model(name):  # it may name an address
+        close = did_you_mean(str(name), timm.list_models())
+        raise ConfigError(f"The model {name!r} is not in timm.list_models().{close}")
     try:
-        if not isinstance(name, str) or not timm.is_model(name):  # it may name an address
-            raise ValueError("it is not in timm.list_models()")
         with torch.device("meta"):
             kind = type(timm.create_model(name, **options))
         accepted = {n for base in kind.__mro__ for n in inspect.signature(base.__init__).parameters}
         any_size = {key: value for key, value in ANY_SIZE.items() if key in accepted}
         net = timm.create_model(name, **any_size | options)
     except Exception as error:  # of any model, for wrong options
-        similar = timm.list_models(f"*{name}*")[:5] if isinstance(name, str) else []
         raise ConfigError(
             f"timm cannot build the model {name!r} with {options}: {error}"
-            + f" Similar names: {', '.join(similar)}." * bool(similar)
         ) from error
     if not hasattr(net, "forward_intermediates") or not hasattr(net, "prune_intermediate_layers"):
         raise ConfigError(
