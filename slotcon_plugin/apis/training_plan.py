@@ -149,7 +149,8 @@ def _plan(
         rows["not loaded"] = "; ".join(left_out.lines())
     if isinstance(model, SlotCon):
         lines = describe_limits(model, cfg, measure_encoder(model))
-        rows["encoder"] = "; ".join(lines) or "trained as a whole, and read by all tools"
+        words = "; ".join(line.rstrip(".") for line in lines)
+        rows["encoder"] = words or "trained as a whole, and read by all tools"
     return rows
 
 
