@@ -162,7 +162,7 @@ def _add_train(parser: argparse.ArgumentParser, purpose: str, default: str) -> N
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add_traceback(parser)
     add_number(parser, "--batch-size", positive, 16, "images per batch")
-    add_number(parser, "--workers", natural, 0, "loader processes")
+    add_number(parser, "--workers", natural, 0, "loader processes, at most one a core")
     parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--out", metavar="FILE", help="write all results as JSON")
     text = "no progress bars, no table of classes"

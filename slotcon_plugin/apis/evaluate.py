@@ -74,7 +74,7 @@ def evaluate(
             "random:resnet50" or "supervised:resnet50"; for "unsupervised" full checkpoints.
         images: the images to score: a folder, a glob or a list file; for knn a folder with a folder
             for each class.
-        workers: loader processes.
+        workers: loader processes, at most one for each core.
         device: where the networks run; None: a GPU if there is one.
         out: a JSON file for all results.
         quiet: no progress bars, and no table of the classes.

@@ -37,7 +37,7 @@ def visualize(
         part: "teacher" or "student".
         limit: use at most so many random images.
         prototypes: those of the gallery; none: the most used ones.
-        workers: loader processes.
+        workers: loader processes, at most one for each core.
         device: where the network runs; None: a GPU if there is one.
         quiet: no progress bars.
         options: the other fields of `AlbumOptions`, which has the defaults; its `seed` is also that
