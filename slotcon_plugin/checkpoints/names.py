@@ -5,13 +5,14 @@ fields, e.g. `layer1.{block}.bn{n}.{stat}`; both patterns of a pair have the sam
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ..errors import CheckpointError
+from ..runtime.text_formats import listed
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -21,7 +22,6 @@ FIELDS = {
     "stat": "weight|bias|running_mean|running_var|num_batches_tracked",
     "rest": ".+",
 }
-MAX_LISTED = 12  # names in a message; further ones are counted
 
 # A ResNet in torchvision and in detectron2, one line for each kind of tensor. detectron2 counts
 # stages from 2 and has each norm in its convolution.
@@ -140,13 +140,6 @@ def published_name(name: str, pairs: Pairs = PUBLISHED) -> str | None:
         if (fields := match(name, ours)) is not None:
             return theirs.format(**fields)
     return None
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first MAX_LISTED names and the number of further ones, for messages."""
-    names = list(names)
-    more = f" and {len(names) - MAX_LISTED} more" * (len(names) > MAX_LISTED)
-    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def differences(given: Mapping[str, Any], expected: Mapping[str, Tensor]) -> str:
