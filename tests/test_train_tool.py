@@ -112,6 +112,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(train, tmp_path):
         "2 epochs of 3 iterations: 6 steps, 24 images seen",
         "peak learning rate 0.1 = 0.8 x global batch 4 / 32",
         "float32 instead of the config's mixed precision",
+        "precision:     float32",
         str(tmp_path / "work"),
     ):
         assert words in out

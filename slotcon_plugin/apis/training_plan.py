@@ -118,6 +118,12 @@ def check_enough_images(loader) -> None:
         )
 
 
+def _precision(wrapper: dict) -> str:
+    mixed = {"AmpOptimWrapper": wrapper.get("dtype") or "float16", "CpuAmpOptimWrapper": "bfloat16"}
+    dtype = mixed.get(type_name(wrapper.get("type", "OptimWrapper")))
+    return f"{dtype} mixed" if dtype else "float32"
+
+
 def _plan(
     cfg: Config, runner: Runner, world_size: int, start: dict | None, work_dir: str
 ) -> dict[str, str]:
@@ -137,7 +143,7 @@ def _plan(
         + f" x {accumulated} accumulated" * (accumulated > 1),
         "length": _length(cfg, len(loader), accumulated, batch),
         "learning rate": f"{cfg.optim_wrapper.optimizer.lr:g} at the peak",
-        "precision": type_name(cfg.optim_wrapper.get("type", "OptimWrapper")),
+        "precision": _precision(cfg.optim_wrapper),
         "device": f"{world_size} x {device}",
         "resume": str(cfg.load_from) if cfg.get("resume") else "no",
         "work dir": work_dir,
