@@ -103,7 +103,8 @@ def describe_limits(model: nn.Module, cfg: Config, measured: dict | None) -> lis
     """The lines of `find_limits` and `find_untrained` for the log and the plan."""
     lines = []
     if limits := find_limits(model, cfg, measured):
-        lines.append(f"its checkpoints are not for {'; '.join(limits)}")
+        words = "; ".join(limit.rstrip(".") for limit in limits)
+        lines.append(f"its checkpoints are not for {words}")
     size = lookup(cfg.get("train_dataloader"), "dataset.views.size")
     if untrained := find_untrained(model, size if isinstance(size, int) else None):
         lines.append(
