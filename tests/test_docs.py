@@ -32,6 +32,7 @@ PASSED_TO["tools/benchmark.sh"] = "tools/benchmark.py"
 SUB_COMMANDS = {"tools/evaluate.py": ("unsupervised", "overcluster", "retrieval", "probe", "knn")}
 SNAKEMAKE = {"--cores", "--executor", "--keep-going", "--profile", "--resources"}
 PIP = {"--no-deps", "--no-build-isolation", "--no-cache-dir"}
+PROGRAMS = ("speed", "precision_curves", "kill_benchmark", "fuzz")
 OTHERS = {"--logdir", "--nproc-per-node", *PIP}  # of TensorBoard, torchrun
 
 
@@ -139,7 +140,7 @@ def test_options(page):
         unknown = set(OPTION.findall(words)) - known_options(tool, words)
         assert not unknown, f"{tool}{words}"
     tools = [f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")]
-    tools += [f"benchmarks/{name}.py" for name in ("speed", "precision_curves", "kill_benchmark")]
+    tools += [f"benchmarks/{name}.py" for name in PROGRAMS]
     everywhere = OTHERS.union(*(known_options(tool) for tool in tools if takes_options(tool)))
     for code in re.findall(r"`([^`\n]+)`", text):
         assert set(OPTION.findall(code)) <= everywhere, code
