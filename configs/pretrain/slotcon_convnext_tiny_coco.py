@@ -24,6 +24,8 @@ _base_ = [
     "../_base_/pretrain_runtime.py",
 ]
 
-model = dict(backbone=dict(type="TimmEncoder", name="convnext_tiny", drop_path_rate=0.1))
+model = dict(
+    backbone=dict(_delete_=True, type="TimmEncoder", name="convnext_tiny", drop_path_rate=0.1)
+)
 train_dataloader = dict(dataset=dict(source="{{$COCO_ROOT:data/coco}}", preset="coco"))
 default_hooks = dict(iter_seed=dict(type="IterSeedHook"))  # a resumed training drops the same paths
