@@ -1,13 +1,12 @@
 """What a pretraining cannot hand on, found before it starts."""
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
+from torch import nn
 
 from ..checkpoints.architecture import describe_module, recognize
 from ..checkpoints.encoder import encoder_of
@@ -15,6 +14,7 @@ from ..checkpoints.export_formats import LIBRARIES, check_format
 from ..checkpoints.metadata import MEASURED, lookup
 from ..checkpoints.published import to_published
 from ..errors import CheckpointError
+from ..models.measure import SIDE, run_on_meta
 from ..runtime.text_formats import listed
 from .networks import read_grouping
 
@@ -78,20 +78,17 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
     return found
 
 
-@torch.random.fork_rng(devices=())
 def find_untrained(model: nn.Module, size: int | None) -> list[str]:
     """The encoder's layers that no loss reaches, since the maps in use do not depend on them.
 
-    A copy without data is run (device "meta"). The result is [] if it cannot be run so.
+    A copy without data is run. The result is [] if it cannot be run so.
 
     Args:
         model: a SlotCon.
         size: side of the views, pixels; None is 224.
     """
-    twin = copy.deepcopy(model.backbone).to("meta")
     try:
-        maps = twin(torch.empty(2, 3, size or 224, size or 224, device="meta"))
-        maps = [maps] if isinstance(maps, Tensor) else list(maps)
+        twin, maps = run_on_meta(model.backbone, side=size or SIDE)
         used = maps if getattr(model, "decoder", None) is not None else maps[-1:]
         sum(one.sum() for one in used).backward()
     except Exception:  # of any module: it only means that this cannot be found out

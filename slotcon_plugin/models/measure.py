@@ -14,17 +14,24 @@ from ..errors import ConfigError
 SIDE = 224  # pixels; models that take images of one size usually take these
 
 
-@torch.no_grad()
 @torch.random.fork_rng(devices=())
-def measure(module: nn.Module, inputs: Tensor | Sequence[Tensor] | None = None) -> list[Tensor]:
-    """The maps that a module returns, on the device "meta": shapes without values.
+def run_on_meta(
+    module: nn.Module, inputs: Tensor | Sequence[Tensor] | None = None, side: int = SIDE
+) -> tuple[nn.Module, list[Tensor]]:
+    """A copy of a module on the device "meta", and the maps that it returns: shapes without values.
 
-    A copy is run, on two images of 224 x 224 pixels unless `inputs` are given. Random numbers stay
+    It is run on two images of `side` x `side` pixels unless `inputs` are given. Random numbers stay
     as they are. Errors are those of the module.
     """
     twin = copy.deepcopy(module).to("meta")
-    maps = twin(torch.empty(2, 3, SIDE, SIDE, device="meta") if inputs is None else inputs)
-    return [maps] if isinstance(maps, Tensor) else list(maps)
+    maps = twin(torch.empty(2, 3, side, side, device="meta") if inputs is None else inputs)
+    return twin, [maps] if isinstance(maps, Tensor) else list(maps)
+
+
+@torch.no_grad()
+def measure(module: nn.Module, inputs: Tensor | Sequence[Tensor] | None = None) -> list[Tensor]:
+    """The maps of `run_on_meta`, without a graph."""
+    return run_on_meta(module, inputs)[1]
 
 
 class Measured:
