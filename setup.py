@@ -23,8 +23,16 @@ EXPORT = ["safetensors>=0.4"]
 EVAL = ["scipy>=1.11", "tabulate>=0.9", "tqdm"]  # tools/evaluate.py
 VISUALIZE = ["jinja2>=3.1", "matplotlib>=3.7", "scikit-learn>=1.3", "tqdm"]  # tools/visualize.py
 FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it Pillow does
-# timm is a target of tools/export.py: only the test that proves it needs the library.
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "timm>=1.0", *DEMO, *EVAL, *EXPORT, *FAST, *VISUALIZE]
+TIMM = ["timm>=1.0"]  # timm's encoders, and the check of an export to timm
+HUB = ["huggingface_hub>=0.30", *EXPORT]  # tools/export.py --to hub
+ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"]  # tools/export.py --to onnx
+SOURCES = ["datasets>=3"]  # images of a Hugging Face data set
+LOGGERS = ["mlflow-skinny>=2.19", "wandb>=0.19"]  # tools/train.py --logger
+BASELINES = ["onedl-mmpretrain>=1.3.6"]  # DenseCL, MoCo v2, BYOL, SimSiam
+NOTEBOOK = ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5.9"]  # docs/tutorial.ipynb
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]  # make docs
+TEST = ["pytest>=8", "pytest-xdist>=3.5", *DEMO, *EVAL, *EXPORT, *FAST, *VISUALIZE, *TIMM]
+TEST += [*HUB, *ONNX, *SOURCES, *LOGGERS, *BASELINES, *NOTEBOOK, *DOCS]
 # tools/benchmark.sh. Snakemake itself asks for Python 3.11.
 BENCHMARK = [
     "jinja2>=3.1",
@@ -37,7 +45,8 @@ BENCHMARK = [
     "tabulate>=0.9",
 ]
 LINT = ["import-linter>=2.3", "ruff"]
-DEV = [*TEST, *LINT, *BENCHMARK, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
+PACKAGING = ["build>=1.2", "check-manifest>=0.50", "twine>=6"]
+DEV = [*TEST, *LINT, *BENCHMARK, *PACKAGING, "pre-commit", "ninja", "setuptools", "uv", "wheel"]
 
 setup(
     name="slotcon_plugin",
@@ -68,6 +77,13 @@ setup(
         "export": EXPORT,
         "visualize": VISUALIZE,
         "fast": FAST,
+        "timm": TIMM,
+        "hub": HUB,
+        "onnx": ONNX,
+        "sources": SOURCES,
+        "loggers": LOGGERS,
+        "baselines": BASELINES,
+        "docs": DOCS,
         "test": TEST,
         "lint": LINT,
         "dev": DEV,
