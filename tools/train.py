@@ -14,14 +14,14 @@ from command_line import (
     add_number,
     natural,
     new_parser,
+    positive,
     run_api,
 )
 
 EXAMPLES = """
 examples:
   one process, GPU or CPU:
-    python tools/train.py configs/pretrain/slotcon_r18_demo.py \\
-        --cfg-options train_dataloader.dataset.source=/my/images
+    python tools/train.py configs/pretrain/slotcon_r18_small.py --data /my/images
   the paper's pretraining on 8 GPUs:
     tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
   check everything, take one step, print the plan, write nothing:
@@ -47,6 +47,13 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="config file, e.g. configs/pretrain/slotcon_r18_demo.py")
+    text = (
+        "images of a pretraining: a folder, searched to any depth, a glob, a list file or an image;"
+    )
+    text += " several are read together (default: the config's)"
+    parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
+    text = "length of the training in epochs (default: the config's)"
+    parser.add_argument("--epochs", type=positive, metavar="N", help=text)
     parser.add_argument("--work-dir", help="folder of checkpoints and logs (default: the config's)")
     text = "resume from this checkpoint; without PATH from the last good one in the work dir, or "
     text += "start a new training if there is none"

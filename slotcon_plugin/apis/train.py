@@ -1,7 +1,7 @@
 """Pretraining with SlotCon, and training of detectors and segmentation networks."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..runtime.work_dir import claim, find_replaced, move_aside
 from ..runtime.wrapping import unwrapped
 from ..transfer.fill_backbone import backbone_hook, name_backbone
 from ..transfer.fit_transfer import fit_transfer, is_slotcon
+from .own_images import choose_epochs, choose_images
 from .training_plan import check_start, rehearse
 
 # Entries without which no training can be planned.
@@ -36,6 +37,8 @@ NEEDED += ("optim_wrapper.optimizer.type", "optim_wrapper.optimizer.lr")
 
 def train(
     config: str | Path,
+    data: str | Path | Sequence[str | Path] | None = None,
+    epochs: int | None = None,
     work_dir: str | Path | None = None,
     resume: str | Path | None = None,
     backbone: str | Path | None = None,
@@ -58,6 +61,9 @@ def train(
     change is printed. Checkpoints are read without running code that is in them, by MMEngine too.
 
     Args:
+        data: the images of a pretraining, as `datasets.sources.list_images` takes them: a folder, a
+            glob, a list file, an image or a sequence of these; None: the config's.
+        epochs: length of the training; None: the config's.
         work_dir: folder of checkpoints and logs, for one training at a time; None: the config's.
         resume: "auto": the last good checkpoint in the work dir, if there is one; or a path.
         backbone: weights of the backbone: an exported file or a checkpoint of this package;
@@ -84,6 +90,8 @@ def train(
     cfg = read_config(config, cfg_options)
     check_complete(cfg, config)
     check_types(cfg)
+    choose_images(cfg, config, data)
+    lines = list(choose_epochs(cfg, config, epochs))
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.randomness = {"seed": 0, **(cfg.get("randomness") or {})}
     if seed is not None:
@@ -99,7 +107,7 @@ def train(
     cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []
     check_values(cfg)
     say = partial(announce, launcher=launcher)
-    lines = fit_transfer(cfg, world_size, amp, auto_scale_lr)
+    lines += fit_transfer(cfg, world_size, amp, auto_scale_lr)
     for line in (*lines, *fit_to_machine(cfg, launcher, amp, auto_scale_lr)):
         say(line)
     with (

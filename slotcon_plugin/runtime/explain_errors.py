@@ -99,8 +99,10 @@ def explained_errors(cfg: Config) -> Iterator[None]:
     try:
         yield
     except DataError as error:
+        values = [value for _, value in entries(cfg._cfg_dict) if isinstance(value, str)]
         for name, text in environment_texts(cfg):
-            if text and text in str(error) and name not in str(error):
+            is_used = text and any(value.startswith(text) for value in values)
+            if is_used and text in str(error) and name not in str(error):
                 add_note(error, f"The config takes {text} from the environment variable {name}.")
         raise
     except (SlotConError, OSError):
