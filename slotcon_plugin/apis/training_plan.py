@@ -4,7 +4,8 @@ import copy
 import math
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -52,6 +53,22 @@ def _rehearsal(at_end: ExitStack) -> type[Runner]:
     return Rehearsal
 
 
+@contextmanager
+def rehearsal(cfg: Config, start: dict | None = None) -> Iterator[Runner]:
+    """The Runner of a training, built and checked, in a temporary folder, which is removed.
+
+    For the arguments see `rehearse`. Replace `train_loop.run` before calling `train`.
+    """
+    cfg = copy.deepcopy(cfg)
+    cfg.log_level = "WARNING"
+    with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder, ExitStack() as at_end:
+        cfg.work_dir = folder
+        cfg.experiment_name = Path(folder).name  # MMEngine keeps a logger for each name
+        runner = _rehearsal(at_end).from_cfg(cfg)
+        check_start(runner, cfg, start)
+        yield runner
+
+
 def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool = True) -> str:
     """Build everything for a training, take one step on one batch, and describe the training.
 
@@ -66,14 +83,8 @@ def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool
 
     Returns a table, one row per line.
     """
-    cfg = copy.deepcopy(cfg)
-    work_dir, cfg.log_level = cfg.work_dir, "WARNING"
-    with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder, ExitStack() as at_end:
-        cfg.work_dir = folder
-        cfg.experiment_name = Path(folder).name  # MMEngine keeps a logger for each name
-        runner = _rehearsal(at_end).from_cfg(cfg)
-        check_start(runner, cfg, start)
-        rows = _plan(cfg, runner, world_size, start, work_dir)
+    with rehearsal(cfg, start) as runner:
+        rows = _plan(cfg, runner, world_size, start)
         runner.train_loop.run = lambda: rows.update(_first_step(runner) if step else {})
         runner.train()
         _build_evaluation(runner, cfg, step)
@@ -124,9 +135,7 @@ def _precision(wrapper: dict) -> str:
     return f"{dtype} mixed" if dtype else "float32"
 
 
-def _plan(
-    cfg: Config, runner: Runner, world_size: int, start: dict | None, work_dir: str
-) -> dict[str, str]:
+def _plan(cfg: Config, runner: Runner, world_size: int, start: dict | None) -> dict[str, str]:
     model, loader = unwrapped(runner.model), runner.train_dataloader
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
@@ -146,8 +155,8 @@ def _plan(
         "precision": _precision(cfg.optim_wrapper),
         "device": f"{world_size} x {device}",
         "resume": str(cfg.load_from) if cfg.get("resume") else "no",
-        "work dir": work_dir,
-        "disk": check_space(cfg, model, work_dir),
+        "work dir": cfg.work_dir,
+        "disk": check_space(cfg, model, cfg.work_dir),
     }
     if getattr(model, "decoder", None) is not None:
         rows["decoder"] = f"{type_name(cfg.model.decoder.type)}; exports and transfers omit it"
