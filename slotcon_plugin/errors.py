@@ -5,6 +5,9 @@ was found, what was expected and what to do. Any other exception is an error in 
 its traceback.
 """
 
+import difflib
+from collections.abc import Collection
+
 
 class SlotConError(Exception):
     """Base of every error whose message is for the user."""
@@ -32,3 +35,11 @@ class CheckpointError(SlotConError):
 
 class TrainingStopped(SlotConError):
     """Training was stopped because continuing would waste time or destroy a good checkpoint."""
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown name: a similar name, or all if they are few."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f" Did you mean {close[0]}?"
+    return f" There are: {', '.join(sorted(known))}." if 0 < len(known) <= 20 else ""

@@ -43,6 +43,7 @@ from .optim.lars import SlotConLARS
 from .optim.schedulers import WarmupCosineLR
 from .runtime.amp import CpuAmpOptimWrapper
 from .runtime.atomic_files import AtomicLocalBackend
+from .runtime.config_files import register_configs
 
 NAMES = {
     MODELS: (
@@ -85,3 +86,4 @@ for _registry, _classes in NAMES.items():
         _registry.register_module(module=_class)
 
 register_backend("atomic", AtomicLocalBackend)
+register_configs()

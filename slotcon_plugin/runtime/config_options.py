@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
@@ -14,7 +14,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import Registry
 from mmengine.runner import Runner
 
-from ..errors import ConfigError
+from ..errors import ConfigError, did_you_mean
+from .config_files import find_config
 from .config_rules import check_values, find_rule
 from .launch import announce
 
@@ -39,7 +40,7 @@ def read_config(
     """Read a config file, replace entries, and check the values of `config_rules.RULES`.
 
     Args:
-        path: a config file.
+        path: a config file, see `config_files.find_config`.
         options: "dotted.key=value" for a key of the config, "+dotted.key=value" for a new one.
             Values are Python literals, true and false, or text. Of two for one key, the later one
             is used, with a warning.
@@ -47,10 +48,7 @@ def read_config(
 
     A ConfigError names the file, key or value that cannot be used.
     """
-    path = Path(path)
-    if not path.is_file():
-        beside = [other.name for other in path.parent.glob("*.py")]
-        raise ConfigError(f"There is no config {path}.{did_you_mean(path.name, beside)}")
+    path = find_config(path)
     try:
         _check_bases(path)
         cfg = Config.fromfile(path)
@@ -201,14 +199,6 @@ def entries(node: object, key: str = "") -> Iterator[tuple[str, object]]:
 def _is_from(part: object, value: object) -> bool:
     texts = isinstance(part, str) and isinstance(value, str) and value != ""
     return part.startswith(value) if texts else type(part) is type(value) and part == value
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The end of a message about an unknown name: a similar name, or all if they are few."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f" Did you mean {close[0]}?"
-    return f" There are: {', '.join(sorted(known))}." if 0 < len(known) <= 20 else ""
 
 
 def type_name(kind: object) -> str:
