@@ -101,12 +101,15 @@ def batches(dataset: Dataset, loader: LoaderOptions, title: str) -> Iterator[dic
 
 
 def encode(
-    features: Network, dataset: Dataset, loader: LoaderOptions, title: str
-) -> tuple[Tensor, Tensor]:
-    """Features and labels of this process's share, (n, ...) each, in main memory allocated once."""
+    read: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
+    dataset: Dataset,
+    loader: LoaderOptions,
+    title: str,
+) -> tuple[Tensor, ...]:
+    """What `read` makes of this process's share: (n, ...) each, in main memory allocated once."""
     whole, done = None, 0
     for batch in batches(dataset, loader, title):
-        parts = features(batch["inputs"]), batch["labels"]
+        parts = read(batch)
         if whole is None:
             share = len(range(rank(), len(dataset), world_size()))
             whole = [torch.empty((share, *part.shape[1:]), dtype=part.dtype) for part in parts]

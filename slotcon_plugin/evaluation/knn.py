@@ -69,12 +69,13 @@ def classify(
     if world_size() > 1:
         raise ConfigError("knn runs in one process; start it without torchrun.")
 
-    def directions(images_b3hw: Tensor) -> Tensor:
-        return F.normalize(features(images_b3hw).mean(dim=(2, 3)), dim=1)
+    def read(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        pooled_bd = features(batch["inputs"]).mean(dim=(2, 3))
+        return F.normalize(pooled_bd, dim=1), batch["labels"]
 
     # On the CPU: ImageNet's features do not fit into the memory of some GPUs.
-    memory_nd, labels_n = encode(directions, train, loader, "encoding --train")
-    queries_md, labels_m = encode(directions, test, loader, "encoding --images")
+    memory_nd, labels_n = encode(read, train, loader, "encoding --train")
+    queries_md, labels_m = encode(read, test, loader, "encoding --images")
     count, note = usable_neighbors(neighbors, len(memory_nd))
     num_classes, top1, top5 = len(train.classes), 0, 0
     for queries_qd, labels_q in zip(queries_md.split(QUERIES), labels_m.split(QUERIES)):

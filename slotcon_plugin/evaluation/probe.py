@@ -1,16 +1,15 @@
 """A linear probe: one linear layer of every pixel, on frozen features."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConfigError
 from ..functional.collectives import world_size
+from ..functional.dense import label_counts
 from .batches import LoaderOptions, Network, encode
-from .matching import IGNORED
 from .segmentation_scores import score_predictions
 
 CACHE = 4 * 2**30  # bytes of features and labels that are kept instead of computed in every epoch
@@ -30,33 +29,40 @@ def probe(
     """Train the layer on one dataset and segment another one.
 
     Batch norm without scale and shift, so that features of any size are learned from equally fast,
-    and a 1×1 convolution; the logits are upsampled to the labels. SGD with momentum 0.9, a cosine
-    schedule from `lr` to zero, no weight decay, no augmentation. This recipe is our own: probes in
-    the literature differ. The features of a dataset that fits into `cache` bytes are computed once.
+    and a 1×1 convolution. The loss is the pixels' cross-entropy with the logits of their cell of
+    the feature map, so a cell needs only its number of pixels of each class. To score, the logits
+    are upsampled to the labels. SGD with momentum 0.9, a cosine schedule from
+    `lr` to zero, no weight decay, no augmentation. This recipe is our own: probes in the literature
+    differ. The features of a dataset that fits into `cache` bytes are computed once.
     """
     if world_size() > 1:
         raise ConfigError("probe runs in one process; start it without torchrun.")
     example = train[0]
-    map_1chw = features(example["inputs"][None].to(loader.device))
+    map_1chw, num_classes = features(example["inputs"][None].to(loader.device)), len(test.classes)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         layer = nn.Sequential(
             # momentum None: statistics are the mean over all steps. A moving average would start
             # at a variance of 1, and after few steps be far from that of small features.
             nn.BatchNorm2d(map_1chw.shape[1], affine=False, momentum=None),
-            nn.Conv2d(map_1chw.shape[1], len(test.classes), 1),
+            nn.Conv2d(map_1chw.shape[1], num_classes, 1),
         ).to(loader.device)
     optimizer = torch.optim.SGD(layer.parameters(), lr, momentum=0.9)
     steps = epochs * -(-len(train) // loader.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     layer.train()
-    needed = len(train) * (2 * map_1chw.numel() + example["labels"].numel())
-    training = _epochs(features, train, loader, epochs, seed, cached=needed <= cache)
-    for maps_bchw, labels_byx in training:
-        logits = layer(maps_bchw.to(map_1chw))
-        logits = F.interpolate(logits, labels_byx.shape[1:], mode="bilinear", align_corners=False)
-        losses = F.cross_entropy(logits, labels_byx.long(), ignore_index=IGNORED, reduction="sum")
-        loss = losses / (labels_byx != IGNORED).sum().clamp(min=1)
+
+    def read(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        maps_bchw = features(batch["inputs"])
+        (h, w), (y, x) = maps_bchw.shape[2:], batch["labels"].shape[1:]
+        counts_bhwl = label_counts(batch["labels"], h, w, num_classes)
+        return maps_bchw.half(), (counts_bhwl * (h * w / (y * x))).half()
+
+    needed = 2 * len(train) * (map_1chw.numel() + map_1chw[0, 0].numel() * num_classes)
+    for maps_bchw, weights_bhwl in _epochs(read, train, loader, epochs, seed, needed <= cache):
+        logits_blhw, weights_bhwl = layer(maps_bchw.to(map_1chw)), weights_bhwl.to(map_1chw)
+        log_bhwl = logits_blhw.permute(0, 2, 3, 1).log_softmax(dim=3)
+        loss = -(weights_bhwl * log_bhwl).sum() / weights_bhwl.sum().clamp(min=1e-6)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -71,17 +77,22 @@ def probe(
 
 
 def _epochs(
-    features: Network, dataset: Dataset, loader: LoaderOptions, epochs: int, seed: int, cached: bool
+    read: Callable[[dict[str, Tensor]], tuple[Tensor, Tensor]],
+    dataset: Dataset,
+    loader: LoaderOptions,
+    epochs: int,
+    seed: int,
+    cached: bool,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of maps (b, c, h, w) and labels (b, y, x) in random order; float16 maps if cached."""
+    """What `read` makes of batches in random order; `cached`: of each image once."""
     generator = torch.Generator().manual_seed(seed)
     if cached:
-        maps_nchw, labels_nyx = encode(lambda x: features(x).half(), dataset, loader, "encoding")
+        wholes = encode(read, dataset, loader, "encoding")
         with loader.progress_bar(epochs, "training", "epoch") as bar:
             for _ in range(epochs):
                 order = torch.randperm(len(dataset), generator=generator)
                 for rows in order.split(loader.batch_size):
-                    yield maps_nchw[rows].to(loader.device), labels_nyx[rows].to(loader.device)
+                    yield tuple(whole[rows].to(loader.device) for whole in wholes)
                 bar.update(1)
         return
     options = dict(num_workers=loader.processes, generator=generator)
@@ -89,6 +100,5 @@ def _epochs(
     with loader.progress_bar(epochs * len(load), "training", "step") as bar:
         for _ in range(epochs):
             for batch in load:
-                maps_bchw = features(batch["inputs"].to(loader.device))
-                yield maps_bchw, batch["labels"].to(loader.device)
+                yield read({name: value.to(loader.device) for name, value in batch.items()})
                 bar.update(1)
