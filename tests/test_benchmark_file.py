@@ -119,7 +119,11 @@ def test_environment_variables_are_replaced(tmp_path, monkeypatch):
             "work_dir: .* cannot be a path: Could not determine",
         ),
         ("transfers.voc.config", "x" * 5000, "voc.config: .* cannot be a path: File name too long"),
-        ("transfers.stuff.labels_format", "coco", "labels_format is 'coco'; expected 'coco-stuff'"),
+        (
+            "transfers.stuff.labels_format",
+            "coco",
+            "labels_format: The format of labels is 'coco', expected",
+        ),
         ("transfers.stuff.size", 8, "size is 8; expected greater than or equal to 32"),
         ("transfers.voc.overrides", {"+resume": True}, r"`\+resume` is set by the benchmark"),
         ("transfers.voc.colum", "voc", "transfers.voc: unknown key `colum`. Did you mean column?"),

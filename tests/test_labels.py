@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from slotcon_plugin.errors import DataError
+from slotcon_plugin.errors import DataError, SlotConError
 from slotcon_plugin.evaluation import coco_stuff
-from slotcon_plugin.evaluation.label_formats import FORMATS, find_labels
+from slotcon_plugin.evaluation.label_formats import FORMATS, find_labels, label_format
 from slotcon_plugin.evaluation.labeled_images import LabeledImages, center_square
 
 
@@ -144,7 +144,7 @@ def test_errors_name_files_and_values(pairs):
         LabeledImages(pairs / "images", pairs / "labels", "voc", 16, pairs / "list.txt")
     with pytest.raises(DataError, match="no folder of labels"):
         find_labels(pairs / "nowhere", "voc")
-    with pytest.raises(ValueError, match="'voc12', expected one of coco-stuff, panoptic, voc"):
+    with pytest.raises(SlotConError, match="'voc12', expected one of coco-stuff, panoptic, voc"):
         find_labels(pairs / "labels", "voc12")
     save(pairs / "labels" / "a.png", np.zeros((20, 31)))
     with pytest.raises(DataError, match=r"has 30 x 20 pixels, its labels .* 31 x 20"):
@@ -183,6 +183,7 @@ def write_maps(folder, count, values):
         # A value that the format does not have
         ([*range(151)], "voc", r"values \[21, 22.* All values fit coco-stuff and ade20k\. Select"),
         ([*range(21), 255], "ade20k", r"values \[255\], which ade20k .* fit coco-stuff and voc"),
+        ([0, 5], "index:5", r"values \[5\], which index:5 does not have.* fit coco-stuff and voc"),
         ([255], "voc", r"only values, \[255\], stand for pixels without a class"),
         ([0], "ade20k", r"only values, \[0\], stand for pixels without a class"),
         ([0, 190, 200], "coco-stuff", r"values \[190, 200\].* No format has them"),
@@ -200,11 +201,38 @@ def test_labels_of_another_format_are_found_at_once(values, kind, message, tmp_p
         ([*range(21), 255], "voc", 12),
         ([0, 90, 181, 255], "coco-stuff", 12),
         ([0, 150], "ade20k", 12),
+        ([0, 3, 4, 255], "index:5", 12),
         ([0, 3, 5], "coco-stuff", 2),  # two maps with three classes do not tell the format
     ],
 )
 def test_labels_of_the_chosen_format_are_accepted(values, kind, count, tmp_path):
     assert len(LabeledImages(*write_maps(tmp_path, count, values), kind)) == count
+
+
+def test_classes_of_ones_own(tmp_path):
+    names = tmp_path / "classes.txt"
+    names.write_text("sky\n\nroad\n# none\ncar\n")
+    images, labels = write_maps(tmp_path, 2, [0, 2, 255])
+    assert LabeledImages(images, labels, f"index:{names}").classes == ("sky", "road", "car")
+    assert LabeledImages(images, labels, "index:3").classes == ("class 0", "class 1", "class 2")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ("0", "0 classes, 0 of them different; expected 1 to 254"),
+        ("255", "255 classes"),
+        ("٣", "The list ٣ cannot be read"),
+        ("-1", "The list -1 cannot be read"),
+        ("nowhere.txt", r"The list nowhere\.txt cannot be read"),
+        ("{}", "3 classes, 2 of them different"),
+        ("", "cannot be read"),
+    ],
+)
+def test_classes_that_cannot_be_used(classes, message, tmp_path):
+    (tmp_path / "twice.txt").write_text("sky\nroad\nsky\n")
+    with pytest.raises(SlotConError, match=message):
+        label_format("index:" + classes.format(tmp_path / "twice.txt"))
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,10 @@ def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) 
     path = dict(required=True, metavar="PATH")
     parser.add_argument("--images", **path, help="a folder, a glob or a list file")
     parser.add_argument("--labels", **path, help="a folder of PNG maps, or a panoptic JSON file")
-    formats = dict(choices=("coco-stuff", "panoptic", "voc", "ade20k"), default=labels_format)
-    parser.add_argument("--labels-format", **formats, help="default: %(default)s")
+    text = "coco-stuff, panoptic, voc, ade20k; index:N or index:FILE: values are numbers of N "
+    text += "classes, or of those that the text file names, from 0 on (%(default)s)"
+    formats = dict(default=labels_format, metavar="FORMAT")
+    parser.add_argument("--labels-format", **formats, help=text)
     parser.add_argument("--list", metavar="FILE", help="names of the images to score, one per line")
     add_number(parser, "--size", positive, size, "side of the square, pixels")
     _add_common(parser)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import ConfigError
-from ..evaluation.label_formats import FORMATS
+from ..errors import ConfigError, SlotConError
+from ..evaluation.label_formats import label_format
 from ..runtime.config_options import did_you_mean
 from .measures import COLUMNS, SOURCES
 from .yaml_files import read_yaml
@@ -33,6 +33,14 @@ def _check_overrides(overrides: dict) -> dict:
             "load_from, or name the checkpoint as a pretraining: {checkpoint: FILE}"
         )
     return overrides
+
+
+def _check_format(kind: str) -> str:
+    try:
+        label_format(kind)
+    except SlotConError as error:
+        raise ValueError(str(error)) from None
+    return kind
 
 
 def _check_path(text: str) -> str:
@@ -123,7 +131,7 @@ class Transfer(Source):
     optional: bool = False  # left out where `data` or the library is missing
     images: File | None = None
     labels: File | None = None
-    labels_format: Literal[tuple(FORMATS)] | None = None
+    labels_format: Annotated[str, AfterValidator(_check_format)] | None = None
     list: File | None = None
     size: Annotated[int, Field(ge=32)] | None = None
 

@@ -1,14 +1,15 @@
 """Formats of pixel labels: each pixel has one class, or 255 if it is not labeled."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ..datasets.sources import walk_files
-from ..errors import DataError, UnreadableFileError
+from ..datasets.sources import read_list, walk_files
+from ..errors import ConfigError, DataError, UnreadableFileError
 from ..runtime.regular_files import read_text_file
 from . import coco_stuff
 from .index_maps import read_index_map, sample, values_in
@@ -33,25 +34,55 @@ def _table(classes: dict[int, int]) -> np.ndarray:
     return table
 
 
-# Name of a format -> its classes, and for index maps the class of each pixel value.
+class LabelFormat(NamedTuple):
+    """Names of the classes, and for index maps the class of each pixel value, (256,) uint8."""
+
+    classes: tuple[str, ...]
+    table: np.ndarray | None
+
+
 FORMATS = {
-    "coco-stuff": (
+    "coco-stuff": LabelFormat(
         coco_stuff.CLASSES,
         _table({255: IGNORED} | dict(enumerate(coco_stuff.FINE_TO_COARSE))),
     ),
-    "panoptic": (coco_stuff.CLASSES, None),
-    "voc": (VOC_CLASSES, _table({255: IGNORED} | {i: i for i in range(21)})),
-    "ade20k": (ADE_CLASSES, _table({0: IGNORED} | {i: i - 1 for i in range(1, 151)})),
+    "panoptic": LabelFormat(coco_stuff.CLASSES, None),
+    "voc": LabelFormat(VOC_CLASSES, _table({255: IGNORED} | {i: i for i in range(21)})),
+    "ade20k": LabelFormat(ADE_CLASSES, _table({0: IGNORED} | {i: i - 1 for i in range(1, 151)})),
 }
-INDEX_FORMATS = [name for name, (_, table) in FORMATS.items() if table is not None]
+INDEX_FORMATS = [name for name, one in FORMATS.items() if one.table is not None]
+INDEX = "index:"  # in front of the classes of a dataset of one's own
 SELECT = "Select {} by --labels-format (kind of UnsupervisedSegHook)."
+
+
+@cache
+def label_format(kind: str) -> LabelFormat:
+    """A format by its name in FORMATS, or "index:CLASSES" for the maps of any dataset.
+
+    The values of those are the numbers of the classes from 0 on, and 255 where there is no label.
+    CLASSES is their number, or a text file with a name on each line.
+    """
+    if kind in FORMATS:
+        return FORMATS[kind]
+    text = kind.removeprefix(INDEX)
+    if text == kind:
+        expected = f"{', '.join(FORMATS)}, {INDEX}N or {INDEX}FILE (names of the classes)"
+        raise ConfigError(f"The format of labels is {kind!r}, expected one of {expected}.")
+    if text.isdecimal() and text.isascii():
+        names = [f"class {i}" for i in range(min(int(text), 1000))]
+    else:
+        names = read_list(Path(text).expanduser(), is_known=lambda line: False)
+    if not 1 <= len(names) <= _UNKNOWN or len(set(names)) != len(names):
+        found = f"{kind} stands for {len(names)} classes, {len(set(names))} of them different"
+        raise ConfigError(f"{found}; expected 1 to {_UNKNOWN} different ones.")
+    return LabelFormat(tuple(names), _table({IGNORED: IGNORED} | {i: i for i in range(len(names))}))
 
 
 class LabelMap(NamedTuple):
     """The labels of one image, in a file."""
 
     path: str
-    kind: str  # a name of FORMATS
+    kind: str  # see `label_format`
     segments: dict[int, int] | None = None  # panoptic: number of a segment -> class
 
     def values(self) -> set[int]:
@@ -70,7 +101,7 @@ class LabelMap(NamedTuple):
             classes = np.array(table, np.uint8)[index].reshape(values.shape)
             advice = "which the JSON file does not list. Do the files belong together?"
         else:
-            classes = FORMATS[self.kind][1][np.where(values > 255, _UNKNOWN, values)]
+            classes = label_format(self.kind).table[np.where(values > 255, _UNKNOWN, values)]
             advice = f"which {self.kind} does not have. {_fitting(values_in(values))}"
         if (unknown := classes == _UNKNOWN).any():
             found = np.unique(values[unknown])[:10].tolist()
@@ -81,14 +112,15 @@ class LabelMap(NamedTuple):
 
 def _known(kind: str) -> set[int]:
     """The pixel values of a format of index maps."""
-    return set(np.flatnonzero(FORMATS[kind][1] != _UNKNOWN).tolist())
+    return set(np.flatnonzero(label_format(kind).table != _UNKNOWN).tolist())
 
 
 def _fitting(values: set[int]) -> str:
     """Advice for values that the chosen format does not have."""
     fitting = [name for name in INDEX_FORMATS if values <= _known(name)]
     if not fitting:
-        return f"No format has them (there are {', '.join(FORMATS)}): convert the labels."
+        own = f"{INDEX}N or {INDEX}FILE takes classes of one's own, numbered from 0"
+        return f"No format has them (there are {', '.join(FORMATS)}); {own}."
     return f"All values fit {' and '.join(fitting)}. {SELECT.format(fitting[0])}"
 
 
@@ -108,10 +140,10 @@ def check_format(maps: list[LabelMap]) -> None:
     if unknown := values - _known(kind):
         problem = f"They contain the values {sorted(unknown)[:10]}, which {kind} does not have. "
         problem += _fitting(values)
-    elif not {*FORMATS[kind][1][list(values)].tolist()} - {IGNORED}:
+    elif not {*label_format(kind).table[list(values)].tolist()} - {IGNORED}:
         problem = f"Their only values, {sorted(values)}, stand for pixels without a class in the "
         problem += f"format {kind}."
-    elif smaller:
+    elif smaller and kind in FORMATS:
         highest = max(values - {IGNORED}, default=0)
         problem = f"Their values, 0 to {highest}, are all in the format {smaller[0]}, and none is "
         problem += f"among the others of {kind}. {SELECT.format(smaller[0])}"
@@ -126,10 +158,9 @@ def find_labels(source: str | Path, kind: str) -> dict[str, LabelMap]:
     Args:
         source: a folder of index maps, searched to any depth; for "panoptic" COCO's JSON file,
             whose PNG files are in the folder of the same name beside it.
-        kind: a name of `FORMATS`.
+        kind: see `label_format`.
     """
-    if kind not in FORMATS:
-        raise ValueError(f"the format of labels is {kind!r}, expected one of {', '.join(FORMATS)}")
+    label_format(kind)
     source = Path(source).expanduser()
     if kind == "panoptic":
         return _find_panoptic(source)

@@ -13,7 +13,7 @@ from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images, read_list
 from ..errors import DataError, UnreadableFileError
 from ..runtime.regular_files import printable
 from ..runtime.text_formats import listed
-from .label_formats import FORMATS, LabelMap, check_format, find_labels
+from .label_formats import LabelMap, check_format, find_labels, label_format
 
 
 class LabeledImages(Dataset):
@@ -45,7 +45,7 @@ class LabeledImages(Dataset):
         found = list_images(sources), find_labels(labels, kind)
         self.items, selection = _pair(*found, labels, names)
         check_format([label_map for _, label_map in self.items])
-        self.classes = FORMATS[kind][0]
+        self.classes = label_format(kind).classes
         folders = ", ".join(map(str, sources))
         self.source = dict(folder=folders, labels=str(labels), labels_format=kind)
         if names is not None:
