@@ -1,6 +1,5 @@
 """Evaluation of frozen networks on labeled images, without fine-tuning."""
 
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,44 +10,13 @@ from torch.utils.data import Dataset
 from ..errors import ConfigError
 from ..evaluation.batches import LoaderOptions, check_disjoint, choose_device
 from ..evaluation.evaluation_report import Run, print_report, score_parts, write_json
-from ..evaluation.knn import ClassFolders, classify
+from ..evaluation.kinds import FUNCTIONS, OPTIONS, TRAIN, own_options
+from ..evaluation.knn import ClassFolders
 from ..evaluation.labeled_images import LabeledImages
 from ..evaluation.networks import open_encoder, open_groups
-from ..evaluation.probe import probe
-from ..evaluation.retrieval import retrieve
-from ..evaluation.unsupervised_segmentation import overcluster, unsupervised
 from ..runtime.config_rules import check_value, whole
 from ..runtime.launch import join_processes, leave_processes, processes
 from ..runtime.work_dir import check_writable
-
-FUNCTIONS = {
-    "unsupervised": unsupervised,
-    "overcluster": overcluster,
-    "retrieval": retrieve,
-    "probe": probe,
-    "knn": classify,
-}
-
-
-def _own_options(kind: str) -> dict:
-    """The options of a function of FUNCTIONS, after network, train, test and loader."""
-    parameters = list(inspect.signature(FUNCTIONS[kind]).parameters.values())[4:]
-    return {p.name: p.default for p in parameters if p.kind is not p.KEYWORD_ONLY}
-
-
-_ENCODER = dict(part=None, stage=None, projected=False, seed=0)
-_COCO_STUFF = dict(labels=None, labels_format="coco-stuff", list=None, size=320)
-_VOC = _COCO_STUFF | dict(labels_format="voc", size=512)
-_TRAIN = dict(train_list=None, train_images=None, train_labels=None)
-_SHARED = {
-    "unsupervised": dict(part="teacher") | _COCO_STUFF,
-    "overcluster": _ENCODER | _COCO_STUFF | _TRAIN,
-    "retrieval": _ENCODER | _VOC | _TRAIN,
-    "probe": _ENCODER | _VOC | _TRAIN,
-    "knn": _ENCODER | dict(train=None, size=224),
-}
-# Kind of evaluation -> its options and their defaults.
-OPTIONS = {kind: shared | _own_options(kind) for kind, shared in _SHARED.items()}
 
 
 def evaluate(
@@ -107,7 +75,7 @@ def evaluate(
             join_processes(number, count, device.partition(":")[0])
         opened = [_open_network(kind, source, options) for source in sources]
         train, test = _open_images(kind, images, options)
-        own, runs = {name: options[name] for name in _own_options(kind)}, []
+        own, runs = {name: options[name] for name in own_options(kind)}, []
         for source, network in zip(sources, opened, strict=True):
             results = FUNCTIONS[kind](network.to(device), train, test, loader, **own)
             _note_few_classes(results, test)
@@ -173,7 +141,7 @@ def _open_images(kind: str, images: str | Path, options: dict) -> tuple[Dataset 
         return train, test
     labels, labels_format = options["labels"], options["labels_format"]
     test = LabeledImages(images, labels, labels_format, size, options["list"])
-    if not any(options.get(name) for name in _TRAIN):
+    if not any(options.get(name) for name in TRAIN):
         if kind in ("retrieval", "probe"):
             raise ConfigError(
                 f"{kind} learns from other images than it scores: give --train-list, or "
