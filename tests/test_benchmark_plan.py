@@ -10,13 +10,14 @@ from pydantic import TypeAdapter
 from benchmarks.processes import ROOT
 from benchmarks.small_benchmark import small_benchmark, write_benchmark
 from slotcon_plugin.benchmark.clock import Notes
-from slotcon_plugin.benchmark.job_states import describe_duration, describe_plan, states_of
+from slotcon_plugin.benchmark.job_states import describe_plan, states_of
 from slotcon_plugin.benchmark.jobs import JobResult, Plan, write_record
 from slotcon_plugin.benchmark.plan import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.recipe import option_words, resolve
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.runtime.text_formats import describe_duration
 
 PROTOCOLS = Protocols(ROOT)
 TRANSFERS = {"transfer.tiny.s0.coco.s0", "transfer.tiny.s0.voc.s0"}

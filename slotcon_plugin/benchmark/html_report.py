@@ -10,8 +10,9 @@ import jinja2
 
 from ..runtime.atomic_files import write_atomically
 from ..runtime.scalars import read_curves
+from ..runtime.text_formats import describe_duration
 from ..visualization.curves import draw_curves
-from .job_states import describe_duration, states_of
+from .job_states import states_of
 from .jobs import UNITS, Job, Plan
 from .result_tables import WARNING, Table
 from .schema import Benchmark

@@ -8,6 +8,7 @@ from statistics import mean
 from tabulate import tabulate
 
 from ..runtime.disk_space import free_space
+from ..runtime.text_formats import describe_duration
 from .clock import read_clock
 from .jobs import UNITS, Job, JobResult, Plan, read_record, read_result
 
@@ -83,13 +84,3 @@ def describe_plan(plan: Plan, states: dict[str, State], work_dir: Path) -> str:
         f"files: {work_dir}",
     ]
     return "\n".join(lines)
-
-
-def describe_duration(seconds: float | None) -> str:
-    """A duration as 45 s, 12 min, 3.4 h or 2.1 days; ? if it is not known."""
-    if seconds is None:
-        return "?"
-    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / divisor:.{int(unit == 'h')}f} {unit}"
-    return f"{seconds / 86400:.1f} days"

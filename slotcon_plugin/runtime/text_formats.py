@@ -1,4 +1,4 @@
-"""Lists in messages, and foreign text, such as titles and file names, that is shown as it is.
+"""Lists and durations in messages, and foreign text, such as titles, that is shown as it is.
 
 For HTML, jinja2 escapes.
 """
@@ -32,6 +32,16 @@ def listed(items: Iterable[str], most: int = 12, separator: str = ", ") -> str:
     items = list(items)
     further = f"{separator.lstrip(',')}and {len(items) - most} more" * (len(items) > most)
     return separator.join(items[:most]) + further
+
+
+def describe_duration(seconds: float | None) -> str:
+    """A duration as 45 s, 12 min, 3.4 h or 2.1 days; ? if it is not known."""
+    if seconds is None:
+        return "?"
+    for limit, divisor, unit in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / divisor:.{int(unit == 'h')}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
 
 
 def markdown_text(text: str) -> str:
