@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConfigError
 from ..functional.collectives import world_size
-from ..functional.dense import label_counts
 from .batches import LoaderOptions, Network, encode
+from .matching import IGNORED
 from .segmentation_scores import score_predictions
 
+EACH = 4  # labels along each side of a cell of the feature map that are trained on
 CACHE = 4 * 2**30  # bytes of features and labels that are kept instead of computed in every epoch
 
 
@@ -29,11 +31,10 @@ def probe(
     """Train the layer on one dataset and segment another one.
 
     Batch norm without scale and shift, so that features of any size are learned from equally fast,
-    and a 1×1 convolution. The loss is the pixels' cross-entropy with the logits of their cell of
-    the feature map, so a cell needs only its number of pixels of each class. To score, the logits
-    are upsampled to the labels. SGD with momentum 0.9, a cosine schedule from
-    `lr` to zero, no weight decay, no augmentation. This recipe is our own: probes in the literature
-    differ. The features of a dataset that fits into `cache` bytes are computed once.
+    and a 1×1 convolution. The logits are upsampled to 4 × 4 evenly spaced labels of each cell, and
+    to all labels for the scores. SGD with momentum 0.9, a cosine schedule from `lr` to zero, no
+    weight decay, no augmentation. This recipe is our own: probes in the literature differ. The
+    features of a dataset that fits into `cache` bytes are computed once.
     """
     if world_size() > 1:
         raise ConfigError("probe runs in one process; start it without torchrun.")
@@ -55,14 +56,16 @@ def probe(
     def read(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         maps_bchw = features(batch["inputs"])
         (h, w), (y, x) = maps_bchw.shape[2:], batch["labels"].shape[1:]
-        counts_bhwl = label_counts(batch["labels"], h, w, num_classes)
-        return maps_bchw.half(), (counts_bhwl * (h * w / (y * x))).half()
+        grid = min(EACH * h, y), min(EACH * w, x)
+        labels_b1ij = F.interpolate(batch["labels"][:, None], grid, mode="nearest-exact")
+        return maps_bchw.half(), labels_b1ij[:, 0]
 
-    needed = 2 * len(train) * (map_1chw.numel() + map_1chw[0, 0].numel() * num_classes)
-    for maps_bchw, weights_bhwl in _epochs(read, train, loader, epochs, seed, needed <= cache):
-        logits_blhw, weights_bhwl = layer(maps_bchw.to(map_1chw)), weights_bhwl.to(map_1chw)
-        log_bhwl = logits_blhw.permute(0, 2, 3, 1).log_softmax(dim=3)
-        loss = -(weights_bhwl * log_bhwl).sum() / weights_bhwl.sum().clamp(min=1e-6)
+    needed = len(train) * map_1chw[0, 0].numel() * (2 * map_1chw.shape[1] + EACH**2)
+    for maps_bchw, labels_bij in _epochs(read, train, loader, epochs, seed, needed <= cache):
+        logits = layer(maps_bchw.to(map_1chw))
+        logits = F.interpolate(logits, labels_bij.shape[1:], mode="bilinear", align_corners=False)
+        losses = F.cross_entropy(logits, labels_bij.long(), ignore_index=IGNORED, reduction="sum")
+        loss = losses / (labels_bij != IGNORED).sum().clamp(min=1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -33,23 +33,14 @@ def upsampled_best(
 
 
 def label_shares(labels_byx: Tensor, height: int, width: int, num_classes: int) -> Tensor:
-    """Share of each class among the labeled pixels of each cell; arguments of `label_counts`.
-
-    Returns (b, height, width, num_classes) float32; all 0 in a cell without labeled pixels.
-    """
-    counts = label_counts(labels_byx, height, width, num_classes)
-    return counts / counts.sum(dim=3, keepdim=True).clamp(min=1)
-
-
-def label_counts(labels_byx: Tensor, height: int, width: int, num_classes: int) -> Tensor:
-    """The pixels of each class in each cell of a grid of `height` x `width`.
+    """Share of each class among the labeled pixels of each cell of a grid of `height` x `width`.
 
     Args:
         labels_byx: (b, y, x) integers; those outside [0, num_classes) are ignored. Sides that are
             not multiples of the grid's are split as evenly as possible.
 
     Returns:
-        (b, height, width, num_classes) float32.
+        (b, height, width, num_classes) float32; all 0 in a cell without labeled pixels.
     """
     check_shapes(labels_byx=labels_byx)
     b, y, x = labels_byx.shape
@@ -60,4 +51,5 @@ def label_counts(labels_byx: Tensor, height: int, width: int, num_classes: int) 
     labeled = (labels_byx >= 0) & (labels_byx < num_classes)
     bins = ((image_b * height * width + cell_yx) * num_classes + labels_byx.long())[labeled]
     counts = torch.bincount(bins, minlength=b * height * width * num_classes)
-    return counts.view(b, height, width, num_classes).float()
+    counts = counts.view(b, height, width, num_classes).float()
+    return counts / counts.sum(dim=3, keepdim=True).clamp(min=1)
