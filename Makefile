@@ -1,6 +1,6 @@
 # Every target first sets up what it needs in .venv; `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full demo benchmark test lint format lock clean
+.PHONY: help setup setup-full demo benchmark test docs lint format lock clean
 
 # The first Python >= 3.10 on the PATH; another: make test PYTHON=python3.12
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python3.13; do \
@@ -36,6 +36,10 @@ benchmark: ## a small benchmark, from pretraining to the table (DATA=path: a fol
 test: ## run the test suite (ARGS="-k lars" or ARGS=tests/test_lars.py: a part; WORKERS=0: in one process)
 	@$(SETUP) full
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+docs: ## build the documentation into site/; a warning is an error
+	@$(SETUP) full
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet && echo "written: site/index.html"
 
 lint: ## check format, style and the direction of imports
 	@$(SETUP) lint

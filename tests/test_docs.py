@@ -70,6 +70,17 @@ def slugs(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """Links and anchors between all pages, the navigation, and the docstrings of the reference."""
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    fetched = re.findall(r"<(?:script|link|img)[^>]*https?:", (tmp_path / "index.html").read_text())
+    assert not fetched
+    assert "Pretrain on" in (tmp_path / "index.html").read_text()
+
+
 @each_page
 def test_links(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", read(page)):
