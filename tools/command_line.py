@@ -2,20 +2,29 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-BELOW = ", below 2**32"  # as NumPy's seeds; larger numbers are errors deep in torch
+if sys.version_info < (3, 10):  # noqa: UP036 - the user's own Python may be any
+    sys.exit(f"error: Python >= 3.10 is needed, {sys.executable} is {sys.version.split()[0]}")
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
+BELOW = ", below 2**32"  # as NumPy's seeds; larger numbers are errors deep in torch
+PROGRAM = None  # how the program was started, if not by its file: "slotcon train"
+TOOLS = Path(__file__).parent
+CLONE = TOOLS.resolve().parent
+
+if (CLONE / "slotcon_plugin").is_dir():  # a clone works without installation too
+    sys.path.insert(0, str(CLONE))
 
 
 def new_parser(description: str, epilog: str | None = None, **options) -> argparse.ArgumentParser:
     """A parser whose help keeps the line breaks of both texts."""
     kind = argparse.RawDescriptionHelpFormatter
+    options |= dict(prog=PROGRAM) if PROGRAM else {}
     parser = argparse.ArgumentParser(
         description=description, epilog=epilog, formatter_class=kind, **options
     )
@@ -37,10 +46,14 @@ def run_api(
 
     Returns the exit status; see `run_command`.
     """
-    from slotcon_plugin.runtime.run_command import run_command
-
     options = dict(vars(args))
     traceback = options.pop("traceback", False)
+    try:
+        from slotcon_plugin.runtime.run_command import run_command
+    except ModuleNotFoundError as error:  # this Python lacks what the package needs
+        if traceback:
+            raise
+        sys.exit(f"error: {error}")
 
     def run() -> object:  # an import can fail too
         return getattr(import_module(f"slotcon_plugin.apis.{name}"), name)(**options)
@@ -96,6 +109,26 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
     launchers = ("none", "pytorch", "slurm", "mpi")
     parser.add_argument("--launcher", choices=launchers, default="none", help=text)
     parser.add_argument("--local_rank", "--local-rank", action=_Ignore, help=argparse.SUPPRESS)
+
+
+def add_gpus(parser: argparse.ArgumentParser) -> None:
+    """Add --gpus, for `start_on_gpus`."""
+    text = "start this many processes on this machine, one for each GPU; without a GPU on the CPU"
+    parser.add_argument("--gpus", type=positive, metavar="N", help=text)
+
+
+def start_on_gpus(args: argparse.Namespace) -> None:
+    """Replace this program by dist_train.sh with all other options if --gpus is given."""
+    gpus = vars(args).pop("gpus")
+    if gpus is None:
+        return
+    if args.launcher != "none":
+        sys.exit(f"error: --gpus starts the processes; --launcher {args.launcher} has started them")
+    only = argparse.ArgumentParser(add_help=False)
+    only.add_argument("--gpus")
+    words = ["bash", str(TOOLS / "dist_train.sh"), "--gpus", str(gpus)]
+    words += only.parse_known_args()[1]
+    os.execvpe(words[0], words, {"PYTHON": sys.executable, **os.environ})
 
 
 class _Ignore(argparse.Action):

@@ -27,10 +27,17 @@ TEXT
 }
 
 source "$(dirname "${BASH_SOURCE[0]}")/launcher_common.sh"
-(($# >= 2)) || fail "the number of GPUs is missing: tools/dist_train.sh $1 8"
-find_config "$1"
-gpus=$2
-shift 2
+find_python
+if [[ "$1" == --gpus ]]; then # of tools/train.py, whose arguments follow
+    gpus=$2
+    shift 2
+else
+    (($# >= 2)) || fail "the number of GPUs is missing: tools/dist_train.sh $1 8"
+    find_config "$1"
+    gpus=$2
+    shift 2
+    set -- "$config" "$@"
+fi
 require_number GPUS "$gpus" 1
 
 nnodes=${NNODES:-1}
@@ -45,9 +52,6 @@ if [[ -z "${CUDA_VISIBLE_DEVICES+set}" ]] && command -v nvidia-smi >/dev/null; t
     present=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)
     ((present == 0 || gpus <= present)) || fail "$gpus GPUs requested, this machine has $present"
 fi
-
-find_python
-command -v "$python" >/dev/null || fail "there is no Python '$python'; set PYTHON, or run 'make setup'"
 
 port=${PORT:-}
 if [[ -n "$port" ]]; then
@@ -69,4 +73,4 @@ fi
 start "$python" -m torch.distributed.run \
     --nnodes "$nnodes" --node_rank "$node_rank" --nproc_per_node "$gpus" \
     --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "$port" \
-    "$root/tools/train.py" "$config" --launcher pytorch "$@"
+    "$root/tools/train.py" --launcher pytorch "$@"

@@ -12,15 +12,16 @@ require_number() { # name value least
     fail "$1 must be a whole number from $3, not '$2'. See --help."
 }
 
-find_config() { # Set `config` to a file that is given relative to the current folder or to the repository.
-    config=$1
-    [[ -f "$config" ]] || config=$root/$config
-    [[ -f "$config" ]] || fail "there is no config file '$1'; configs are in configs/"
-}
-
 find_python() { # Set `python` to $PYTHON, .venv's Python or python3.
     python=${PYTHON:-}
     [[ -n "$python" ]] || { [[ -x "$root/.venv/bin/python" ]] && python=$root/.venv/bin/python; } || python=python3
+    command -v "$python" >/dev/null || fail "there is no Python '$python'; set PYTHON, or run 'make setup'"
+}
+
+find_config() { # Set `config` to the file of a path, relative to here or to the repository, or of a name.
+    config=$1
+    [[ -f "$config" ]] || config=$root/$config
+    [[ -f "$config" ]] || config=$("$python" "$root/tools/list.py" --path "$1") || exit 2
 }
 
 start() { # Run a command in place of this script, or print it.

@@ -36,7 +36,7 @@ LEVELS = {  # time and space, requirements, check
     "lint": ("10 s", ["ruff", "import-linter"], ""),
     "core": (
         "1-3 min, 5 GB",
-        ["ninja", "--editable", ".[demo,lint]"],
+        ["ninja", "--editable", ".[onedl,demo,lint]"],
         "import torchvision, mmengine, cv2, skimage, sklearn",
     ),
     "full": (

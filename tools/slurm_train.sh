@@ -31,6 +31,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/launcher_common.sh"
 (($# >= 3)) || fail "PARTITION, JOB_NAME and CONFIG are needed, $# given. See --help."
 partition=$1
 job_name=$2
+find_python
 find_config "$3"
 shift 3
 
@@ -43,7 +44,6 @@ require_number CPUS_PER_TASK "$cpus" 1
 ((per_node <= gpus)) || fail "GPUS_PER_NODE=$per_node is more than GPUS=$gpus"
 ((gpus % per_node == 0)) ||
     fail "GPUS=$gpus is not a multiple of GPUS_PER_NODE=$per_node; every machine must have the same number"
-find_python
 [[ -n "$dry_run" ]] || command -v srun >/dev/null ||
     fail "srun is not on the PATH: use a Slurm login machine, or tools/dist_train.sh"
 
