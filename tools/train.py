@@ -10,12 +10,14 @@ import sys
 from command_line import (
     add_allow_missing,
     add_cfg_options,
+    add_gpus,
     add_launcher,
     add_number,
     natural,
     new_parser,
     positive,
     run_api,
+    start_on_gpus,
 )
 
 EXAMPLES = """
@@ -81,6 +83,7 @@ def parse_args() -> argparse.Namespace:
     text += "of several processes ended; 0: never"
     add_number(parser, "--hang-timeout", natural, 90, text)
     add_cfg_options(parser)
+    add_gpus(parser)
     add_launcher(parser)
     text = "build everything, take one step on a batch (of 2 images on a CPU), print the plan and "
     text += "the losses, write nothing"
@@ -92,5 +95,6 @@ def parse_args() -> argparse.Namespace:
 
 if __name__ == "__main__":
     args = parse_args()
+    start_on_gpus(args)
     stopped = "stopped; --resume continues after the last complete epoch"
     sys.exit(run_api("train", args, args.launcher, stopped))
