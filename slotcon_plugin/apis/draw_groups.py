@@ -4,24 +4,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS
 from PIL import Image
 
 from ..checkpoints.fill import check_state_dict
-from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.decode import UnreadableImage
 from ..datasets.sources import list_images
 from ..errors import ConfigError, DataError
 from ..runtime.config_options import read_config
 from ..runtime.config_rules import check_value, whole
-from ..runtime.explain_errors import explained_errors
 from ..runtime.launch import announce
-from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
+from ..runtime.safe_loading import load_checkpoint_safely
 from ..runtime.work_dir import check_writable
 from ..transfer.fit_transfer import is_slotcon
 from ..visualization import groups
 from ..visualization.figures import save_png
 from ..visualization.survey import read_drawable, scaled
+from .load import build_untrained
 
 MAX_LONG_SIDE = 4096
 
@@ -59,12 +57,7 @@ def draw_groups(
     paths = list_images(images) if images else list_images(dataset.source, dataset.get("preset"))
     state = load_checkpoint_safely(checkpoint)
     seed = state.get("meta", {}).get("seed")
-    torch.manual_seed(seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
-    with explained_errors(cfg):
-        model = MODELS.build(cfg.model)
-    with safe_loader():
-        check_initial_weights(model, LeftOut(cfg.get("allow_missing")))
-        model.init_weights()
+    model = build_untrained(cfg, seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
     weights = check_state_dict(model, state, str(checkpoint))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     photographs = read_first(paths, count, max_long_side)

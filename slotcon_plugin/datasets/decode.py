@@ -162,13 +162,23 @@ def _decode(image: Image.Image, data: bytes) -> np.ndarray:
         with suppress(Exception):  # PIL tolerates some faults, and explains the others
             if image.mode == "RGB" and _orientation(image) == 1:
                 return decode_jpeg(data, fastdct=False, fastupsample=False, strict=True)
-    deep = any(";16" in str(tile.args) for tile in image.tile)
+    return np.asarray(upright_rgb(image))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A PIL image with the pixels of `read_pixels`.
+
+    A ValueError says that they have no certain meaning; where the image's file was not read yet,
+    PIL may raise any exception.
+    """
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
     if deep:
         check_range(image)
     with suppress(Exception):  # broken metadata is ignored
-        ImageOps.exif_transpose(image, in_place=True)
-    return np.asarray(to_rgb(image))
+        image = ImageOps.exif_transpose(image)
+    return to_rgb(image, tags)
 
 
 def _load(image: Image.Image, data: bytes) -> Image.Image:

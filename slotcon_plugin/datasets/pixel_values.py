@@ -1,5 +1,7 @@
 """The meaning of stored pixel values: converted to 8-bit RGB, or refused with the reason."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from PIL import Image
 from PIL import TiffImagePlugin as TIFF
@@ -35,11 +37,13 @@ def check_range(image: Image.Image) -> None:
         )
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image of any mode to 8-bit RGB, as described in `decode.read_pixels`."""
+def to_rgb(image: Image.Image, tags: Mapping[int, object]) -> Image.Image:
+    """Convert a loaded image of any mode to 8-bit RGB, as described in `decode.read_pixels`.
+
+    `tags` are those of a TIFF file.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    tags = image.tag_v2 if image.format == "TIFF" else {}
     if image.mode.startswith("I"):  # 16 bits: "I;16" and its byte orders, or "I" of a PNG
         # PIL's own conversion clips at 255 in some versions: nearly every pixel would be white.
         values = np.asarray(image)

@@ -12,12 +12,13 @@ from ..checkpoints.architecture import ResNetArchitecture
 from ..checkpoints.containers import read_file
 from ..checkpoints.encoder import find_tensors
 from ..checkpoints.fill import supervised_file
-from ..checkpoints.metadata import describe_pixels
+from ..checkpoints.metadata import describe_pixels, lookup, read_config
 from ..checkpoints.names import PUBLISHED, differences, rename, reverse
 from ..datasets.data_preprocessor import TwoViewPreprocessor
 from ..errors import CheckpointError, ConfigError
-from ..functional.grouping import prototype_scores, unit_directions
+from ..functional.grouping import pool_slots, prototype_scores, unit_directions
 from ..models.mlp import PixelProjector
+from ..runtime.config_rules import POSITIVE
 from ..runtime.safe_loading import check_finite
 
 _ALONE = (
@@ -25,6 +26,7 @@ _ALONE = (
     "tools/evaluate.py overcluster, retrieval, probe and knn take any encoder."
 )
 
+TEMPERATURE = 0.07  # of the attention that pools slots: the paper's τ_t
 # Names of projector and prototypes of each part, in our checkpoints.
 GROUPING = {
     "teacher": ("teacher.neck.", "teacher.prototypes.weight"),
@@ -48,18 +50,30 @@ class DenseFeatures(nn.Module):
         self.origin = origin
 
     @torch.no_grad()
-    def forward(self, images_b3hw: Tensor) -> Tensor:
-        """Features (b, c, h, w) of uint8 RGB images, not of unit length."""
+    def encode(self, images_b3hw: Tensor) -> Tensor:
+        """The encoder's last map (b, c, h, w) of uint8 RGB images."""
         pixels = self.preprocessor(dict(inputs=images_b3hw))["inputs"]
         maps = self.encoder(pixels)
-        return self.projector(maps if isinstance(maps, Tensor) else maps[-1])
+        return maps if isinstance(maps, Tensor) else maps[-1]
+
+    @torch.no_grad()
+    def forward(self, images_b3hw: Tensor) -> Tensor:
+        """Features (b, c, h, w) of uint8 RGB images, not of unit length."""
+        return self.projector(self.encode(images_b3hw))
 
 
 class PixelGroups(nn.Module):
-    """Prototypes on projected features, in evaluation mode."""
+    """Prototypes on projected features, in evaluation mode; see `Prototypes` for `temperature`."""
 
-    def __init__(self, features: DenseFeatures, projector: nn.Module, prototypes_kd: Tensor):
+    def __init__(
+        self,
+        features: DenseFeatures,
+        projector: nn.Module,
+        prototypes_kd: Tensor,
+        temperature: float = TEMPERATURE,
+    ):
         super().__init__()
+        self.temperature = temperature
         self.origin = features.origin
         self.features = features
         features.projector = projector.eval().requires_grad_(False)
@@ -69,6 +83,14 @@ class PixelGroups(nn.Module):
     def forward(self, images_b3hw: Tensor) -> Tensor:
         """Cosine scores (b, k, h, w) of uint8 RGB images."""
         return prototype_scores(unit_directions(self.features(images_b3hw)), self.prototypes_kd)
+
+    def slots(self, images_b3hw: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (b, k, h, w), and the slots (b, k, d) of all prototypes, see `pool_slots`."""
+        features_bdhw = self.features(images_b3hw)
+        scores_bkhw = prototype_scores(unit_directions(features_bdhw), self.prototypes_kd)
+        every_k = torch.arange(scores_bkhw.shape[1], device=scores_bkhw.device)
+        every_bk = every_k.expand(len(scores_bkhw), -1)
+        return scores_bkhw, pool_slots(features_bdhw, scores_bkhw, every_bk, self.temperature)
 
 
 def open_encoder(
@@ -131,8 +153,25 @@ def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
     """
     if _named_depth(str(path)) is not None:
         raise ConfigError(_ALONE.format(path))
-    features = open_encoder(str(path), part)
-    return PixelGroups(features, *read_grouping(read_file(path), path, part))
+    features, content = open_encoder(str(path), part), read_file(path)
+    return PixelGroups(features, *read_grouping(content, path, part), _temperature(content, path))
+
+
+def open_whole(path: str | Path, part: str | None = None) -> PixelGroups | DenseFeatures:
+    """Read everything of a file: `open_groups`, or `open_encoder` if it has no prototypes."""
+    if _named_depth(str(path)) is None:
+        tensors, kind = find_tensors(read_file(path), str(path), known=True)
+        if kind == "published" or GROUPING[part or "teacher"][1] in tensors:
+            return open_groups(path, part or "teacher")
+    return open_encoder(str(path), part)
+
+
+def _temperature(content: dict, path: str | Path) -> float:
+    """τ of the attention that pools slots; the paper's if the file has no config."""
+    value = lookup(read_config(content), "model.head.prototypes.temperature") or TEMPERATURE
+    if not POSITIVE.accepts(value):
+        raise CheckpointError(f"{path}: its temperature is {value!r}, expected a positive number.")
+    return value
 
 
 def read_grouping(

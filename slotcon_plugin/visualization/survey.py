@@ -30,6 +30,11 @@ def read_whole(path: str, size: int, max_long_side: int) -> Tensor | str:
         image = read_drawable(path, size, max_long_side)
     except UnreadableImage as error:
         return str(error)
+    return to_input(image, size)
+
+
+def to_input(image: Image.Image, size: int) -> Tensor:
+    """A network's input, uint8 RGB (3, h, w): the whole image with a short side of `size`."""
     return torch.from_numpy(np.array(scaled(image, size))).permute(2, 0, 1)
 
 

@@ -1,0 +1,86 @@
+"""What MMEngine keeps, sets and prints for a whole process, in bounds.
+
+One process, such as a notebook's, can so train several times, and load and evaluate in between.
+"""
+
+import logging
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from mmengine.utils import ManagerMixin
+from mmengine.visualization import Visualizer
+
+
+class QuietRunner(Runner):
+    """A Runner that prints only warnings; all else is in its log file."""
+
+    def build_logger(self, *args, **options) -> MMLogger:
+        """MMEngine's, with another level on the console."""
+        logger = super().build_logger(*args, **options)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(max(handler.level, logging.WARNING))
+                handler.addFilter(_is_for_users)
+        return logger
+
+
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Whether it is none of MMEngine's warnings about its own code."""
+    return "will be deprecated in future" not in record.getMessage()
+
+
+@contextmanager
+def process_state_kept() -> Iterator[None]:
+    """Forget, in the end, MMEngine's current logger, message hub, visualizer and scope of a run.
+
+    Without it, what is logged later would go into the last run's file, at its level. The log
+    file is closed; after an error, what writes TensorBoard's files too. The start method of
+    processes and torch's choice of kernels are put back.
+    """
+    before = {kind: dict(kind._instance_dict) for kind in _kinds()}
+    method = multiprocessing.get_start_method(allow_none=True)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cudnn = torch.backends.cudnn
+    flags = cudnn.benchmark, cudnn.deterministic
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        for kind in _kinds():
+            kept = before.get(kind, {})
+            for one in [one for one in kind._instance_dict.values() if one not in kept.values()]:
+                _close(one, failed)
+            kind._instance_dict.clear()
+            kind._instance_dict.update(kept)
+        multiprocessing.set_start_method(method, force=True)
+        torch.use_deterministic_algorithms(deterministic)
+        cudnn.benchmark, cudnn.deterministic = flags
+
+
+@contextmanager
+def only_warnings() -> Iterator[None]:
+    """What MMEngine logs for information is dropped, such as a line for each initialized weight."""
+    with process_state_kept():
+        MMLogger.get_instance("only warnings", log_level="WARNING")
+        yield
+
+
+def _kinds(kind: type = ManagerMixin) -> Iterator[type]:
+    """The classes of which MMEngine has a current object."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from _kinds(one)
+
+
+def _close(one: ManagerMixin, failed: bool) -> None:
+    if isinstance(one, MMLogger):
+        for handler in one.handlers:
+            handler.close()
+    elif failed and isinstance(one, Visualizer):  # or LoggerHook has closed it
+        with suppress(Exception):
+            one.close()
