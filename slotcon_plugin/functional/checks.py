@@ -6,6 +6,11 @@ from numbers import Integral, Real
 from torch import Tensor
 
 
+def has_values(tensor: Tensor) -> bool:
+    """False for torch's fake tensors and tensors on the device "meta", which only have a shape."""
+    return type(tensor) is Tensor and not tensor.is_meta
+
+
 def check_shapes(**tensors: Tensor) -> None:
     """Compare tensors with the axes that their names spell: `check_shapes(scores_bkhw=s, w_kd=w)`.
 

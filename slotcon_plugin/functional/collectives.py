@@ -1,5 +1,8 @@
 """Exchanges between processes. On one process every function here is the identity."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -7,16 +10,32 @@ from torch import Tensor
 from ..errors import TrainingStopped
 
 MAX_COUNT = 2**40
+_alone = False  # see `as_one_process`
 
 
 def world_size() -> int:
     """Number of processes: 1 when torch.distributed is not initialized."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _connected() else 1
 
 
 def rank() -> int:
     """This process's number, from 0."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if _connected() else 0
+
+
+def _connected() -> bool:
+    return not _alone and dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def as_one_process() -> Iterator[None]:
+    """Within it nothing is exchanged, as on one process: for tensors without values."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:

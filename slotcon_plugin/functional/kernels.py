@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .checks import check_shapes
+from .checks import check_shapes, has_values
 
 # Bytes of one map in a chunk of images. A few chunks of this size fit into a CPU's cache; a GPU is
 # fast with large tensors only.
@@ -38,7 +38,8 @@ def log_normalizer(logits: Tensor, softmax: Tensor) -> Tensor:
 def winners(scores_bkhw: Tensor) -> Tensor:
     """`scores.argmax(dim=1).flatten(1)`: (b, p) int64, the first where several are equal."""
     scores_bpk = pixel_rows(scores_bkhw.detach())
-    if scores_bpk.device.type == "cpu":  # numpy takes a fifth of torch's time
+    if scores_bpk.device.type == "cpu" and has_values(scores_bpk):
+        # numpy takes a fifth of torch's time
         return torch.from_numpy(scores_bpk.numpy().argmax(axis=2))
     return scores_bpk.argmax(dim=2)
 

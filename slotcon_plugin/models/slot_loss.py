@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..functional.checks import check_numbers
+from ..functional.checks import check_numbers, has_values
 from ..functional.collectives import gather_rows, rank, share_counts
 from ..functional.grouping import ActiveSlots, Grouping, slot_mask
 from ..functional.losses import DIRECTIONS, slot_loss
@@ -79,7 +79,16 @@ def _select_queries(student: Grouping, teacher: Grouping) -> Tensor:
 
 
 def _exchange_counts(queries: list[Tensor], teacher: list[Grouping]) -> list[list[Counts]]:
-    """For each direction, the counts of each process. The one wait for the device in a step."""
+    """For each direction, the counts of each process. The one wait for the device in a step.
+
+    Without values, of masks that only have a shape, every candidate counts.
+    """
+    if not has_values(queries[0]):
+        pairs = zip(queries, teacher, strict=True)
+        return [
+            [Counts(mask_bm.numel(), view.active.valid.numel(), mask_bm.shape[1])]
+            for mask_bm, view in pairs
+        ]
     totals = [mask.sum() for mask in (*queries, *(view.active.valid for view in teacher))]
     most = [mask.sum(dim=1).max() for mask in queries]
     rows = share_counts(torch.stack([*totals, *most]))
