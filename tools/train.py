@@ -90,6 +90,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help=text)
     text = "with --dry-run: take no step, for a machine that is too small"
     parser.add_argument("--no-step", dest="step", action="store_false", help=text)
+    text = "a progress bar and warnings instead of log lines, which are then only in the log file"
+    parser.add_argument("--progress", action="store_true", help=text)
     return parser.parse_args()
 
 

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from ..checkpoints.metadata import lookup
 from ..errors import ConfigError
 from ..hooks.process_watch_hook import report_progress
+from ..hooks.progress_bar_hook import ProgressBarHook
 from ..runtime.config_options import read_config, type_name
 from ..runtime.config_rules import check_values
 from ..runtime.disk_space import check_space
@@ -19,6 +20,7 @@ from ..runtime.explain_errors import check_types, explained_errors
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce, leave_processes, processes, store_is_up
 from ..runtime.process_agreement import check_agreement, config_facts
+from ..runtime.process_state import QuietRunner, process_state_kept
 from ..runtime.process_watch import ProcessWatch
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
@@ -54,6 +56,7 @@ def train(
     hang_timeout: float = 90,
     dry_run: bool = False,
     step: bool = True,
+    progress: bool = False,
 ) -> Path:
     """Train what a config describes, or print the plan; returns the work dir.
 
@@ -85,6 +88,7 @@ def train(
         dry_run: build everything, take one step on one batch, print the plan and the losses, and
             return. Nothing is written. Without a GPU the batch has 2 images of each process.
         step: with `dry_run`: take the step; False on a machine too small for it.
+        progress: print a progress bar and warnings; the other log lines are only in the log file.
     """
     rank, world_size = processes(launcher)
     cfg = read_config(config, cfg_options)
@@ -111,6 +115,7 @@ def train(
     for line in (*lines, *fit_to_machine(cfg, launcher, amp, auto_scale_lr)):
         say(line)
     with (
+        process_state_kept(),
         ProcessWatch(rank, world_size, hang_timeout) as watch,
         claim(cfg.work_dir, dry_run) if rank == 0 else nullcontext(),
         safe_loader(cfg.work_dir),
@@ -129,13 +134,15 @@ def train(
                 print(plan, flush=True)
             leave_processes()
             return Path(cfg.work_dir)
-        runner = Runner.from_cfg(cfg)
+        runner = (QuietRunner if progress else Runner).from_cfg(cfg)
         if not early:  # Slurm or MPI, which MMEngine connects, or one process
             check()
         check_start(runner, cfg, start)
         check_space(cfg, unwrapped(runner.model), cfg.work_dir)
         del start
         report_progress(runner, watch)
+        if progress:
+            runner.register_hook(ProgressBarHook())
         if rank == 0:
             move_aside(replaced, cfg.work_dir, say)
             note_images(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
