@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from tiny_training import write_images
 
 from benchmarks.processes import CONFIGS, ROOT
+from slotcon_plugin.apis.own_images import follow_rules
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.fit_machine import fit_to_machine
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -67,6 +68,7 @@ def train_small(cfg: Config, data: Path, work_dir: Path) -> Runner:
     cfg.train_dataloader.dataset.source = str(data)
     cfg.train_dataloader.dataset.views = dict(size=64)
     cfg.work_dir = str(work_dir)
+    list(follow_rules(cfg, fit_to_machine))
     fit_to_machine(cfg)
     runner = Runner.from_cfg(cfg)
     runner.train()

@@ -56,6 +56,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
     text = "length of the training in epochs (default: the config's)"
     parser.add_argument("--epochs", type=positive, metavar="N", help=text)
+    text = "length of a pretraining: 45min, 3h, 2days, 200epochs, or paper (default: the config's)"
+    parser.add_argument("--budget", metavar="LENGTH", help=text)
     parser.add_argument("--work-dir", help="folder of checkpoints and logs (default: the config's)")
     text = "resume from this checkpoint; without PATH from the last good one in the work dir, or "
     text += "start a new training if there is none"

@@ -1,17 +1,24 @@
-"""What `apis.train` does with one's own images: `data` and `epochs` written into a config."""
+"""What `apis.train` does with one's own images: `data`, `epochs` and `budget` in a config, and the
+entries that follow from the images by `runtime.recipe_rules`."""
 
+import copy
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 
+from ..checkpoints.metadata import lookup, read_config
 from ..errors import ConfigError
 from ..runtime.config_options import type_name
-from ..runtime.config_rules import check_value, whole
+from ..runtime.config_rules import check_value, find_rule, whole
+from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Setup, derive
 from ..transfer.fit_transfer import is_transfer
+from .step_times import time_steps
 
-LONGEST_WARMUP = 0.2  # of the training, where --epochs shortens it
+LONGEST_WARMUP = 0.2  # of a training that is shortened
+TIMING = 60, 0.05  # timed steps take at most these seconds, and at most this share of the budget
 
 
 def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable | None) -> None:
@@ -31,20 +38,121 @@ def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable |
     dataset.preset = None
 
 
-def choose_epochs(cfg: Config, config: str | Path, epochs: int | None) -> Iterator[str]:
-    """Train for `epochs` epochs; a warm-up of epochs is shortened to a fifth of them at most."""
-    if epochs is None:
+def choose_length(
+    cfg: Config,
+    config: str | Path,
+    epochs: int | None,
+    budget: str | None,
+    cfg_options: Iterable[str] = (),
+) -> Iterator[str]:
+    """Write the length of the training into the config; `follow_rules` applies the budget.
+
+    Yields a line if a warm-up of epochs is shortened, to a fifth of `epochs`.
+    """
+    lengths = {"--epochs": epochs, "--budget": budget}
+    if any(option.lstrip("+").startswith("train_cfg.max_epochs=") for option in cfg_options):
+        lengths["--cfg-options train_cfg.max_epochs"] = True
+    named = [name for name, value in lengths.items() if value is not None]
+    if len(named) > 1 and budget is not None:
+        raise ConfigError(f"{' and '.join(named)} both give the length: give one of them.")
+    if epochs is not None or budget is not None:
+        if epochs is not None:
+            check_value("--epochs", epochs, whole(1))
+        if cfg.train_cfg.get("max_epochs") is None or is_transfer(cfg):
+            length = f"{cfg.train_cfg.get('max_iters')} iterations, not for epochs"
+            raise ConfigError(
+                f"{named[0]} is for pretraining, but {config} is trained for {length}. Set "
+                "--cfg-options train_cfg.max_iters=N."
+            )
+        cfg.train_cfg.max_epochs = epochs or AUTO
+    if cfg.train_cfg.get("max_epochs") != AUTO:
+        cfg.pop("budget", None)
+    elif budget is not None:
+        cfg.budget = budget
+    if epochs is not None:
+        yield from _shorten_warmup(cfg)
+
+
+def follow_rules(
+    cfg: Config,
+    fit: Callable[[Config], object],
+    processes: int = 1,
+    start: dict | None = None,
+    budget: str | None = None,
+    timed: bool = True,
+) -> Iterator[str]:
+    """Replace the config's entries "auto" by the values of `recipe_rules`; yields the reasons.
+
+    A training that resumes keeps the values of its checkpoint.
+
+    Args:
+        fit: adapts a config with all its values to the machine.
+        processes: of the training; each calls this function.
+        start: the content of the checkpoint that the training starts from, if any.
+        budget: as on the command line; the config's `budget` is used otherwise.
+        timed: time steps if the budget is a time; otherwise the length is one epoch.
+    """
+    auto = [name for name, key in ENTRIES.items() if lookup(cfg._cfg_dict, key) == AUTO]
+    if not auto:
         return
-    check_value("--epochs", epochs, whole(1))
-    if cfg.train_cfg.get("max_epochs") is None:
+    if cfg.get("resume"):
+        yield from _keep_values(cfg, auto, start, processes, budget)
+        auto = [name for name in auto if lookup(cfg._cfg_dict, ENTRIES[name]) == AUTO]
+    given = {name: lookup(cfg._cfg_dict, key) for name, key in ENTRIES.items() if name not in auto}
+    given = {name: value for name, value in given.items() if value is not None}
+    images = len(DATASETS.build(cfg.train_dataloader.dataset))
+    accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
+    limit = Budget.read(cfg.get("budget", PAPER))
+    setup = Setup(images, processes, accumulated, limit)
+    recipe, lines = derive(setup, **given)
+    if "epochs" in auto and limit.seconds and timed:
+        trial = copy.deepcopy(cfg)
+        _write(trial, recipe._asdict(), auto)
+        fit(trial)
+        seconds, share = TIMING
+        times = time_steps(trial, start, max_seconds=min(seconds, share * limit.seconds))
+        yield f"timed: {times.images_per_second:.3g} images/s, {times.step:.3g} s a step"
+        recipe, lines = derive(setup._replace(image_seconds=times.step / times.images), **given)
+    _write(cfg, recipe._asdict(), auto)
+    yield from lines
+    if "epochs" in auto:
+        yield from _shorten_warmup(cfg)
+
+
+def _keep_values(
+    cfg: Config, auto: list[str], start: dict, processes: int, budget: str | None
+) -> Iterator[str]:
+    """Write the values of the training that is resumed into the config."""
+    saved = read_config(start)
+    before = lookup(saved, "budget")
+    if budget is not None and before is not None and Budget.read(budget) != Budget.read(before):
         raise ConfigError(
-            f"--epochs {epochs}: {config} is trained for {cfg.train_cfg.max_iters:,} iterations, "
-            "not for epochs. Set --cfg-options train_cfg.max_iters=N."
+            f"--budget {budget}: the training that is resumed had the budget {before}, to which "
+            "its learning rate is scheduled. Resume without --budget; or start a new training from "
+            f"its weights: --cfg-options load_from={cfg.load_from} in another --work-dir."
         )
-    cfg.train_cfg.max_epochs = epochs
+    if before is not None:
+        cfg.budget = before
+    values = {name: lookup(saved, ENTRIES[name]) for name in auto}
+    values = {name: value for name, value in values.items() if value not in (None, AUTO)}
+    for name, value in values.items():
+        check_value(f"{ENTRIES[name]} in the checkpoint", value, find_rule(ENTRIES[name]))
+    if "batch" in values and (then := lookup(start, "meta.run.processes")):
+        values["batch"] = max(1, values["batch"] * then // processes)
+    _write(cfg, values, values)
+    yield "as in the checkpoint: " + ", ".join(f"{ENTRIES[n]} {v:g}" for n, v in values.items())
+
+
+def _write(cfg: Config, values: dict[str, float], names: Iterable[str]) -> None:
+    cfg.merge_from_dict({ENTRIES[name]: values[name] for name in names})
+
+
+def _shorten_warmup(cfg: Config) -> Iterator[str]:
+    """Of epochs, to a fifth of the training."""
     schedules = cfg.get("param_scheduler") or []
+    longest = LONGEST_WARMUP * cfg.train_cfg.max_epochs
     for schedule in schedules if isinstance(schedules, list) else [schedules]:
-        longest = LONGEST_WARMUP * epochs
-        if schedule.get("by_epoch", True) and schedule.get("warmup", 0) > longest:
-            yield f"warm-up of {longest:g} epochs instead of {schedule.warmup}: a fifth of {epochs}"
+        warmup = schedule.get("warmup", AUTO)
+        if schedule.get("by_epoch", True) and warmup != AUTO and warmup > longest:
+            yield f"warm-up of {longest:g} epochs instead of {warmup}: a fifth of the training"
             schedule.warmup = longest

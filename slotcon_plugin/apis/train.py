@@ -17,7 +17,7 @@ from ..runtime.config_options import read_config, type_name
 from ..runtime.config_rules import check_values
 from ..runtime.disk_space import check_space
 from ..runtime.explain_errors import check_types, explained_errors
-from ..runtime.fit_machine import fit_to_machine
+from ..runtime.fit_machine import fit_to_processes, fit_training
 from ..runtime.launch import announce, leave_processes, processes, store_is_up
 from ..runtime.process_agreement import check_agreement, config_facts
 from ..runtime.process_state import QuietRunner, process_state_kept
@@ -29,7 +29,7 @@ from ..runtime.work_dir import claim, find_replaced, move_aside
 from ..runtime.wrapping import unwrapped
 from ..transfer.fill_backbone import backbone_hook, name_backbone
 from ..transfer.fit_transfer import fit_transfer, is_slotcon
-from .own_images import choose_epochs, choose_images
+from .own_images import choose_images, choose_length, follow_rules
 from .training_plan import check_start, rehearse
 
 # Entries without which no training can be planned.
@@ -41,6 +41,7 @@ def train(
     config: str | Path,
     data: str | Path | Sequence[str | Path] | None = None,
     epochs: int | None = None,
+    budget: str | None = None,
     work_dir: str | Path | None = None,
     resume: str | Path | None = None,
     backbone: str | Path | None = None,
@@ -67,6 +68,9 @@ def train(
         data: the images of a pretraining, as `datasets.sources.list_images` takes them: a folder, a
             glob, a list file, an image or a sequence of these; None: the config's.
         epochs: length of the training; None: the config's.
+        budget: length of a pretraining as time or epochs: "45min", "3h", "2days", "200epochs";
+            "paper": 800 epochs, fewer of more than COCO's images. A time is divided by that of
+            steps which are timed first. None: the config's.
         work_dir: folder of checkpoints and logs, for one training at a time; None: the config's.
         resume: "auto": the last good checkpoint in the work dir, if there is one; or a path.
         backbone: weights of the backbone: an exported file or a checkpoint of this package;
@@ -95,7 +99,7 @@ def train(
     check_complete(cfg, config)
     check_types(cfg)
     choose_images(cfg, config, data)
-    lines = list(choose_epochs(cfg, config, epochs))
+    lines = list(choose_length(cfg, config, epochs, budget, cfg_options or []))
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.randomness = {"seed": 0, **(cfg.get("randomness") or {})}
     if seed is not None:
@@ -112,7 +116,7 @@ def train(
     check_values(cfg)
     say = partial(announce, launcher=launcher)
     lines += fit_transfer(cfg, world_size, amp, auto_scale_lr)
-    for line in (*lines, *fit_to_machine(cfg, launcher, amp, auto_scale_lr)):
+    for line in (*lines, *fit_to_processes(cfg, launcher)):
         say(line)
     with (
         process_state_kept(),
@@ -123,6 +127,10 @@ def train(
     ):
         source = backbone or (backbone_hook(cfg) or {}).get("source")
         start, replaced = choose_start(cfg, resume, say, seed is None, overwrite, source)
+        fit = partial(fit_training, world_size=world_size, precision=amp, scale_lr=auto_scale_lr)
+        lines = follow_rules(cfg, fit, world_size, start, budget, timed=step or not dry_run)
+        for line in (*lines, *fit(cfg)):
+            say(line)
         for line in name_backbone(cfg, backbone and str(backbone)):
             say(line)
         check = partial(check_agreement, config_facts(cfg), rank, world_size)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 
 from ..errors import ConfigError
+from .recipe_rules import AUTO, ENTRIES
 
 
 class Rule(NamedTuple):
@@ -26,6 +27,11 @@ def whole(least: int, most: float = math.inf) -> Rule:
 def or_none(rule: Rule) -> Rule:
     """What a rule accepts, and None."""
     return Rule(f"{rule.expected}, or None", lambda value: value is None or rule.accepts(value))
+
+
+def or_auto(rule: Rule) -> Rule:
+    """What a rule accepts, and "auto": `recipe_rules` has the value."""
+    return Rule(f"{rule.expected}, or '{AUTO}'", lambda v: v == AUTO or rule.accepts(v))
 
 
 def _is_real(value: object) -> bool:
@@ -120,6 +126,7 @@ RULES = {
     for key in keys.split()
     for loader in LOADERS
 }
+RULES |= {key: or_auto(RULES[key]) for key in ENTRIES.values()}
 
 
 def check_values(cfg: Config) -> None:

@@ -21,8 +21,15 @@ def fit_to_machine(
 ) -> list[str]:
     """Apply all functions of this module; for the arguments see these and `launch.processes`."""
     _, world_size = processes(launcher)
+    lines = fit_to_processes(cfg, launcher)
+    return [*lines, *fit_training(cfg, world_size, precision, scale_lr)]
+
+
+def fit_training(
+    cfg: Config, world_size: int, precision: str | None = None, scale_lr: bool | None = None
+) -> list[str]:
+    """Apply all functions of this module that follow `fit_to_processes`."""
     return [
-        *fit_to_processes(cfg, launcher),
         *fit_precision(cfg, precision),
         *fit_learning_rate(cfg, world_size, scale_lr),
         *fit_workers(cfg),

@@ -1,0 +1,50 @@
+"""SlotCon, ResNet-18, your own images, on a CPU or a small GPU: all values follow from the images.
+
+Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); this recipe is ours.
+Command:  python tools/train.py configs/pretrain/slotcon_r18_own.py --data /my/images --budget 45min
+Data:     any images, from one on, named by --data or DATA_ROOT.
+Cost:     the budget, an hour by default: a time, or a number of epochs (--budget 200epochs).
+Expected: an encoder with all four stages, for mmdet, mmseg and detectron2.
+
+Entries "auto" follow from the number of images, the processes and the budget, by the rules that
+are listed in slotcon_plugin/runtime/recipe_rules.py and printed at the start. A number instead of
+"auto", here or by --cfg-options, is used as it is; the other values then follow from it.
+
+Views have 160 pixels, that is 5 x 5 positions at stride 32, and narrow layers as those of
+slotcon_r18_small.py.
+"""
+
+_base_ = [
+    "../_base_/models/slotcon_r50.py",
+    "../_base_/datasets/unlabeled_images.py",
+    "../_base_/schedules/lars_cosine_800e.py",
+    "../_base_/pretrain_runtime.py",
+]
+
+budget = "1h"
+model = dict(
+    backbone=dict(depth=18),
+    neck=dict(in_channels=512, hidden_channels=512, out_channels=128),
+    head=dict(
+        prototypes=dict(num_prototypes="auto", channels=128),
+        predictor=dict(channels=128, hidden_channels=512),
+    ),
+    teacher_momentum="auto",
+)
+train_dataloader = dict(
+    batch_size="auto",
+    num_workers=2,
+    sampler=dict(rounds="auto"),
+    dataset=dict(source="{{$DATA_ROOT:data/images}}", views=dict(type="TwoViews", size=160)),
+)
+optim_wrapper = dict(optimizer=dict(lr="auto"))
+auto_scale_lr = dict(enable=False, base_batch_size="auto")
+param_scheduler = dict(warmup="auto")
+train_cfg = dict(max_epochs="auto")
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval="auto"))
+log_processor = dict(
+    custom_cfg=[
+        dict(data_src="time", method_name="mean", window_size=10),
+        dict(data_src="data_time", method_name="mean", window_size=10),
+    ]
+)
