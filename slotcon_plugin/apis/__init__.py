@@ -2,6 +2,11 @@
 
 Each is imported from its own module, because some need more libraries than others:
 
+- `pretrain.pretrain`: pretraining on a folder of images, with fewer words than `train`
+- `load.load`: a network for groups and features of images, a `trained_model.SlotConModel`
+- `embed.embed`: vectors of whole images
+- `plot_groups.plot_groups`: a picture of images and their groups
+- `list_configs.list_configs`: the names of the configs
 - `train.train`: pretraining, and training of detectors and segmentation networks
 - `test.test`: evaluation of detectors and segmentation networks
 - `evaluate.evaluate`: unsupervised segmentation, k-means, nearest neighbors, linear probe
@@ -13,5 +18,6 @@ Each is imported from its own module, because some need more libraries than othe
 - `replay.replay`: a step again whose loss was not finite
 - `train_detectron2.train_detectron2`: detectron2's own training from an exported encoder
 
-They raise `errors.SlotConError` for everything that a user can repair.
+`slotcon_plugin` has the first five and `evaluate` under their names: docs/python.md. All raise
+`errors.SlotConError` for everything that a user can repair.
 """

@@ -14,6 +14,7 @@ from ..runtime.config_options import read_config, type_name
 from ..runtime.config_rules import SEED, check_value, whole
 from ..runtime.fit_machine import fit_to_machine
 from ..runtime.launch import announce
+from ..runtime.process_state import process_state_kept
 from ..runtime.scalars import read_curves
 from ..runtime.work_dir import claim, find_replaced, move_aside
 from ..visualization.curves import draw_losses
@@ -60,7 +61,7 @@ def demo(
     work_dir = Path(work_dir)
     announce(f"{len(paths)} images, {steps} steps; results will be in {work_dir}")
 
-    with claim(work_dir):
+    with process_state_kept(), claim(work_dir):
         runner = Runner.from_cfg(demo_config(paths, work_dir, steps, seed))
         runner.register_hook(ProgressBarHook())
         check_enough_images(runner.train_dataloader)

@@ -11,6 +11,7 @@ from ..runtime.explain_errors import explained_errors
 from ..runtime.fit_batch import fit_batch_norm
 from ..runtime.fit_machine import fit_loggers, fit_to_processes, fit_workers
 from ..runtime.launch import announce, leave_processes, process_number
+from ..runtime.process_state import process_state_kept
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images, write_metrics
 from ..runtime.work_dir import check_writable
@@ -54,7 +55,8 @@ def test(
     lines = [*fit_to_processes(cfg, launcher), *fit_batch_norm(cfg)]
     for line in (*lines, *fit_workers(cfg), *fit_loggers(cfg)):
         announce(line, launcher)
-    with safe_loader(known={cfg.load_from: weights}), explained_errors(cfg):
+    known = {cfg.load_from: weights}
+    with process_state_kept(), safe_loader(known=known), explained_errors(cfg):
         runner = Runner.from_cfg(cfg)
         check_state_dict(runner.model, weights, cfg.load_from, left_out)
         left_out.check_used()

@@ -40,10 +40,14 @@ class LoaderOptions(NamedTuple):
 
 
 def progress_bar(total: int, title: str, unit: str = "image", start: int = 0):
-    """tqdm's bar, in the first process only. In a file it writes a line every half minute."""
+    """tqdm's bar, in the first process only. In a file it writes a line every half minute.
+
+    In a notebook it is text, as tqdm's own widget needs ipywidgets.
+    """
     from tqdm import tqdm  # scoring during pretraining does not need it
 
-    interval, disable = 0.5 if sys.stderr.isatty() else 30, rank() != 0
+    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    interval, disable = 0.5 if live else 30, rank() != 0
     options = dict(initial=start, desc=title, unit=unit, smoothing=0.1)
     return tqdm(total=total, mininterval=interval, disable=disable, **options)
 

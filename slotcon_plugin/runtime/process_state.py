@@ -6,13 +6,12 @@ One process, such as a notebook's, can so train several times, and load and eval
 import logging
 import multiprocessing
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import torch
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.utils import ManagerMixin
-from mmengine.visualization import Visualizer
 
 
 class QuietRunner(Runner):
@@ -38,23 +37,21 @@ def process_state_kept() -> Iterator[None]:
     """Forget, in the end, MMEngine's current logger, message hub, visualizer and scope of a run.
 
     Without it, what is logged later would go into the last run's file, at its level. The log
-    file is closed; after an error, what writes TensorBoard's files too. The start method of
-    processes and torch's choice of kernels are put back.
+    file is closed. The start method of processes and torch's choice of kernels are put back.
     """
     before = {kind: dict(kind._instance_dict) for kind in _kinds()}
     method = multiprocessing.get_start_method(allow_none=True)
     deterministic = torch.are_deterministic_algorithms_enabled()
     cudnn = torch.backends.cudnn
     flags = cudnn.benchmark, cudnn.deterministic
-    failed = True
     try:
         yield
-        failed = False
     finally:
         for kind in _kinds():
             kept = before.get(kind, {})
-            for one in [one for one in kind._instance_dict.values() if one not in kept.values()]:
-                _close(one, failed)
+            for name in kind._instance_dict.keys() - kept.keys():
+                for handler in getattr(kind._instance_dict[name], "handlers", ()):  # of a logger
+                    handler.close()
             kind._instance_dict.clear()
             kind._instance_dict.update(kept)
         multiprocessing.set_start_method(method, force=True)
@@ -75,12 +72,3 @@ def _kinds(kind: type = ManagerMixin) -> Iterator[type]:
     for one in kind.__subclasses__():
         yield one
         yield from _kinds(one)
-
-
-def _close(one: ManagerMixin, failed: bool) -> None:
-    if isinstance(one, MMLogger):
-        for handler in one.handlers:
-            handler.close()
-    elif failed and isinstance(one, Visualizer):  # or LoggerHook has closed it
-        with suppress(Exception):
-            one.close()
