@@ -32,6 +32,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     text += "ImageNet weights; 'none': random weights"
     parser.add_argument("--backbone", metavar="FILE", help=text)
+    text = "of --backbone's file: a pretrained FPN too (all, the default), or the encoder alone"
+    parser.add_argument("--parts", choices=("all", "encoder"), default="all", help=text)
     add_number(parser, "--num-gpus", natural, 1, "number of GPUs")
     parser.add_argument("--resume", action="store_true", help="continue the work dir's training")
     text = (

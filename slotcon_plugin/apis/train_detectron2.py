@@ -21,6 +21,7 @@ def train_detectron2(
     work_dir: str | Path | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    parts: str = "all",
 ) -> None:
     """Train Mask R-CNN with detectron2's own trainer and evaluate it, or only evaluate it.
 
@@ -37,6 +38,7 @@ def train_detectron2(
         out: write the metrics to this file, as JSON.
         overwrite: use a work dir with checkpoints of an earlier training, which are moved into a
             folder in it. Without it this is an error, unless `resume`.
+        parts: "all": a pretrained FPN in the file is loaded too; "encoder": the encoder alone.
 
     Raises:
         SlotConError: detectron2 is not installed, the config or a file cannot be used, data are
@@ -53,6 +55,7 @@ def train_detectron2(
             "configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py trains mmdet's Mask R-CNN."
         ) from None
     given = (config, list(options), backbone, num_gpus, resume, eval_only, work_dir, out)
+    given += (parts,)
     from ..transfer import detectron2_route as route
 
     cfg = route.read_yaml(config, list(options), work_dir)
@@ -64,7 +67,7 @@ def train_detectron2(
         launch(_run, num_gpus, dist_url="auto", args=given)
 
 
-def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) -> None:
+def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out, parts) -> None:
     """The work of each process."""
     from detectron2.checkpoint import DetectionCheckpointer
     from detectron2.engine import default_setup
@@ -77,7 +80,7 @@ def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) 
     if eval_only:
         route.check_trained(cfg.MODEL.WEIGHTS)
     else:
-        source = route.use_backbone(cfg, backbone)
+        source = route.use_backbone(cfg, backbone, parts)
     last = route.check_resume(cfg.OUTPUT_DIR) if resume else None
     cfg.freeze()
     default_setup(cfg, SimpleNamespace(config_file=str(config), eval_only=eval_only))
@@ -92,8 +95,9 @@ def _run(config, options, backbone, num_gpus, resume, eval_only, work_dir, out) 
             route.check_fits(trainer.model, last)
         trainer.resume_or_load(resume=resume)
         if trainer.start_iter == 0:
-            report = route.check_backbone(trainer.model, source, cfg.MODEL.RESNETS.DEPTH)
-            print(f"[slotcon] {report}", flush=True)
+            depth = cfg.MODEL.RESNETS.DEPTH
+            for line in route.check_backbone(trainer.model, source, depth, parts).splitlines():
+                print(f"[slotcon] {line}", flush=True)
         metrics = trainer.train()
     if metrics and out:  # only the first process has metrics
         write_metrics(metrics, out)

@@ -131,7 +131,7 @@ def read_configured(backbone: Any, source: str) -> ConfiguredEncoder | None:
     if kind != TIMM and not is_known:
         return None
     options = {n: value for n, value in backbone.items() if n not in ("type", *LOADING)}
-    if not _is_plain(options):
+    if not is_plain(options):
         raise CheckpointError(
             f"{source}: the config of its encoder, {options}, cannot be used: expected words, "
             f"numbers up to {LARGEST:,}, and lists and dictionaries of them."
@@ -139,14 +139,14 @@ def read_configured(backbone: Any, source: str) -> ConfiguredEncoder | None:
     return ConfiguredEncoder({"type": kind, **options})
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether a value is a literal in which no `type` names a module, which MMEngine imports."""
     if isinstance(value, dict):
         words = all(isinstance(key, str) and not key.startswith("_") for key in value)
         has_module = "." in str(value.get("type", ""))
-        return words and not has_module and all(map(_is_plain, value.values()))
+        return words and not has_module and all(map(is_plain, value.values()))
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     if isinstance(value, int | float):
         return abs(value) <= LARGEST
     return value is None or isinstance(value, str)

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..runtime.safe_loading import check_finite
 from . import metadata, names
 from .architecture import Architecture, ResNetArchitecture, recognize, refuse_deep_stem
 from .configured import SAME_NAMES, ConfiguredEncoder, read_configured
 from .containers import METADATA_KEY, read_file
+from .decoder_weights import Decoder, decoder_of, take_decoder
 
 # A name in the file -> the kind of file. The first one that is found decides. "slotcon" and
 # "published" are full checkpoints; mmdet, mmseg and timm use torchvision's names.
@@ -25,6 +26,14 @@ KINDS = {
 }
 OTHER = "encoder"  # the kind of a file of another encoder than a ResNet
 TEACHER = "teacher.backbone."  # before the names in a checkpoint of this package
+DECODERS = {"teacher": "teacher.decoder.", "student": "decoder."}  # likewise, of each part's
+PARTS = ALL, ALONE = "all", "encoder"  # what is used of a file
+
+
+_CHANGED = (
+    "The weights in {} are not those that were exported: their digest is {}, the metadata say {}. "
+    "The file is damaged or was changed; export it again."
+)
 
 
 class Encoder(NamedTuple):
@@ -37,12 +46,16 @@ class Encoder(NamedTuple):
     kind: str  # a value of KINDS, or OTHER
     old_names: dict[str, str]  # name in `state_dict` -> name in the file
     dropped: tuple[str, ...]  # names in the file that are on a drop list
+    decoder: Decoder | None = None  # that was pretrained with it, if the file has one
 
 
 def read_encoder(
-    path: str | Path, part: str | None = None, like: ConfiguredEncoder | None = None
+    path: str | Path,
+    part: str | None = None,
+    like: ConfiguredEncoder | None = None,
+    parts: str = ALL,
 ) -> Encoder:
-    """Read the encoder in a file.
+    """Read the encoder in a file, and its decoder if there is one.
 
     Args:
         path: a checkpoint of tools/train.py or a published one; an exported file of any format; or
@@ -51,18 +64,26 @@ def read_encoder(
             an exported file contains.
         like: the encoder that is to be filled. It is needed for files of timm's and OpenMMLab's
             weights, which do not state their architecture, apart from ResNets.
+        parts: "all", or "encoder": without the decoder, which is not even checked.
 
     Raises:
         CheckpointError: the file cannot be read safely, has no complete known encoder or unknown
             names, or contains the other part, damaged metadata or changed weights.
     """
-    return encoder_of(read_file(path), Path(path), part, like)
+    return encoder_of(read_file(path), Path(path), part, like, parts)
 
 
 def encoder_of(
-    content: dict, path: Path, part: str | None = None, like: ConfiguredEncoder | None = None
+    content: dict,
+    path: Path,
+    part: str | None = None,
+    like: ConfiguredEncoder | None = None,
+    parts: str = ALL,
 ) -> Encoder:
     """The encoder in the content of a file; see `read_encoder`."""
+    if parts not in PARTS:
+        raise ConfigError(f"parts is {parts!r}, expected {' or '.join(map(repr, PARTS))}.")
+    content, decoder = take_decoder(content, str(path), use=parts == ALL)
     stated = _stated(content, str(path))
     tensors, kind = find_tensors(content, str(path), known=stated or like)
     if stated is None and like is not None and not _is_resnet(tensors, kind):
@@ -87,11 +108,30 @@ def encoder_of(
         architecture = architecture.with_stages(*stages, str(path))
     found = digest(named.values)
     if meta.setdefault("digest", found) != found:
-        raise CheckpointError(
-            f"The weights in {path} are not those that were exported: their digest is {found}, the "
-            f"metadata say {meta['digest']}. The file is damaged or was changed; export it again."
-        )
-    return Encoder(named.values, architecture, meta, path, kind, named.old_names, named.dropped)
+        raise CheckpointError(_CHANGED.format(path, found, meta["digest"]))
+    if kind == "slotcon" and parts == ALL:
+        decoder = _pretrained_decoder(tensors, content, part or "teacher", str(path))
+    known = meta.pop("decoder", None)
+    if decoder is not None:
+        found = digest(decoder.state_dict)
+        meta["decoder"] = {**decoder.description, "digest": found}
+        if known and known.get("digest") != found:
+            raise CheckpointError(_CHANGED.format(path, found, known.get("digest")))
+    old_names, dropped = named.old_names, named.dropped
+    if decoder:  # it is used, too
+        dropped = tuple(n for n in dropped if not n.startswith(DECODERS[part or "teacher"]))
+    return Encoder(named.values, architecture, meta, path, kind, old_names, dropped, decoder)
+
+
+def _pretrained_decoder(
+    tensors: Mapping[str, Tensor], content: dict, part: str, source: str
+) -> Decoder | None:
+    """The decoder in a checkpoint of this package; None if it has none."""
+    prefix = DECODERS[part]
+    old_names = {n.removeprefix(prefix): n for n in tensors if n.startswith(prefix)}
+    state = {name: tensors[old] for name, old in old_names.items()}
+    config = metadata.lookup(metadata.read_config(content), "model.decoder")
+    return decoder_of(state, config, old_names, source) if state else None
 
 
 def _stated(content: dict, source: str) -> ConfiguredEncoder | None:

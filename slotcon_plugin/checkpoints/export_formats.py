@@ -15,6 +15,7 @@ from .published import Converted
 
 LIBRARIES = ("openmmlab", "torchvision", "timm", "detectron2")
 LOAD_SAFETENSORS = ("torchvision", "timm")
+BACKBONE = "backbone."  # before an encoder's names in a file for OpenMMLab with a decoder
 
 
 def check_format(name: str, suffix: str, architecture: Architecture | None = None) -> None:
@@ -24,7 +25,7 @@ def check_format(name: str, suffix: str, architecture: Architecture | None = Non
         raise CheckpointError(
             f"--to {name} is written as {' or '.join(suffixes)}, not as "
             f"{suffix or 'a file without a suffix'}. The suffix of OUT selects the container; only "
-            "detectron2 has .pkl."
+            "detectron2 has .pkl. Without a suffix, --to timm writes a folder."
         )
     if architecture and (reason := architecture.refusal(name)):
         raise CheckpointError(reason)
@@ -42,11 +43,24 @@ def encoder_file(encoder: Encoder, target: str, suffix: str) -> tuple[bytes, dic
     names = {DETECTRON2_STEM: None} if target == "detectron2" else {}
     table = encoder.architecture.table(names)
     named = rename(encoder.state_dict, table, (), str(encoder.source))
-    state = {name: value.detach().contiguous().clone() for name, value in named.values.items()}
+    state, meta = dict(named.values), dict(encoder.meta)
     old_names = {new: encoder.old_names[old] for new, old in named.old_names.items()}
+    decoder = encoder.decoder
+    if decoder is None or (table := decoder.table(target)) is None:
+        meta.pop("decoder", None)
+    else:
+        if target == "openmmlab":
+            state, old_names = (
+                {f"{BACKBONE}{name}": value for name, value in one.items()}
+                for one in (state, old_names)
+            )
+        added = rename(decoder.state_dict, table, (), str(encoder.source))
+        state |= added.values
+        old_names |= {new: decoder.old_names[old] for new, old in added.old_names.items()}
+    state = {name: value.detach().contiguous().clone() for name, value in state.items()}
     if suffix == ".safetensors":
-        return safetensors_bytes(state, encoder.meta), old_names
-    content = _content(target, state, encoder.meta)
+        return safetensors_bytes(state, meta), old_names
+    content = _content(target, state, meta)
     return (pkl_bytes if suffix == ".pkl" else pth_bytes)(content), old_names
 
 
@@ -71,7 +85,23 @@ def usage(encoder: Encoder, target: str, out: Path) -> str:
         if target not in LOAD_SAFETENSORS:
             return f"{target} does not read .safetensors; this package does (--backbone {out.name})"
         load = f"safetensors.torch.load_file('{out.name}')"
-    return encoder.architecture.usage(target, out.name, load, encoder.meta["pixels"])
+    line = encoder.architecture.usage(target, out.name, load, encoder.meta["pixels"])
+    checkpoint = f"checkpoint='{out.name}'"
+    if target == "openmmlab" and encoder.decoder and checkpoint in line:
+        prefix = encoder.decoder.prefix
+        init = f"init_cfg=dict(type='Pretrained', {checkpoint}, prefix='{prefix}')"
+        line = line.replace(checkpoint, f"{checkpoint}, prefix='{BACKBONE}'")
+        line += f"; {prefix[:-1]}=dict(..., {init}); or both: --backbone {out.name}"
+    return line
+
+
+def decoder_note(encoder: Encoder, target: str) -> str:
+    """What the users of a library must know of a decoder; "" if nothing."""
+    if encoder.decoder is None:
+        return ""
+    if encoder.decoder.table(target) is None:
+        return f"decoder:       left out: {target} has no {encoder.decoder}"
+    return f"decoder:       {encoder.decoder}; --parts encoder leaves it out"
 
 
 def dilation_note(encoder: Encoder, target: str) -> str:
@@ -90,6 +120,8 @@ def report_encoder(encoder: Encoder, old_names: Mapping[str, str], keys: bool = 
     `keys` lists every tensor.
     """
     origin, tensors = encoder.meta["origin"], encoder.state_dict.values()
+    used = [encoder, *([encoder.decoder] if encoder.decoder else [])]
+    weights = {one.old_names[name]: v for one in used for name, v in one.state_dict.items()}
     other = f" of {origin['file']}" * (origin["file"] != encoder.source.name)
     head = {
         "source": f"{encoder.source} ({encoder.kind}), {origin['part']}{other}",
@@ -98,7 +130,7 @@ def report_encoder(encoder: Encoder, old_names: Mapping[str, str], keys: bool = 
     tail = {"digest": encoder.meta["digest"]}
     for name in ("architecture", "pixels", "training", "versions"):
         tail[name] = ", ".join(f"{key} {value}" for key, value in encoder.meta[name].items())
-    weights = dict(zip(old_names, tensors))
+    weights = {new: weights[old] for new, old in old_names.items()}
     return _report(head, tail, (), weights, old_names, encoder.dropped, keys)
 
 

@@ -70,6 +70,16 @@ DECODER = (
 PARTS = {"student": PUBLISHED[1], "teacher": PUBLISHED[2]}  # the encoders
 
 
+def fpn_in_detectron2(stages: Sequence[int]) -> Pairs:
+    """An FPN of mmdet and of detectron2, with laterals of these stages of DETECTRON2."""
+    return [
+        (f"{ours}.{i}.{layer}", f"fpn_{theirs}{stage}.{other}")
+        for i, stage in enumerate(stages)
+        for ours, theirs in (("lateral_convs", "lateral"), ("fpn_convs", "output"))
+        for layer, other in (("conv.{stat}", "{stat}"), ("bn.{stat}", "norm.{stat}"))
+    ]
+
+
 class Renamed(NamedTuple):
     """The result of `rename`, in the order of the table, then of the source."""
 

@@ -15,16 +15,18 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from torch import nn
 
+from ..checkpoints.encoder import ALL
 from ..checkpoints.export_formats import encoder_file
 from ..checkpoints.fill import check_state_dict
 from ..errors import CheckpointError, ConfigError
 from ..runtime.atomic_files import write_atomically
+from ..runtime.config_files import find_config
 from ..runtime.safe_loading import load_checkpoint_safely
 from ..runtime.wrapping import unwrapped
 from .coco_content import Needs
 from .coco_file import check_coco_file
 from .data_layout import require_paths
-from .fill_backbone import RANDOM, check_source, fill_module, read_source
+from .fill_backbone import RANDOM, check_source, fill_network, read_source
 
 MINI = {"slotcon_mini_train": "train2017", "slotcon_mini_val": "val2017"}  # name -> coco_split
 
@@ -41,13 +43,12 @@ def read_yaml(path: str | Path, options: list[str], work_dir: str | Path | None 
     """Read a config of detectron2 and replace entries; without a GPU, adapt it to the CPU.
 
     Args:
-        path: a .yaml file.
+        path: a .yaml file, see `config_files.find_config`.
         options: detectron2's alternating keys and values.
         work_dir: becomes OUTPUT_DIR; by default the environment's SLOTCON_WORK_DIR, or
             work_dirs/detectron2_NAME.
     """
-    if not Path(path).is_file():
-        raise ConfigError(f"There is no config {path}; those for detectron2 end in .yaml.")
+    path = find_config(path)
     cfg = get_cfg()
     try:
         cfg.merge_from_file(str(path))
@@ -118,14 +119,16 @@ def _mini(labels: str, images: str, name: str) -> list[dict]:
     return [one for one in load_coco_json(labels, images, name) if one["image_id"] in wanted]
 
 
-def use_backbone(cfg: CfgNode, source: str | None) -> str:
-    """Write the backbone to the work dir in detectron2's format, and set MODEL.WEIGHTS to the file.
+def use_backbone(cfg: CfgNode, source: str | None, parts: str = ALL) -> str:
+    """Write the backbone, with a pretrained FPN, to the work dir in detectron2's format.
 
+    MODEL.WEIGHTS becomes this file.
     detectron2 unpickles the files that it loads, so it is never given one from elsewhere.
 
     Args:
         cfg: is changed in place.
         source: see `check_source`; None means the present MODEL.WEIGHTS. It is returned.
+        parts: see `read_encoder`.
     """
     source = source or cfg.MODEL.WEIGHTS
     if "://" in source:
@@ -134,13 +137,13 @@ def use_backbone(cfg: CfgNode, source: str | None) -> str:
             "--backbone FILE, --backbone supervised (torchvision's ImageNet weights) or "
             "--backbone none."
         )
-    check_source(source)
+    check_source(source, parts=parts)
     if source == RANDOM:
         cfg.MODEL.WEIGHTS = ""
         return source
     written = Path(cfg.OUTPUT_DIR) / "backbone.pkl"
     if comm.is_main_process():
-        encoder = read_source(source, cfg.MODEL.RESNETS.DEPTH)
+        encoder = read_source(source, cfg.MODEL.RESNETS.DEPTH, parts=parts)
         write_atomically(encoder_file(encoder, "detectron2", ".pkl")[0], written)
     comm.synchronize()
     cfg.MODEL.WEIGHTS = str(written)
@@ -178,21 +181,21 @@ def check_fits(model: nn.Module, path: str) -> None:
     check_state_dict(model, {"state_dict": content.get("model", content)}, path)
 
 
-def check_backbone(model: nn.Module, source: str, depth: int) -> str:
+def check_backbone(model: nn.Module, source: str, depth: int, parts: str = ALL) -> str:
     """Raise CheckpointError unless detectron2, which only warns, loaded every tensor bit for bit.
 
-    Returns a line for the log. `source` and `depth` are those of `fill_module`.
+    Returns lines for the log. `source`, `depth` and `parts` are those of `read_source`.
     """
     if source == RANDOM:
         return "backbone: random weights"
-    backbone = unwrapped(model).backbone.bottom_up
+    backbone = unwrapped(model).backbone
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    report = fill_module(backbone, source, depth)
+    report = fill_network(unwrapped(model), read_source(source, depth, parts=parts))
     filled = backbone.state_dict()
     changed = [name for name in filled if not torch.equal(filled[name], before[name])]
     if changed := [name for name in changed if not name.endswith("num_batches_tracked")]:
         raise CheckpointError(
             f"detectron2 did not load {len(changed)} of {len(before)} tensors of {source}, e.g. "
-            f"{', '.join(changed[:5])}. Check that MODEL.RESNETS fits the file's architecture."
+            f"{', '.join(changed[:5])}. Check that MODEL.RESNETS and MODEL.FPN fit the file."
         )
     return report

@@ -8,35 +8,42 @@ from torch import nn
 from ..checkpoints import Encoder, fill, read_encoder
 from ..checkpoints.architecture import stages_of
 from ..checkpoints.configured import ConfiguredEncoder, read_configured
+from ..checkpoints.encoder import ALL
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.left_out import LeftOut, initial_files
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import did_you_mean, hooks_of, type_name
+from .fill_decoder import match_decoder
 
 NAMED = RANDOM, SUPERVISED = "none", "supervised"
 UNNAMED = "unnamed"  # a config's default; MMEngine drops an empty one
 
 
-def name_backbone(cfg: Config, source: str | None) -> list[str]:
+def name_backbone(cfg: Config, source: str | None, parts: str | None = None) -> list[str]:
     """Write the source of the backbone's weights into the config; returns lines for the log.
 
     Args:
         cfg: any config; a `BackboneHook` is added if it has none and `source` is given.
         source: see `check_source`; None keeps the config's own setting.
+        parts: see `read_encoder`; None keeps the config's own setting.
     """
     hook = backbone_hook(cfg)
     if hook is None:
         if source is None:
+            if parts is not None:
+                raise ConfigError(f"--parts {parts} is about a file: give --backbone FILE too.")
             return []
         added = dict(backbone=dict(type="BackboneHook"))
         cfg.default_hooks = {**(cfg.get("default_hooks") or {}), **added}
         hook = backbone_hook(cfg)
     if source is not None:
         hook["source"] = source
+    if parts is not None:
+        hook["parts"] = parts
     if cfg.get("resume") or cfg.get("load_from"):
         return ["backbone: from the checkpoint, as all weights"]
-    check_source(hook.get("source"), _configured(cfg.get("model")))
+    check_source(hook.get("source"), _configured(cfg.get("model")), hook.get("parts", ALL))
     return [f"backbone: {'random weights' if hook['source'] == RANDOM else hook['source']}"]
 
 
@@ -48,13 +55,15 @@ def backbone_hook(cfg: Config) -> dict | None:
     return None
 
 
-def check_source(source: str | None, like: ConfiguredEncoder | None = None) -> None:
+def check_source(
+    source: str | None, like: ConfiguredEncoder | None = None, parts: str = ALL
+) -> None:
     """Check the source of a backbone's weights before anything long begins.
 
     Args:
         source: an exported file, a checkpoint, 'supervised' (torchvision's ImageNet weights) or
             'none' (random weights).
-        like: see `read_encoder`.
+        like, parts: see `read_encoder`.
 
     Raises:
         ConfigError: no source is named.
@@ -75,24 +84,34 @@ def check_source(source: str | None, like: ConfiguredEncoder | None = None) -> N
             f"--backbone {source}: there is no such file.{did_you_mean(source, NAMED)} Expected a "
             "file, 'supervised' (torchvision's ImageNet weights) or 'none' (random weights)."
         )
-    read_encoder(source, like=like)
+    read_encoder(source, like=like, parts=parts)
 
 
-def read_source(source: str, depth: int | None, like: ConfiguredEncoder | None = None) -> Encoder:
+def read_source(
+    source: str, depth: int | None, like: ConfiguredEncoder | None = None, parts: str = ALL
+) -> Encoder:
     """The encoder of a file or, for 'supervised', torchvision's ResNet of this depth."""
-    return read_encoder(supervised_file(depth) if source == SUPERVISED else source, like=like)
+    path = supervised_file(depth) if source == SUPERVISED else source
+    return read_encoder(path, like=like, parts=parts)
 
 
 def fill_backbone(
-    model: nn.Module, model_cfg: ConfigDict, source: str | None, left_out: LeftOut | None = None
+    model: nn.Module,
+    model_cfg: ConfigDict,
+    source: str | None,
+    left_out: LeftOut | None = None,
+    parts: str = ALL,
 ) -> str:
-    """Fill the backbone of a built model; returns a line for the log.
+    """Fill the backbone of a built model, and its decoder if the file has one of the same class.
+
+    Returns lines for the log.
 
     Args:
         model: an mmdet, mmseg, Detectron2Wrapper or SlotCon model.
         model_cfg: the config it was built from.
         source: see `check_source`.
         left_out: see `fill`.
+        parts: see `read_encoder`.
     """
     if source in (None, "", UNNAMED, RANDOM):
         check_source(source)
@@ -103,23 +122,27 @@ def fill_backbone(
     if name not in dict(model.named_modules()):
         raise ConfigError(f"{type(model).__name__} has no `{name}` that --backbone could fill.")
     depth = depth_of(model_cfg) if source == SUPERVISED else None
-    like = _configured(model_cfg)
-    report = fill_module(model.get_submodule(name), source, depth, left_out, like)
+    encoder = read_source(source, depth, _configured(model_cfg), parts)
+    report = fill_network(model.d2_model if is_wrapper else model, encoder, left_out)
     if isinstance(model, SlotCon):
         model.teacher.start_equal(*model.student)
     return report
 
 
-def fill_module(
-    backbone: nn.Module,
-    source: str,
-    depth: int | None,
-    left_out: LeftOut | None = None,
-    like: ConfiguredEncoder | None = None,
-) -> str:
-    """Fill an encoder (see `fill`) as `read_source` reads it; returns a line for the log."""
-    encoder, left_out = read_source(source, depth, like), left_out or LeftOut()
+def fill_network(model: nn.Module, encoder: Encoder, left_out: LeftOut | None = None) -> str:
+    """Fill encoder and decoder of a model of mmdet, mmseg, detectron2 or of a SlotCon.
+
+    See `fill`. Returns lines for the log.
+    """
+    left_out = left_out or LeftOut()
+    decoder = match_decoder(model, encoder, left_out)  # before anything is loaded
+    backbone = getattr(model.backbone, "bottom_up", model.backbone)
     fill(backbone, encoder, left_out)
+    lines = [_describe(backbone, encoder, left_out)]
+    return "\n".join([*lines, decoder.load(left_out)] if decoder else lines)
+
+
+def _describe(backbone: nn.Module, encoder: Encoder, left_out: LeftOut) -> str:
     used = stages_of(backbone)
     is_same = encoder.architecture.is_plain or not used[0] or used == encoder.architecture[2:]
     apart = len(left_out.names.get(str(encoder.source), ()))
