@@ -14,7 +14,7 @@ from command_line import add_number, natural, new_parser, positive, run_api
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__)
-    text = "a folder of images, searched to any depth; or a glob"
+    text = "a folder of images, searched to any depth; or another source of docs/images.md"
     parser.add_argument("--data", metavar="PATH", help=text)
     text = "folder of the results (%(default)s)"
     parser.add_argument("--work-dir", default="work_dirs/demo", help=text)

@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="the pretraining's config")
     parser.add_argument("checkpoint", help="a checkpoint of that pretraining")
     parser.add_argument("--out", required=True, metavar="FILE", help="the figure, .png")
-    parser.add_argument("--images", metavar="PATH", help="a folder, a glob or a list file")
+    parser.add_argument("--images", metavar="PATH", help="a folder, a glob, a list file, an archive or a data set")
     add_number(parser, "--count", positive, 6, "number of photographs")
     text = "draw no images with a longer side at a short side of 256 pixels"
     add_number(parser, "--max-long-side", positive, 4096, text)

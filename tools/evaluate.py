@@ -143,7 +143,7 @@ def _add_neighbors(parser: argparse.ArgumentParser, count: int, temperature: flo
 
 def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) -> None:
     path = dict(required=True, metavar="PATH")
-    parser.add_argument("--images", **path, help="a folder, a glob or a list file")
+    parser.add_argument("--images", **path, help="a folder, a glob, a list file, an archive or a data set")
     parser.add_argument("--labels", **path, help="a folder of PNG maps, or a panoptic JSON file")
     text = "coco-stuff, panoptic, voc, ade20k; index:N or index:FILE: values are numbers of N "
     text += "classes, or of those that the text file names, from 0 on (%(default)s)"

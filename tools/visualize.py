@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, EXAMPLES)
     path = dict(required=True, metavar="PATH")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a full one, ours or published")
-    parser.add_argument("--images", nargs="+", **path, help="folders, globs or list files")
+    parser.add_argument("--images", nargs="+", **path, help="folders, globs, list files, archives or data sets")
     parser.add_argument("--out", **path, help="folder of the results; it is made")
     parts = ("teacher", "student")
     parser.add_argument("--part", choices=parts, default="teacher", help="default: teacher")

@@ -22,6 +22,7 @@ from ..visualization.survey import read_drawable, scaled
 from .load import build_untrained
 
 MAX_LONG_SIDE = 4096
+SOURCE = ("source", "preset", "list_root", "backend_args")  # of the dataset: its images
 
 
 def draw_groups(
@@ -39,7 +40,7 @@ def draw_groups(
         config: the pretraining's config.
         checkpoint: a checkpoint of that pretraining.
         out: the figure, .png.
-        images: a folder, a glob or a list file; None: the config's training images.
+        images: a source of docs/images.md; None: the config's training images.
         count: number of images; the first ones that can be read are drawn.
         max_long_side: in pixels; images that would have a longer side, when their short side is
             scaled to 256 pixels for the network, are not drawn.
@@ -54,13 +55,15 @@ def draw_groups(
     dataset = (cfg.get("train_dataloader") or {}).get("dataset") or {}
     if not images and "source" not in dataset:
         raise ConfigError(f"{config} names no training images: give some with --images.")
-    paths = list_images(images) if images else list_images(dataset.source, dataset.get("preset"))
+    named = {key: dataset[key] for key in SOURCE if key in dataset}
+    where = dict(source=images) if images else named
+    paths = list_images(**where)
     state = load_checkpoint_safely(checkpoint)
     seed = state.get("meta", {}).get("seed")
     model = build_untrained(cfg, seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
     weights = check_state_dict(model, state, str(checkpoint))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    photographs = read_first(paths, count, max_long_side)
+    photographs = read_first(paths, count, max_long_side, where.get("backend_args"))
     rows = {"random weights": groups.group_photographs(model, photographs)}
     model.load_state_dict(weights)
     rows["after pretraining"] = groups.group_photographs(model, photographs)
@@ -69,7 +72,10 @@ def draw_groups(
 
 
 def read_first(
-    paths: Iterable[str], count: int, max_long_side: int = MAX_LONG_SIDE
+    paths: Iterable[str],
+    count: int,
+    max_long_side: int = MAX_LONG_SIDE,
+    backend_args: dict | None = None,
 ) -> list[Image.Image]:
     """The first `count` images that can be drawn, or all if there are fewer; RGB, scaled down."""
     found, reason = [], None
@@ -77,7 +83,7 @@ def read_first(
         if len(found) == count:
             break
         try:
-            image = read_drawable(path, groups.LARGEST_SHORT_SIDE, max_long_side)
+            image = read_drawable(path, groups.LARGEST_SHORT_SIDE, max_long_side, backend_args)
             most = min(min(image.size), 2 * groups.LARGEST_SHORT_SIDE)  # several are kept in memory
             found.append(scaled(image, most, Image.Resampling.BICUBIC))
         except UnreadableImage as error:

@@ -32,7 +32,7 @@ def visualize(
 
     Args:
         checkpoint: a full checkpoint, ours or a published one.
-        images: folders, globs or list files.
+        images: folders, globs, list files or other sources of docs/images.md.
         out: the folder of the results; files of an earlier visualization in it are removed.
         part: "teacher" or "student".
         limit: use at most so many random images.

@@ -20,6 +20,8 @@ FREE = re.compile(
 )
 # Entries of which the checkpoint has the values that count.
 OPTIMIZER = re.compile(r"optim_wrapper\.(optimizer|paramwise_cfg)\..*")
+# Entries that say where the images are.
+SOURCE = re.compile(r"train_dataloader\.dataset\.(source|list_root|backend_args)\b.*")
 # Entries that change the result, except those after (?!.
 RESULT = re.compile(
     r"model\.(?!compile|channels_last|.*(init_cfg|with_cp)).*"
@@ -45,7 +47,7 @@ def describe_run(dataset: Any) -> dict[str, Any]:
 
 
 def _file_name(dataset: Any, index: int) -> str:
-    """The name of an image's file, without its folder, which can differ between machines."""
+    """The name of an image's file, without its folder or archive, which can differ."""
     path = ""
     if hasattr(dataset, "paths"):  # UnlabeledImages
         path = dataset.paths[index]
@@ -95,8 +97,9 @@ def _list_of(found: RunChanges, key: str, old: object, new: object) -> list[str]
     if OPTIMIZER.fullmatch(key):
         return found.optimizer
     is_path = key.startswith("train_dataloader.dataset.") and not key.endswith(".type")
-    if is_path and isinstance(old, str) and isinstance(new, str):
-        return found.others  # the same images can be in another folder; their names are compared
+    # The same images can be in another folder, or in an archive; their names are compared.
+    if SOURCE.fullmatch(key) or (is_path and isinstance(old, str) and isinstance(new, str)):
+        return found.others
     return found.result if RESULT.fullmatch(key) else found.others
 
 

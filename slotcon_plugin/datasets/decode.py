@@ -22,9 +22,10 @@ from PIL import (
 from PIL import TiffImagePlugin as TIFF
 
 from ..errors import ConfigError
-from ..runtime.regular_files import printable, read_regular_file
+from ..runtime.regular_files import printable
 from ..runtime.time_limit import call_within
 from .pixel_values import check_range, check_tiff, to_rgb
+from .storage import Reader, find_reader
 
 try:
     from simplejpeg import decode_jpeg
@@ -97,8 +98,8 @@ def _from_environment(name: str) -> float:
     raise ConfigError(f"{name} is {text!r}, expected a number above 0, below a million")
 
 
-def read_pixels(path: str | Path) -> np.ndarray:
-    """Read an image file as upright RGB pixels, uint8 (h, w, 3).
+def read_pixels(path: str | Path, backend_args: dict | None = None) -> np.ndarray:
+    """Read an image file, or another address of `storage`, as upright RGB pixels, uint8 (h, w, 3).
 
     The orientation is taken from EXIF or XMP. Grayscale and palette images become RGB; CMYK is
     converted without a color profile; 16-bit values are scaled to 8 bits (65535 becomes 255);
@@ -107,12 +108,12 @@ def read_pixels(path: str | Path) -> np.ndarray:
     lists the kinds of files. A file that cannot be read, for any reason, or whose values have no
     certain meaning, is an `UnreadableImage`; it is due to a TimeoutError if reading took too long.
     """
-    return _read(path, _decode)
+    return _read(path, _decode, backend_args)
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Read an image file as a PIL image with the pixels of `read_pixels`."""
-    return Image.fromarray(read_pixels(path))
+def read_image(path: str | Path, backend_args: dict | None = None) -> Image.Image:
+    """Read an image as a PIL image with the pixels of `read_pixels`."""
+    return Image.fromarray(read_pixels(path, backend_args))
 
 
 def read_unconverted(path: str | Path) -> Image.Image:
@@ -125,11 +126,16 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return _read(path, _upright_size)
 
 
-def _read(path: str | Path, decode: Callable[[Image.Image, bytes], Result]) -> Result:
+def _read(
+    path: str | Path,
+    decode: Callable[[Image.Image, bytes], Result],
+    backend_args: dict | None = None,
+) -> Result:
     """What `decode` returns for an image whose header is checked, and the bytes of its file."""
     limits = image_limits()
     try:
-        return call_within(limits.seconds, lambda: decode(*_open(path, limits)))
+        read = find_reader(str(path), backend_args)  # indexing an archive has no limit of time
+        return call_within(limits.seconds, lambda: decode(*_open(read, limits)))
     except TimeoutError as error:
         reason = f"{error}; {READ_SECONDS} in the environment sets another limit"
         raise UnreadableImage(path, reason) from error
@@ -138,8 +144,8 @@ def _read(path: str | Path, decode: Callable[[Image.Image, bytes], Result]) -> R
         raise UnreadableImage(path, f"{kind}{error}") from error
 
 
-def _open(path: str | Path, limits: ImageLimits) -> tuple[Image.Image, bytes]:
-    data = read_regular_file(path, 8 * int(limits.pixels) + 2**20, _kind)
+def _open(read: Reader, limits: ImageLimits) -> tuple[Image.Image, bytes]:
+    data = read(8 * int(limits.pixels) + 2**20, _kind)
     image = KINDS[_kind(data)](io.BytesIO(data))
     limits.check_pixels(*image.size)
     if image.format == "TIFF":

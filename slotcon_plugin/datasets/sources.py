@@ -1,10 +1,12 @@
-"""Finding images: a folder, a glob, a list file, or the usual folders of a known dataset."""
+"""Finding images: in a folder, a glob, a list file, an archive, a data set or a storage backend, or
+in the usual folders of a known dataset."""
 
 import glob
 import itertools
 import os
 import re
 import warnings
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,11 +14,15 @@ from mmengine.logging import print_log
 
 from ..errors import DataError
 from ..runtime.regular_files import NOT_UTF8, printable, read_regular_file
+from .archives import ARCHIVE_SUFFIXES, SOLID_SUFFIXES, open_archive, split_archive
+from .hugging_face import PREFIX, open_rows, split_address
+from .storage import URI, is_elsewhere, list_elsewhere, open_backend
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 
 LONGEST_LINE = 4096  # bytes: no path of Linux is longer
+HIDDEN = re.compile(r"(^|/)\.")
 NOT_DECODED = re.compile("[\udc80-\udcff]")  # bytes of a file name that are not UTF-8
 
 Source = str | os.PathLike
@@ -36,25 +42,32 @@ def list_images(
     preset: str | None = None,
     list_root: Source | None = None,
     skipped: Counter | None = None,
+    backend_args: dict | None = None,
 ) -> list[str]:
-    """List the paths of the images of one source or of several, sorted and without duplicates.
+    """List the addresses of the images of a source or of several, sorted, without duplicates.
+
+    An address is the path of a file, or what `storage` says. docs/images.md describes the sources.
 
     Hidden files and folders are skipped. Files of folders and globs are images if their suffix says
     so, and the others are counted and reported; list files may name any file. No image is opened.
 
     Args:
         source: a folder (searched to any depth), a glob ("**" matches folders to any depth), a list
-            file (.txt, .lst, .list: see `read_list`), an image, or a sequence of these. With
-            `preset`, the dataset's root folder.
+            file (.txt, .lst, .list: see `read_list`), an archive (.zip, .tar) or a folder in it,
+            a Hugging Face data set (hf:NAME?split=train&column=image), an image, or a sequence of
+            these. With `preset`, the dataset's root folder.
         preset: "coco", "coco+" or "imagenet": list the training images of that dataset under
             `source`, and warn if their number is not the dataset's.
-        list_root: folder to which relative paths in list files refer; by default the list's own.
+        list_root: folder or archive to which relative paths in list files refer; by default the
+            list's own folder.
         skipped: counts, by suffix, the files of folders and globs that are not images, instead of
             the report.
+        backend_args: of MMEngine's storage backend in which the sources are. Without it, URIs such
+            as s3://bucket/folder are read by the backend of their prefix.
     """
     counts = Counter() if skipped is None else skipped
     if preset is not None:
-        found = _list_preset(preset, source, counts)
+        found = _list_preset(preset, source, counts, backend_args)
     else:
         is_one = isinstance(source, Source) or not isinstance(source, Iterable)
         sources = [source] if is_one else list(source)
@@ -62,7 +75,8 @@ def list_images(
             raise DataError(f"{wrong[0]!r} is given as a source of images, expected a path.")
         if not sources:
             raise DataError("No source of images is given: name a folder, a glob or a list file.")
-        found = sorted({path for one in sources for path in _list_one(one, list_root, counts)})
+        listed = (_list_one(one, list_root, counts, backend_args) for one in sources)
+        found = sorted(set(itertools.chain.from_iterable(listed)))
     if skipped is None:
         report_skipped(len(found), counts)
     return found
@@ -83,7 +97,11 @@ def suffix_counts(skipped: Counter) -> str:
     return printable(", ".join(listed)) or "none"
 
 
-def read_list(source: Source, is_known: Callable[[str], bool]) -> list[str]:
+def read_list(
+    source: Source,
+    is_known: Callable[[str], bool],
+    read: Callable[[Source], bytes] = read_regular_file,
+) -> list[str]:
     """The lines of a list file, without blank lines and lines that start with "#".
 
     The file is text in UTF-8. A line that is not UTF-8 is accepted if `is_known` of it: names of
@@ -91,8 +109,8 @@ def read_list(source: Source, is_known: Callable[[str], bool]) -> list[str]:
     """
     name, lines = printable(str(source)), []
     try:
-        content = read_regular_file(source).removeprefix(b"\xef\xbb\xbf")  # Windows's mark of UTF-8
-    except (OSError, ValueError) as error:
+        content = bytes(read(source)).removeprefix(b"\xef\xbb\xbf")  # Windows's mark of UTF-8
+    except Exception as error:  # also of a storage backend
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"The list {name} cannot be read: {reason}.") from error
     # Of bytes, because str.splitlines() also splits at characters that a name may contain.
@@ -114,13 +132,29 @@ def read_list(source: Source, is_known: Callable[[str], bool]) -> list[str]:
     return lines
 
 
-def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> list[str]:
-    source = os.path.expanduser(os.fspath(source))
-    if os.path.isdir(source):
+def _list_one(
+    source: Source, list_root: Source | None, skipped: Counter, backend_args: dict | None = None
+) -> list[str]:
+    source = os.fspath(source)
+    if source.startswith(PREFIX):
+        return _list_rows(source)
+    elsewhere, source = is_elsewhere(source, backend_args), os.path.expanduser(source)
+    suffix = os.path.splitext(source)[1].lower()
+    has_magic, others = glob.has_magic(source) and not os.path.exists(source), Counter()
+    if suffix in LIST_SUFFIXES and (elsewhere or not glob.has_magic(source)):
+        return _listed(source, list_root, backend_args)
+    if elsewhere and suffix not in (*IMAGE_SUFFIXES, *ARCHIVE_SUFFIXES, *SOLID_SUFFIXES):
+        files, kind = list_elsewhere(source, backend_args), "folder"
+    elif elsewhere:
+        files, kind = [source], "file"
+    elif os.path.isdir(source):
         files, kind = walk_files(source), "folder"
-    elif source.lower().endswith(LIST_SUFFIXES) and not glob.has_magic(source):
-        return _listed(source, list_root)
-    elif glob.has_magic(source) and not os.path.exists(source):
+    elif found := split_archive(source):
+        files, kind = _members(*found, others), "archive"
+    elif has_magic and suffix in ARCHIVE_SUFFIXES:
+        archives = sorted(glob.glob(source, recursive=True))
+        return [path for one in archives for path in _list_one(one, None, skipped)]
+    elif has_magic:
         matches = glob.iglob(source, recursive=True)
         files, kind = itertools.filterfalse(os.path.isdir, matches), "glob"
     elif os.path.lexists(source):
@@ -128,9 +162,10 @@ def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> lis
     else:
         raise DataError(
             f"{source} does not exist (seen from {os.getcwd()}). Expected a folder of images, a "
-            "glob or a list file: check the path, or the data root of the config."
+            "glob, a list file, an archive or hf:DATA_SET: check the path, or the data root of the "
+            "config."
         )
-    found, others = [], Counter()
+    found = []
     for file in files:
         suffix = os.path.splitext(file)[1].lower()
         if suffix in IMAGE_SUFFIXES:
@@ -140,11 +175,49 @@ def _list_one(source: Source, list_root: Source | None, skipped: Counter) -> lis
     if not found:
         problem = "is not an image" if kind == "file" else "contains no image"
         raise DataError(
-            f"The {kind} {source} {problem} (other files: {suffix_counts(others)}). Expected files "
-            f"with the suffix {', '.join(IMAGE_SUFFIXES)}: check that the data is unpacked there."
+            f"The {kind} {printable(source)} {problem} (other files: {suffix_counts(others)}). "
+            f"Expected files with the suffix {', '.join(IMAGE_SUFFIXES)}: "
+            f"{_advice(source, kind, others)}"
         )
     skipped.update(others)
     return found
+
+
+def _advice(source: str, kind: str, others: Counter) -> str:
+    if solid := [suffix for suffix in SOLID_SUFFIXES if suffix in others]:
+        return (
+            f"an archive that is compressed as a whole ({solid[0]}) cannot be read in any order. "
+            "Decompress it to .tar, or unpack it."
+        )
+    if kind == "archive":
+        return "name the archive, or a folder in it."
+    if archives := [suffix for suffix in ARCHIVE_SUFFIXES if suffix in others]:
+        if is_elsewhere(source, None) or kind == "file":
+            return "an archive is read only from a disk of this machine: copy or unpack it."
+        return f"archives in it are read if a glob names them: {source}/*{archives[0]}"
+    return "check that the data is unpacked there."
+
+
+def _members(archive: str, folder: str, skipped: Counter) -> Iterator[str]:
+    """Addresses of an archive's members in a folder ("": in all of it), or of one, in order; hidden
+    ones are left out."""
+    members = open_archive(archive, again=True)
+    first = bisect_left(members.names, folder)
+    for name in itertools.islice(members.names, first, None):
+        if not name.startswith(folder):
+            break
+        if name == folder:  # only one is named
+            yield f"{archive}/{name}"
+            return
+        if name.startswith(f"{folder}/".lstrip("/")) and not HIDDEN.search(name):
+            yield f"{archive}/{name}"
+    skipped.update(members.skipped)
+
+
+def _list_rows(address: str) -> list[str]:
+    source, name = split_address(address)
+    rows = open_rows(source, again=not name)
+    return [f"{rows.source}/{one}" for one in ([name] if name else rows.names)]
 
 
 def walk_files(top: Source) -> Iterator[str]:
@@ -168,19 +241,34 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
 
 
-def _listed(source: str, list_root: Source | None) -> list[str]:
-    root = os.path.expanduser(os.fspath(list_root or os.path.dirname(source)))
-    lines = read_list(source, lambda line: os.path.lexists(os.path.join(root, line)))
-    found = [os.path.join(root, line) for line in lines]
-    if not os.path.isfile(found[0]):  # with a wrong root no path exists: report it before training
+def _listed(source: str, list_root: Source | None, backend_args: dict | None) -> list[str]:
+    root = os.path.dirname(source) if list_root is None else os.fspath(list_root)
+    root = root if URI.match(root) else os.path.expanduser(root)
+    read, elsewhere = read_regular_file, is_elsewhere(source, backend_args)
+    if elsewhere and not os.path.exists(source):  # the list can be here, and the images elsewhere
+        read = open_backend(source, backend_args).get
+
+    def address(line: str) -> str:
+        return line if URI.match(line) else os.path.join(root, line)
+
+    lines = read_list(source, lambda line: os.path.lexists(address(line)), read)
+    found = [address(line) for line in lines]
+    first = found[0]
+    if not (is_elsewhere(first, backend_args) or os.path.isfile(first) or split_archive(first)):
+        # With a wrong root no path exists: report it before training.
         raise DataError(
-            f"The first image of the list {source}, {found[0]}, does not exist. Relative paths "
+            f"The first image of the list {source}, {first}, does not exist. Relative paths "
             f"refer to {root or os.getcwd()}: set list_root to the folder to which they belong."
         )
     return found
 
 
-def _list_preset(preset: str, source: Source | Iterable[Source], skipped: Counter) -> list[str]:
+def _list_preset(
+    preset: str,
+    source: Source | Iterable[Source],
+    skipped: Counter,
+    backend_args: dict | None,
+) -> list[str]:
     if preset not in PRESETS:
         raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
     if not isinstance(source, Source):
@@ -189,14 +277,17 @@ def _list_preset(preset: str, source: Source | Iterable[Source], skipped: Counte
     found: list[str] = []
     for names in folders:
         candidates = [os.path.join(root, name) for name in names]
-        folder = next(filter(os.path.isdir, candidates), None)
+        # Archives as they are downloaded may be there instead of folders.
+        packed = [one + suffix for one in candidates for suffix in ARCHIVE_SUFFIXES]
+        there = (one for one in candidates + packed if _is_there(one, backend_args))
+        folder = next(there, None)
         if folder is None:
             raise DataError(
                 f"The preset {preset!r} needs the folder {' or '.join(candidates)}, which does not "
                 "exist. Set the data root to the folder that contains it, or give the images as a "
                 "folder, glob or list file without a preset."
             )
-        found += _list_one(folder, None, skipped)
+        found += _list_one(folder, None, skipped, backend_args)
     if len(found) != images:
         warnings.warn(
             f"{root} contains {len(found)} images of {preset!r}; the whole dataset has {images}. "
@@ -204,3 +295,9 @@ def _list_preset(preset: str, source: Source | Iterable[Source], skipped: Counte
             stacklevel=3,
         )
     return sorted(found)
+
+
+def _is_there(path: str, backend_args: dict | None) -> bool:
+    if is_elsewhere(path, backend_args):
+        return open_backend(path, backend_args).isdir(path)
+    return os.path.isdir(path) or (path.endswith(ARCHIVE_SUFFIXES) and os.path.isfile(path))

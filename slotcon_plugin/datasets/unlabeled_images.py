@@ -32,7 +32,7 @@ class UnlabeledImages(Dataset):
     """Images without labels; an item is what the transform `views` returns for one image.
 
     Args:
-        source, preset, list_root: see `sources.list_images`.
+        source, preset, list_root, backend_args: see `sources.list_images`.
         views: a transform that is called with an image, uint8 RGB (h, w, 3), and a NumPy generator
             of random numbers, and returns a dict of tensors; or the config of one in MMEngine's
             registry TRANSFORMS, whose `type` is "TwoViews" by default.
@@ -54,9 +54,12 @@ class UnlabeledImages(Dataset):
         preset: str | None = None,
         list_root: Source | None = None,
         views: ViewTransform | dict | None = None,
+        backend_args: dict | None = None,
     ):
         image_limits()  # wrong values are found before the first image
-        self.paths = PathTable(list_images(source, preset, list_root))
+        self.backend_args = backend_args
+        found = list_images(source, preset, list_root, backend_args=backend_args)
+        self.paths = PathTable(found)
         if views is None or isinstance(views, dict):
             views = TRANSFORMS.build(views or {}, default_args={"type": TwoViews})
         if not callable(views):
@@ -73,20 +76,20 @@ class UnlabeledImages(Dataset):
             raise IndexError(f"image {index} of {len(self)}")
         if seed is None:
             seed = fresh_seed(index)
-        return self.views(self._read(index, seed), np.random.default_rng(seed))
+        return self.views(self.read(index, seed), np.random.default_rng(seed))
 
     @property
     def unreadable(self) -> list[str]:
         """The files found unreadable so far, by this process or its workers."""
         return [self.paths[i] for i in self.unreadable_mask.nonzero().flatten().tolist()]
 
-    def _read(self, first: int, seed: int) -> np.ndarray:
-        """The image, or a readable one that the seed determines."""
+    def read(self, first: int, seed: int) -> np.ndarray:
+        """The whole image, uint8 RGB (h, w, 3), or a readable one that the seed determines."""
         timeouts = 0
         for index in self._candidates(first, seed):
             if not self.unreadable_mask[index]:
                 try:
-                    return read_pixels(self.paths[index])
+                    return read_pixels(self.paths[index], self.backend_args)
                 except UnreadableImage as error:
                     self.unreadable_mask[index] = 1
                     warnings.warn(f"{error}", UnreadableImageWarning, stacklevel=2)

@@ -1,5 +1,6 @@
 """Nearest-neighbor classification of whole images, in a folder for each class as in ImageNet."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -19,15 +20,21 @@ QUERIES = 1024  # images that are compared at a time; the votes take this times 
 
 
 class ClassFolders(Dataset):
-    """A folder with one folder of images for each class.
+    """A folder, or an archive, with one folder of images for each class.
 
     `classes` are the names in order; by default the folders' names, sorted. Images are cut to a
     center square of `size` pixels, after the short side is scaled to size · 256 / 224.
     """
 
     def __init__(self, root: str | Path, classes: list[str] | None = None, size: int = 224):
-        root, self.size = Path(root).expanduser(), size
-        found = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())
+        root, self.size, skipped = os.path.expanduser(root), size, Counter()
+        start = len(os.path.join(root, ""))
+        classes_of = {
+            path: path[start:].split("/")[0]
+            for path in list_images(root, skipped=skipped)
+            if "/" in path[start:]
+        }
+        found = sorted(set(classes_of.values()))
         if not found:
             raise DataError(f"{root} is not a folder with one folder for each class.")
         self.classes = found if classes is None else classes
@@ -35,11 +42,10 @@ class ClassFolders(Dataset):
             raise DataError(
                 f"{root} contains the classes {unknown[:5]}, which the training folder does not."
             )
-        number, skipped = {name: i for i, name in enumerate(self.classes)}, Counter()
-        listed = {name: list_images(root / name, skipped=skipped) for name in found}
-        self.items = [(path, number[name]) for name, paths in listed.items() for path in paths]
+        number = {name: i for i, name in enumerate(self.classes)}
+        self.items = [(path, number[name]) for path, name in classes_of.items()]
         report_skipped(len(self.items), skipped)
-        self.source = dict(folder=str(root))
+        self.source = dict(folder=root)
         self.selection = f"the {len(self.items)} images of {root}"
 
     def __len__(self) -> int:

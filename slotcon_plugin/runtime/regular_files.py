@@ -2,8 +2,10 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import DataError
 
@@ -20,12 +22,7 @@ def read_regular_file(
     file that grows, no more is read than it had when it was opened, so nothing is read of files
     without a size, as in /proc. `check` gets the first `HEAD` bytes before the others are read.
     """
-    _check_regular(os.stat(path))
-    # Without waiting, as another file may have taken its place meanwhile.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        _check_regular(status)
+    with open_regular(path) as (file, status):
         if status.st_size == 0:
             raise ValueError("the file is empty")
         if status.st_size > most:
@@ -34,6 +31,18 @@ def read_regular_file(
             check(file.read(HEAD))
             file.seek(0)
         return file.read(status.st_size)
+
+
+@contextmanager
+def open_regular(path: str | Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """A regular file, opened for reading, and its status; anything else is a ValueError."""
+    _check_regular(os.stat(path))
+    # Without waiting, as another file may have taken its place meanwhile.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        _check_regular(status)
+        yield file, status
 
 
 def read_text_file(path: str | Path) -> str:

@@ -38,10 +38,12 @@ def to_input(image: Image.Image, size: int) -> Tensor:
     return torch.from_numpy(np.array(scaled(image, size))).permute(2, 0, 1)
 
 
-def read_drawable(path: str, size: int, max_long_side: int) -> Image.Image:
+def read_drawable(
+    path: str, size: int, max_long_side: int, backend_args: dict | None = None
+) -> Image.Image:
     """Read an image; it is unreadable too if its long side were above `max_long_side` at a short
     side of `size` pixels, because memory is proportional to the long side."""
-    image = read_image(path)
+    image = read_image(path, backend_args)
     long_side = max(scaled_size(image.size, size))
     if long_side > max_long_side:
         raise UnreadableImage(
