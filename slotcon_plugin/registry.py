@@ -22,7 +22,9 @@ from .datasets.transforms import TwoViews
 from .datasets.unlabeled_images import UnlabeledImages
 from .hooks.backbone_hook import BackboneHook
 from .hooks.diagnostics_hook import AverageOutputsHook, DiagnosticsHook
+from .hooks.feature_rank_hook import FeatureRankHook
 from .hooks.freeze_hook import FreezeHook
+from .hooks.group_images_hook import GroupImagesHook
 from .hooks.loss_guard_hook import LossGuardHook
 from .hooks.precise_bn_hook import PreciseBNHook
 from .hooks.resume_hook import IterSeedHook, ResumeCheckHook
@@ -70,6 +72,8 @@ NAMES = {
         LossGuardHook,
         AverageOutputsHook,
         DiagnosticsHook,
+        FeatureRankHook,
+        GroupImagesHook,
         UnreadableImagesHook,
         WeightsHook,
         ResumeCheckHook,

@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_teacher_sample import measured
 from tiny_training import assert_same, write_images
 
 from benchmarks.processes import CONFIGS, DEMO, ROOT, run_processes
@@ -101,7 +102,7 @@ def test_scores_and_overlays_while_training(tmp_path, on_the_cpu):
     board = EventAccumulator(str(events), size_guidance=dict(images=0)).Reload()
     for name in ("unsupervised/miou_one_to_one", "retrieval/miou"):
         assert [entry.step for entry in board.Scalars(name)] == [2, 4]
-    assert sorted(board.Tags()["images"]) == ["groups_0", "groups_1"]
+    assert sorted(board.Tags()["images"]) == ["groups", "groups_0", "groups_1"]
     last = board.Images("groups_1")[-1]
     drawn = np.asarray(Image.open(io.BytesIO(last.encoded_image_string)))
     image = hook.dataset[1]["inputs"]
@@ -133,6 +134,15 @@ def test_two_processes_score_what_one_scores(tmp_path):
     ours = UnsupervisedSegHook(**hook)
     assert_the_checkpoint_scores(tmp_path / "work" / "epoch_2.pth", scores[-1], ours)
     assert not torch.equal(*buffers)
+    # and the first process alone draws groups and measures features
+    files = {path.name for path in (tmp_path / "work" / "groups").iterdir()}
+    assert files == {"epoch_0.png", "epoch_1.png", "epoch_2.png"}
+    runner = make_runner(tmp_path, "one")
+    weights = load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")["state_dict"]
+    runner.model.load_state_dict(weights)
+    last = [entry for entry in map(json.loads, lines) if "rankme" in entry][-1]
+    found = pytest.approx((last["rankme"], last["alpha_req"]), rel=1e-6)
+    assert measured(runner) == found
 
 
 def test_too_few_images_are_found_before_the_training(tmp_path, monkeypatch):

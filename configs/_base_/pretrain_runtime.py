@@ -14,6 +14,8 @@ default_hooks = dict(
     teacher=dict(type="TeacherHook"),
     unreadable_images=dict(type="UnreadableImagesHook", max_unreadable=0.01),
     resume_check=dict(type="ResumeCheckHook"),
+    group_images=dict(type="GroupImagesHook"),
+    feature_rank=dict(type="FeatureRankHook"),
 )
 log_processor = dict(
     window_size=1,

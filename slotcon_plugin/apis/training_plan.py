@@ -24,6 +24,7 @@ from ..datasets.samplers import EndlessSampler
 from ..errors import ConfigError, DataError, TrainingStopped
 from ..evaluation.limits import describe_limits, measure_encoder
 from ..functional.collectives import rank, world_size
+from ..hooks.teacher_sample import TeacherSampleHook
 from ..hooks.weights_hook import WeightsHook, left_out_of
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import type_name
@@ -57,14 +58,18 @@ def _rehearsal(at_end: ExitStack) -> type[Runner]:
 def rehearsal(cfg: Config, start: dict | None = None) -> Iterator[Runner]:
     """The Runner of a training, built and checked, in a temporary folder, which is removed.
 
-    For the arguments see `rehearse`. Replace `train_loop.run` before calling `train`.
+    It logs to no logger and does not look at the teacher. For the arguments see `rehearse`. Replace
+    `train_loop.run` before calling `train`.
     """
     cfg = copy.deepcopy(cfg)
     cfg.log_level = "WARNING"
     with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder, ExitStack() as at_end:
         cfg.work_dir = folder
         cfg.experiment_name = Path(folder).name  # MMEngine keeps a logger for each name
+        if cfg.get("visualizer"):  # loggers would start a run
+            cfg.visualizer.vis_backends = [dict(type="LocalVisBackend")]
         runner = _rehearsal(at_end).from_cfg(cfg)
+        runner._hooks = [one for one in runner.hooks if not isinstance(one, TeacherSampleHook)]
         check_start(runner, cfg, start)
         yield runner
 

@@ -20,8 +20,8 @@ from .yaml_files import read_yaml
 
 # Entries that decide speed, logs and folders, not the result; the last line has detectron2's.
 WITHOUT_EFFECT = re.compile(
-    rf"({LOADING}|work_dir|log_level|log_processor|visualizer|default_hooks\.(logger|checkpoint)"
-    r"|OUTPUT_DIR|DATALOADER\.NUM_WORKERS|SOLVER\.CHECKPOINT_PERIOD)(\.|$)"
+    rf"({LOADING}|work_dir|log_level|log_processor|visualizer|default_hooks\.(logger|checkpoint"
+    r"|group_images|feature_rank)|OUTPUT_DIR|DATALOADER\.NUM_WORKERS|SOLVER\.CHECKPOINT_PERIOD)(\.|$)"
 )
 MAX_BASES = 50
 PLAIN = (str, int, float, bool, type(None))

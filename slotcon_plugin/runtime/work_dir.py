@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from .file_locks import hold
 
 LOCK = "training.lock"
+GROUPS = "groups"  # where `GroupImagesHook` draws
 NOTE = "last_checkpoint"  # where MMEngine and detectron2 write the newest checkpoint's name
 CHECKPOINT = re.compile(r"(?:(epoch|iter)_(\d+)|best_.+|model_(?:\d+|final))\.pth")
 
@@ -89,7 +90,8 @@ def find_replaced(
     overwrite: bool = True,
     sources: Iterable[str | Path | None] = (),
 ) -> list[Path]:
-    """The checkpoints of a work dir that a training would replace or mix with its own.
+    """The checkpoints of a work dir that a training would replace or mix with its own, and the
+    folder of drawn groups if all of them are of an earlier training.
 
     Args:
         start: the checkpoint that is resumed from; None: the training begins at step 0.
@@ -118,7 +120,8 @@ def find_replaced(
                 f"The training would start from {source}, which --overwrite moves away. Choose "
                 "another --work-dir."
             )
-    return found
+    groups = work_dir / GROUPS
+    return [*found, groups] if found and start is None and groups.is_dir() else found
 
 
 def _listed(paths: list[Path]) -> str:
