@@ -13,6 +13,7 @@ from mmengine.registry import (
     OPTIMIZERS,
     PARAM_SCHEDULERS,
     TRANSFORMS,
+    VISBACKENDS,
 )
 
 from .datasets.data_preprocessor import TwoViewPreprocessor
@@ -46,6 +47,7 @@ from .optim.schedulers import WarmupCosineLR
 from .runtime.amp import CpuAmpOptimWrapper
 from .runtime.atomic_files import AtomicLocalBackend
 from .runtime.config_files import register_configs
+from .runtime.run_loggers import MLflowLogger, WandbLogger
 
 NAMES = {
     MODELS: (
@@ -67,6 +69,7 @@ NAMES = {
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
+    VISBACKENDS: (WandbLogger, MLflowLogger),
     HOOKS: (
         TeacherHook,
         LossGuardHook,

@@ -80,6 +80,10 @@ def parse_args() -> argparse.Namespace:
     text = "use a work dir with checkpoints of an earlier training, which are moved into a folder"
     text += " in it"
     parser.add_argument("--overwrite", action="store_true", help=text)
+    text = "where scalars and images go beside scalars.json (default: the config's, tensorboard); "
+    text += "wandb and mlflow need slotcon_plugin[loggers]"
+    names = dict(choices=("tensorboard", "wandb", "mlflow"), nargs="+", action="extend")
+    parser.add_argument("--logger", **names, help=text)
     add_allow_missing(parser)
     text = "seconds without progress after which a process is reported as hanging and the training "
     text += "of several processes ended; 0: never"

@@ -23,6 +23,7 @@ from ..runtime.process_agreement import check_agreement, config_facts
 from ..runtime.process_state import QuietRunner, process_state_kept
 from ..runtime.process_watch import ProcessWatch
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
+from ..runtime.run_loggers import choose_loggers, ended_runs
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images
 from ..runtime.work_dir import claim, find_replaced, move_aside
@@ -54,6 +55,7 @@ def train(
     cfg_options: list[str] | None = None,
     launcher: str = "none",
     overwrite: bool = False,
+    logger: str | Sequence[str] | None = None,
     hang_timeout: float = 90,
     dry_run: bool = False,
     step: bool = True,
@@ -87,6 +89,8 @@ def train(
         launcher: how the processes were started: "none", "pytorch", "slurm" or "mpi".
         overwrite: use a work dir with checkpoints of an earlier training, which are moved into a
             folder in it, `replaced_1` at first. Without it this is an error.
+        logger: "tensorboard", "wandb" or "mlflow", or several of them, beside `scalars.json`; None:
+            the config's, which is TensorBoard. A resumed training continues its runs.
         hang_timeout: seconds without progress after which a process is reported as hanging and the
             training ended; 0: never. See `ProcessWatch`.
         dry_run: build everything, take one step on one batch, print the plan and the losses, and
@@ -133,6 +137,7 @@ def train(
             say(line)
         for line in name_backbone(cfg, backbone and str(backbone)):
             say(line)
+        choose_loggers(cfg, logger, project=Path(config).stem)
         check = partial(check_agreement, config_facts(cfg), rank, world_size)
         if early := store_is_up():
             check()
@@ -154,7 +159,8 @@ def train(
         if rank == 0:
             move_aside(replaced, cfg.work_dir, say)
             note_images(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
-        runner.train()
+        with ended_runs(runner.visualizer):
+            runner.train()
     # Not after an error: the other processes may be waiting, and must see that this one ended.
     leave_processes()
     say(f"done; results are in {cfg.work_dir}")
