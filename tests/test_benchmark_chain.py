@@ -133,7 +133,7 @@ def test_an_error_is_one_message(tmp_path):
     process = start(sys.executable, ROOT / "tools" / "benchmark.py", tmp_path / "absent.yaml")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "error: There is no benchmark" in output
+    assert "error: There is no config" in output
     assert "Traceback" not in output
 
 

@@ -177,7 +177,7 @@ def test_several_errors_have_a_line_each(tmp_path):
 
 
 def test_files_that_are_no_benchmark(tmp_path):
-    with pytest.raises(ConfigError, match="There is no benchmark"):
+    with pytest.raises(ConfigError, match="There is no config"):
         read_benchmark(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="is not valid YAML"):
         read_benchmark(write(tmp_path, "a: [1"))

@@ -55,7 +55,7 @@ def test_a_file_here_comes_first(tmp_path):
         ("slotcon_plugin::", "slotcon list"),
         ("mime.py", "Did you mean mine.py?"),
         ("pretrained/slotcon_r50_coco.py", "Did you mean slotcon_r50_coco?"),
-        (".", "slotcon list"),
+        ("slotcon_plugin::..", "slotcon list"),
         ("mmdet::none/none.py", "none/none.py"),
         ("nothing::pretrain/none.py", "nothing"),
     ],

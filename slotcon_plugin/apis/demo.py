@@ -23,7 +23,7 @@ from ..visualization.groups import LARGEST_SHORT_SIDE, draw_groups, group_photog
 from .draw_groups import MAX_LONG_SIDE, read_first
 from .training_plan import check_enough_images
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain" / "slotcon_r18_demo.py"
+CONFIG = "slotcon_r18_demo"
 MOST_IMAGES = 160  # a random choice of a larger folder
 SHOWN = 6  # images in the figure
 
@@ -38,8 +38,7 @@ def demo(
     """Pretrain on photographs; draw their groups before and after, and the losses.
 
     Writes groups.png, losses.png, the logs and a checkpoint into the work dir; checkpoints that are
-    there are moved into a folder in it. Runs from a clone of the repository, whose demo config it
-    uses.
+    there are moved into a folder in it.
 
     Args:
         data: a folder, searched to any depth, or a glob; None: eight photographs that scikit-image

@@ -28,11 +28,11 @@ from ..benchmark.result_tables import write_tables
 from ..benchmark.schema import Benchmark, read_benchmark
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
+from ..runtime.config_files import ROOT
 from ..runtime.config_options import did_you_mean
 from ..runtime.file_locks import hold
 from ..runtime.work_dir import check_writable
 
-ROOT = Path(__file__).resolve().parents[2]
 # A result file is complete if it exists, and its folder's name says what it depends on: Snakemake
 # needs neither its marks of incomplete files nor a lock, which a kill would leave behind. A job
 # that it starts without need, as in a copy of the work dir, finds its steps complete.
@@ -52,7 +52,7 @@ def run_benchmark(
 ) -> int:
     """Run the jobs of a benchmark that have no result yet, and write its tables and its report.
 
-    Interrupted at any time, the same call continues. It needs a checkout of the repository.
+    Interrupted at any time, the same call continues.
 
     Args:
         config: the benchmark file.

@@ -5,9 +5,8 @@ from pathlib import Path
 from ..benchmark.jobs import Plan, load_record
 from ..benchmark.run_job import run_job
 from ..errors import ConfigError
+from ..runtime.config_files import ROOT
 from ..runtime.config_options import did_you_mean
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_benchmark_job(plan: str | Path, name: str, attempt: int) -> None:

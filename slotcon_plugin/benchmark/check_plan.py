@@ -28,6 +28,7 @@ from ..evaluation.labeled_images import LabeledImages
 from ..evaluation.networks import open_groups
 from ..models.backbones import TorchvisionResNet
 from ..runtime.atomic_files import write_atomically
+from ..runtime.config_files import find_config
 from ..runtime.config_options import hooks_of, read_config
 from ..runtime.explain_errors import describe, explained_errors
 from ..runtime.fit_machine import fit_to_machine
@@ -128,7 +129,7 @@ class _Check:
 
     def config(self, one: Pretraining | Transfer) -> Config:
         """The config of an entry as its job reads it."""
-        cfg = read_config(self.find(one.config), option_words(one.overrides), "overrides")
+        cfg = read_config(one.config, option_words(one.overrides), "overrides")
         init_default_scope(cfg.get("default_scope") or "mmengine")
         for hook in hooks_of(cfg).values():
             if isinstance(hook, dict):
@@ -223,7 +224,7 @@ class _Check:
         from ..transfer import detectron2_route as route
 
         words = [str(word) for pair in one.overrides.items() for word in pair]
-        cfg = route.read_yaml(self.find(one.config), words)
+        cfg = route.read_yaml(one.config, words)
         route.check_batch(cfg, one.gpus)
         route.register_data(cfg)
 

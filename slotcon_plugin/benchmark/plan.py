@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigError
+from ..runtime.config_files import find_config
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
 from .recipe import WITHOUT_EFFECT, file_digest, option_words, relative_paths, resolve
@@ -36,14 +37,16 @@ class Encoder(NamedTuple):
 
 
 class Planner:
-    """Makes the plan of a benchmark, whose jobs run in the repository's folder `root`."""
+    """Makes the plan of a benchmark, whose jobs run in `root`, where configs/ and tools/ are."""
 
     def __init__(self, benchmark: Benchmark, root: Path, protocols: Protocols) -> None:
         self.benchmark, self.root, self.protocols = benchmark, root, protocols
         self.jobs: dict[str, Job] = {}
         self.file_digest = cache(file_digest)
         self.resolved: dict[str, tuple] = {}
-        self.environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        given = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        here = [name for name, path in given.items() if os.path.exists(path)]
+        self.environment = given | {name: os.path.abspath(given[name]) for name in here}
 
     def plan(self) -> Plan:
         """All jobs, each after those that it needs; ConfigError if there is nothing to run."""
@@ -94,8 +97,8 @@ class Planner:
         """A section's config: path, entries with effect, length, deviations from the protocol."""
         where = f"{type(one).__name__.lower()}s.{one.name}"
         if where not in self.resolved:
-            config = self.find(one.config)
             try:
+                config = find_config(one.config).absolute()
                 content = resolve(config, one.overrides)
             except ConfigError as error:
                 raise ConfigError(f"{self.benchmark.path}: {where}: {error}") from None

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..errors import ConfigError, SlotConError
 from ..evaluation.label_formats import label_format
+from ..runtime.config_files import find_config
 from ..runtime.config_options import did_you_mean
 from .measures import COLUMNS, SOURCES
 from .yaml_files import read_yaml
@@ -195,9 +196,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
 
     `${NAME}` in a text is the environment variable, `${NAME:-default}` has a default.
     """
-    path = Path(path)
-    if not path.exists():
-        raise ConfigError(f"There is no benchmark {path}; configs/benchmark/ has examples.")
+    path = find_config(path)
     try:
         content = _with_environment(read_yaml(path), f"{path}: ")
         if isinstance(content, dict):

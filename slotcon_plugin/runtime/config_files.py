@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 
 from ..errors import ConfigError, did_you_mean
+from .regular_files import open_regular
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = (PACKAGE / ".mim" / "configs").resolve().parent  # of configs/ and tools/
@@ -41,6 +42,12 @@ def find_config(config: str | Path) -> Path:
     for found in known.values():
         if parts and _without_suffix(found).parts[-len(parts) :] == parts:
             return found
+    if path.exists():
+        try:
+            with open_regular(path):
+                pass
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"The config {config} cannot be read: {error}") from error
     beside = [other.name for other in path.parent.glob(f"*{path.suffix}") if other.is_file()]
     close = did_you_mean(Path(name).name, [*beside, *known])
     raise ConfigError(f"There is no config {config}.{close} `slotcon list` prints all names.")
