@@ -19,6 +19,12 @@ examples:
     python tools/export.py epoch_800.pth slotcon_r50.pkl --to detectron2
   for torchvision or timm:
     python tools/export.py epoch_800.pth slotcon_r50.safetensors --to timm
+  a folder for timm.create_model("local-dir:slotcon_r50", pretrained=True):
+    python tools/export.py epoch_800.pth slotcon_r50 --to timm
+  the same with a model card, for the Hugging Face Hub:
+    python tools/export.py epoch_800.pth slotcon_r50 --to hub --license cc-by-4.0
+  an ONNX model, from images to the map of features and its mean:
+    python tools/export.py epoch_800.pth slotcon_r50.onnx --to onnx
   the student's encoder of a checkpoint that the paper's authors published:
     python tools/export.py published.pth slotcon_r50.pth --to torchvision --part student
   convert a published full checkpoint, use it, and convert it to the published format:
@@ -29,7 +35,8 @@ examples:
     python tools/export.py epoch_800.pth slotcon_r50.pkl --to detectron2 --dry-run --keys
 
 containers: .pth and .safetensors for openmmlab, torchvision and timm; .pkl, .pth and .safetensors
-    for detectron2; .pth for slotcon and published.
+    for detectron2; .onnx for onnx; .pth for slotcon and published; folders for hub, and for timm
+    if OUT has no suffix.
 """
 
 
@@ -37,12 +44,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the file to read")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file or folder to write")
     text = "the format of OUT: a library's for an encoder, or that of a full checkpoint"
-    formats = ("openmmlab", "torchvision", "timm", "detectron2", "slotcon", "published")
+    formats = ("openmmlab", "torchvision", "timm", "detectron2", "hub", "onnx")
+    formats += ("slotcon", "published")
     parser.add_argument("--to", required=True, choices=formats, help=text)
     text = "which encoder to export (default: the teacher's, which the paper transfers)"
     parser.add_argument("--part", choices=("teacher", "student"), help=text)
+    text = "with the decoder of a pretraining that had one (all, the default), or the encoder alone"
+    parser.add_argument("--parts", choices=("all", "encoder"), help=text)
+    text = "license of the weights in hub's model card, e.g. mit or cc-by-nc-4.0 (apache-2.0)"
+    parser.add_argument("--license", metavar="ID", help=text)
     parser.add_argument("--keys", action="store_true", help="list every tensor in the report")
     parser.add_argument("--dry-run", action="store_true", help="print the report, write nothing")
     return parser.parse_args(argv)

@@ -1,14 +1,21 @@
 """Exports encoders for other libraries and converts full checkpoints."""
 
+import shlex
 from pathlib import Path
 
 from ..checkpoints import export_formats as formats
 from ..checkpoints import read_encoder
 from ..checkpoints.containers import pth_bytes, read_file
+from ..checkpoints.encoder import ALL, ALONE
+from ..checkpoints.model_folder import CARD, model_card, timm_files
+from ..checkpoints.onnx_file import TOLERANCE, onnx_model
 from ..checkpoints.published import to_ours, to_published
-from ..errors import CheckpointError
-from ..runtime.atomic_files import write_atomically
+from ..errors import CheckpointError, ConfigError
+from ..runtime.atomic_files import write_atomically, write_folder
 from ..runtime.work_dir import check_writable
+
+FORMATS = (*formats.LIBRARIES, "hub", "onnx", "slotcon", "published")
+LICENSE = "apache-2.0"
 
 
 def export(
@@ -18,41 +25,102 @@ def export(
     part: str | None = None,
     keys: bool = False,
     dry_run: bool = False,
+    parts: str | None = None,
+    license: str | None = None,
 ) -> None:
     """Export the encoder of a checkpoint, or convert a full checkpoint, and print a report.
 
     Args:
         checkpoint: a checkpoint of tools/train.py, a published SlotCon checkpoint, an exported file
             or torchvision's weights. No code in it is run.
-        out: the file to write; its suffix selects the container.
-        to: "openmmlab", "torchvision", "timm" or "detectron2" for an encoder; "slotcon" or
-            "published" for a full checkpoint.
+        out: the file to write; its suffix selects the container. Without a suffix, "timm" writes a
+            folder that `timm.create_model("local-dir:OUT", pretrained=True)` loads; "hub" always
+            writes a folder.
+        to: "openmmlab", "torchvision", "timm" or "detectron2" for an encoder; "hub" for timm's
+            folder with a model card for the Hugging Face Hub; "onnx"; "slotcon" or "published" for
+            a full checkpoint.
         part: "teacher" (the default, which the paper transfers) or "student"; for encoders only.
         keys: list every tensor in the report.
         dry_run: print the report and write nothing.
+        parts: "all" (the default): with the decoder of a pretraining that had one (DeCon), where
+            the format has a place for it; "encoder": without it.
+        license: for "hub", the Hub's identifier of the weights' license; by default "apache-2.0".
 
     Raises:
-        ConfigError: `out` cannot be written.
-        CheckpointError: the checkpoint cannot be read or does not fit `to`.
+        ConfigError: `out` cannot be written, or an option is wrong.
+        CheckpointError: the checkpoint cannot be read or does not fit `to`; or the exported model
+            computes something else than the encoder, or its library is missing.
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    check_writable(out, "OUT", inputs=[checkpoint])
+    if to not in FORMATS:
+        raise ConfigError(f"--to {to}: expected one of {', '.join(FORMATS)}.")
+    if license is not None and to != "hub":
+        raise ConfigError(f"--license is for --to hub, which writes a model card, not for {to}.")
+    is_folder = to == "hub" or (to == "timm" and not out.suffix)
+    check_writable(out, "OUT", folder=is_folder, inputs=[checkpoint])
+    if is_folder and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"OUT {out} is a folder that is not empty. Name a new one.")
     if to in ("slotcon", "published"):
-        data, report = _convert(checkpoint, out, to, part, keys)
+        data, report = _convert(checkpoint, out, to, part or parts, keys)
+    elif is_folder:
+        data, report = _folder(checkpoint, out, to, part, keys, license or LICENSE)
+    elif to == "onnx":
+        data, report = _onnx(checkpoint, out, part, keys)
     else:
         formats.check_format(to, out.suffix)
-        encoder = read_encoder(checkpoint, part)
+        encoder = read_encoder(checkpoint, part, parts=parts or ALL)
         data, old_names = formats.encoder_file(encoder, to, out.suffix)
         report = formats.report_encoder(encoder, old_names, keys)
         report += f"\nload it with:  {formats.usage(encoder, to, out)}"
-        if note := formats.dilation_note(encoder, to):
-            report += f"\n{note}"
+        for note in (formats.decoder_note(encoder, to), formats.dilation_note(encoder, to)):
+            report += f"\n{note}" * bool(note)
     print(report)
+    size = sum(map(len, data.values())) if is_folder else len(data)
     if dry_run:
-        print(f"dry run: {out} ({len(data):,} bytes) was not written")
+        print(f"dry run: {out} ({size:,} bytes) was not written")
         return
-    write_atomically(data, out)
-    print(f"written:       {out} ({len(data):,} bytes)")
+    if is_folder:
+        write_folder(data, out)
+    else:
+        write_atomically(data, out)
+    print(f"written:       {out} ({size:,} bytes)")
+
+
+def _folder(
+    checkpoint: Path, out: Path, to: str, part: str | None, keys: bool, license: str
+) -> tuple[dict[str, bytes], str]:
+    """The files of a folder for timm or for the Hugging Face Hub, and the report."""
+    encoder = read_encoder(checkpoint, part, parts=ALONE)
+    card = {CARD: model_card(encoder, out.name, license)} if to == "hub" else {}
+    files = timm_files(encoder) | card
+    lines = [
+        formats.report_encoder(encoder, encoder.old_names, keys),
+        f"files:         {', '.join(files)}",
+        f"load it with:  timm.create_model('local-dir:{out}', pretrained=True)",
+    ]
+    if card:
+        lines += [
+            f"license:       {license}; --license names another one",
+            f"upload it with: hf upload USER/NAME {shlex.quote(str(out))}",
+        ]
+    return files, "\n".join(lines)
+
+
+def _onnx(checkpoint: Path, out: Path, part: str | None, keys: bool) -> tuple[bytes, str]:
+    """An ONNX file and the report."""
+    if out.suffix != ".onnx":
+        raise CheckpointError(f"--to onnx writes a .onnx file, not {out.suffix or out.name}.")
+    encoder = read_encoder(checkpoint, part, parts=ALONE)
+    model = onnx_model(encoder)
+    lines = [
+        formats.report_encoder(encoder, encoder.old_names, keys),
+        f"onnx:          images (batch, 3, height, width), normalized, {model.images} -> "
+        "map (batch, channels, rows, columns), pooled (batch, channels)",
+        f"compared:      onnxruntime and torch differ by {model.error:.1e} of the largest value; "
+        f"{TOLERANCE:.0e} is allowed",
+        f"load it with:  onnxruntime.InferenceSession('{out}').run(None, {{'images': images}})",
+    ]
+    return model.data, "\n".join(lines)
 
 
 def _convert(

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from ..checkpoints.containers import FOLDER_WEIGHTS
 from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..checkpoints.metadata import describe_pixels
 from ..errors import CheckpointError, ConfigError
@@ -34,9 +35,9 @@ def load(
 
     Args:
         source: a checkpoint of a pretraining, ours or a published one; a work dir, of which the
-            last good checkpoint is read; an exported encoder or torchvision's weights,
-            "random:resnet50" or "supervised:resnet50", for features alone; or a config, its path
-            or name, whose network gets random weights, which is printed.
+            last good checkpoint is read; an exported encoder (a file or folder), torchvision's
+            weights, "random:resnet50" or "supervised:resnet50", for features alone; or a config,
+            its path or name, whose network gets random weights, which is printed.
         part: "teacher" or "student" of a full checkpoint; None: the teacher.
         device: where the network runs; None: a GPU if there is one.
 
@@ -58,7 +59,7 @@ def find_weights(source: str | Path) -> str | None:
     text, path = str(source), Path(source).expanduser()
     if text.startswith(("random:", "supervised:")):
         return text
-    if path.is_dir():
+    if path.is_dir() and not (path / FOLDER_WEIGHTS).is_file():
         found = find_last_good_checkpoint(path, announce)
         if found is None:
             raise CheckpointError(f"The folder {path} has no checkpoint of a training in it.")

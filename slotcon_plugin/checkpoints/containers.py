@@ -7,6 +7,7 @@ read as `.pth`.
 
 import io
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..runtime.pickle_limits import check_opcodes, require
 from ..runtime.safe_loading import check_content, check_file, load_checkpoint_safely, why_not_loaded
 from ..runtime.stand_ins import NAMESPACE, PLAIN_DTYPES, ArrayUnpickler, plain_values
 
+FOLDER_WEIGHTS = "model.safetensors"  # of a model folder, as timm and the Hugging Face Hub name it
 METADATA_KEY = "slotcon"  # of our metadata in `.safetensors` and in plain state dicts
 
 MAX_HEADER = 16 << 20  # bytes of the names and metadata in a `.safetensors`
@@ -30,10 +32,12 @@ MAX_HEADER = 16 << 20  # bytes of the names and metadata in a `.safetensors`
 def read_file(path: str | Path) -> dict:
     """The content of a file of weights, with tensors on the CPU.
 
-    A `.safetensors` gives `state_dict` and `meta`, our metadata if there are any. A file that is
-    missing, damaged, of another kind, or refers to code raises CheckpointError.
+    A `.safetensors` gives `state_dict` and `meta`, our metadata if there are any; so does a model
+    folder that contains one. A file that is missing, damaged, of another kind, or refers to code
+    raises CheckpointError.
     """
-    path = check_file(path)
+    inside = os.path.join(os.path.expanduser(path), FOLDER_WEIGHTS)
+    path = check_file(inside if os.path.isfile(inside) else path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix == ".pkl":

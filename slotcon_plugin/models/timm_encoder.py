@@ -82,7 +82,7 @@ class TimmEncoder(nn.Module):
         """Encode normalized images. Returns a map (b, c, h / s, w / s) for each output."""
         height, width = images_b3hw.shape[2:]
         bottom, right = -height % self.patch_size[0], -width % self.patch_size[1]
-        if bottom or right:
+        if bottom or right or torch.compiler.is_exporting():  # where sizes are not known
             images_b3hw = F.pad(images_b3hw, (0, right, 0, bottom))
         options = dict(indices=self.outputs, output_fmt="NCHW", intermediates_only=True)
         return tuple(self.net.forward_intermediates(images_b3hw, norm=True, **options))
@@ -105,11 +105,7 @@ def create(name: str, **options: Any) -> nn.Module:
         close = did_you_mean(str(name), timm.list_models())
         raise ConfigError(f"The model {name!r} is not in timm.list_models().{close}")
     try:
-        with torch.device("meta"):
-            kind = type(timm.create_model(name, **options))
-        accepted = {n for base in kind.__mro__ for n in inspect.signature(base.__init__).parameters}
-        any_size = {key: value for key, value in ANY_SIZE.items() if key in accepted}
-        net = timm.create_model(name, **any_size | options)
+        net = timm.create_model(name, **with_any_size(name, options))
     except Exception as error:  # of any model, for wrong options
         raise ConfigError(
             f"timm cannot build the model {name!r} with {options}: {error}"
@@ -120,3 +116,18 @@ def create(name: str, **options: Any) -> nn.Module:
             "another model."
         )
     return net
+
+
+def with_any_size(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, and those of ANY_SIZE that a model takes."""
+    accepted = accepted_options(name, options)
+    return {key: value for key, value in ANY_SIZE.items() if key in accepted} | options
+
+
+def accepted_options(name: str, options: dict[str, Any]) -> set[str]:
+    """The names of the options that the class of timm's model takes."""
+    import timm
+
+    with torch.device("meta"):
+        kind = type(timm.create_model(name, **options))
+    return {n for base in kind.__mro__ for n in inspect.signature(base.__init__).parameters}

@@ -3,7 +3,8 @@
 import glob
 import os
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
@@ -23,6 +24,18 @@ def write_atomically(data: bytes, path: str | Path) -> None:
     """Write a file completely or not at all, see `open_atomically`."""
     with open_atomically(path) as file:
         file.write(data)
+
+
+def write_folder(files: Mapping[str, bytes], folder: str | Path) -> None:
+    """Write a new folder of files completely or not at all; an existing one must be empty."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        whole = Path(name, folder.name)
+        whole.mkdir()
+        for file, data in files.items():
+            write_atomically(data, whole / file)
+        os.replace(whole, folder)
 
 
 @contextmanager
