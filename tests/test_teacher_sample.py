@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.runner import Runner
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -37,6 +38,18 @@ def make_runner(options: list[str], config: Path = DEMO, iterations: int | None 
         cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations)
     fit_to_machine(cfg)
     return Runner.from_cfg(cfg)
+
+
+def painted(model, image_3hw: torch.Tensor, level: int = 0) -> np.ndarray:
+    """The groups of one image of 64 or 128 pixels over its pixels, 160 x 160, as they are drawn."""
+    pixels = model.data_preprocessor(dict(inputs=image_3hw[None]))["inputs"]
+    framed = F.pad(pixels, [32] * 4, mode="reflect")
+    scores = model.teacher(framed)[level].scores
+    whole = 160 * framed.shape[3] // pixels.shape[3]
+    (groups,) = upsampled_argmax(scores, whole, whole)
+    cut = slice((whole - 160) // 2, (whole + 160) // 2)
+    small = F.interpolate(image_3hw[None], (160, 160), mode="bilinear", antialias=True)[0]
+    return overlay(small.permute(1, 2, 0).numpy(), groups[cut, cut].numpy())
 
 
 def logged(work_dir: Path) -> list[dict]:
@@ -81,9 +94,7 @@ def test_a_pretraining_is_drawn_and_measured_and_stays_the_same(tmp_path):
     sheet = draw_sheet(looked_at.model, hook.sample)
     last = np.asarray(Image.open(tmp_path / "with" / "groups" / "epoch_2.png"))
     assert np.array_equal(last, sheet) and sheet.shape == (324, 980, 3)
-    pixels = looked_at.model.data_preprocessor(dict(inputs=hook.sample[:1]))["inputs"]
-    (groups,) = upsampled_argmax(looked_at.model.predict(pixels)[0].scores[None], 160, 160)
-    assert np.array_equal(sheet[164:, :160], overlay(sheet[:160, :160], groups.numpy()))
+    assert np.array_equal(sheet[164:, :160], painted(looked_at.model, hook.sample[0]))
 
     board = EventAccumulator(
         str(next((tmp_path / "with").glob("*/vis_data/events*"))), size_guidance=dict(images=0)
@@ -126,6 +137,14 @@ def test_what_cannot_be_drawn_is_one_warning(tmp_path):
     assert (tmp_path / "work" / "epoch_2.pth").exists()
 
 
+def test_features_of_few_directions_are_a_warning(tmp_path):
+    images = write_images(tmp_path / "images", count=8)
+    options = [*pretraining_options(images, tmp_path / "work"), "train_cfg.max_epochs=1"]
+    make_runner([*options, "+default_hooks.feature_rank.min_rank=1e4"]).train()
+    log = next((tmp_path / "work").glob("*/*.log")).read_text()
+    assert log.count("Epoch 1: the features are collapsing: RankMe is") == 2
+
+
 def test_iterations_and_parts_of_the_training(tmp_path):
     """A training that counts iterations; lines every 2 of 3 iterations of an epoch."""
     images = write_images(tmp_path / "images", count=12)
@@ -152,8 +171,6 @@ def test_a_decoder_is_drawn_on_its_largest_map(tmp_path):
     (hook,) = [one for one in runner.hooks if type(one).__name__ == "GroupImagesHook"]
     model = runner.model.eval()
     pixels = model.data_preprocessor(dict(inputs=hook.sample[:1]))["inputs"]
-    scores = [model.predict(pixels, level)[0].scores for level in range(len(model.levels))]
-    sizes = [one.shape[1] for one in scores]
+    sizes = [view.scores.shape[2] for view in model.teacher(pixels)]
     assert sizes[1] == max(sizes) > sizes[0]
-    (groups,) = upsampled_argmax(scores[1][None], 160, 160)
-    assert np.array_equal(sheet[164:, :160], overlay(sheet[:160, :160], groups.numpy()))
+    assert np.array_equal(sheet[164:, :160], painted(model, hook.sample[0], level=1))

@@ -36,3 +36,12 @@ def collapse_warnings(
                 "pixels. Compare center momentum and teacher temperature with the recipe; with few "
                 "images or a small model, use fewer prototypes and a longer warm-up."
             )
+
+
+def rank_warning(rankme: float, least: float) -> str:
+    """A line about features with a smaller RankMe than `least`."""
+    return (
+        f"the features are collapsing: RankMe is {rankme:.1f}, below {least:g}: they vary in few "
+        "directions. Is the learning rate 1.0 x global batch / 256, and the teacher momentum that "
+        "of the recipe?"
+    )

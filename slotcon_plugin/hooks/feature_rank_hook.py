@@ -5,9 +5,10 @@ from itertools import count
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
-from ..functional.checks import check_integers
+from ..functional.checks import check_integers, check_numbers
 from ..functional.spectrum import alpha_req, covariance_spectrum, rankme
 from ..models.slotcon import SlotCon
+from .collapse_warnings import rank_warning
 from .diagnostics_hook import is_logged
 from .teacher_sample import TeacherSampleHook, in_batches
 
@@ -24,15 +25,24 @@ class FeatureRankHook(TeacherSampleHook):
     Args:
         images, scale, seed: see `TeacherSampleHook`.
         points: how often they are measured.
+        min_rank: warn when RankMe is below this.
     """
 
     priority = 55  # before LoggerHook (BELOW_NORMAL, 60)
     purpose = "RankMe and alpha_req of the features are not logged"
 
-    def __init__(self, images: int = 64, scale: float = 1, seed: int = 0, points: int = 20) -> None:
+    def __init__(
+        self,
+        images: int = 64,
+        scale: float = 1,
+        seed: int = 0,
+        points: int = 20,
+        min_rank: float = 5.0,
+    ) -> None:
         super().__init__(images, scale, seed)
         check_integers(1, points=points)
-        self.points = points
+        check_numbers("[0, inf)", min_rank=min_rank)
+        self.points, self.min_rank = points, min_rank
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         for name in NAMES:  # or they would be in all later lines
@@ -42,8 +52,12 @@ class FeatureRankHook(TeacherSampleHook):
         if self._is_due(runner, batch_idx):
 
             def measure(model: SlotCon, images_n3hw: Tensor) -> None:
-                for name, value in zip(NAMES, measure_features(model, images_n3hw), strict=True):
+                found = measure_features(model, images_n3hw)
+                for name, value in zip(NAMES, found, strict=True):
                     runner.message_hub.update_scalar(name, value)
+                if found[0] < self.min_rank:
+                    line = rank_warning(found[0], self.min_rank)
+                    runner.logger.warning(f"Epoch {runner.epoch + 1}: {line}")
 
             self.look(runner, measure)
 

@@ -18,6 +18,7 @@ from ..visualization.painting import groups_sheet
 from .teacher_sample import TeacherSampleHook, in_batches
 
 SIDE = 160  # of an image in the file, pixels
+MARGIN = 32  # of reflected pixels around an image for the teacher
 FIRST_DIGITS = ("1", "2", "5")
 
 
@@ -77,10 +78,15 @@ def draw_sheet(model: SlotCon, images_n3hw: Tensor, side: int = SIDE) -> np.ndar
     See `groups_sheet`; `side` is that of an image, pixels.
     """
 
+    margin = min(MARGIN, images_n3hw.shape[3] - 1)
+    whole = round(side * (1 + 2 * margin / images_n3hw.shape[3]))
+    inside = slice((whole - side) // 2, (whole - side) // 2 + side)
+
     def best(pixels_b3hw: Tensor) -> Tensor:
-        views = model.teacher(pixels_b3hw)
+        # Convolutions pad the borders with zeros, which would be groups of their own.
+        views = model.teacher(F.pad(pixels_b3hw, [margin] * 4, mode="reflect"))
         largest = max(views, key=lambda view: view.scores.shape[2:].numel())
-        return upsampled_argmax(largest.scores, side, side)
+        return upsampled_argmax(largest.scores, whole, whole)[:, inside, inside]
 
     assignments = in_batches(model, images_n3hw, best).cpu().numpy()
     small = F.interpolate(images_n3hw, (side, side), mode="bilinear", antialias=True)
