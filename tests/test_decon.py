@@ -156,8 +156,16 @@ def test_the_teacher_has_and_follows_every_part():
 
 def test_prediction_on_each_level():
     model, images = decon(**levels_of([9, 20])).eval(), random_views(2, 64)[0]
-    shapes = [tuple(model.predict(images, level)[1].scores.shape) for level in range(3)]
-    assert shapes == [(12, 2, 2), (9, 16, 16), (20, 8, 8)]
+    levels = ("encoder", 0, 1, None)
+    shapes = [tuple(model.predict(images, level)[1].scores.shape) for level in levels]
+    assert shapes == [(12, 2, 2), (9, 16, 16), (20, 8, 8), (9, 16, 16)]
+    assert model(images, mode="predict")[0].scores.shape == (9, 16, 16)
+    with pytest.raises(ConfigError, match="level 2: the model has encoder, 0, 1"):
+        model.predict(images, 2)
+    alone = decon(encoder_loss_weight=0.0)
+    assert alone.predict(images)[0].scores.shape == (20, 16, 16)
+    with pytest.raises(ConfigError, match="level encoder: the model has 0"):
+        alone.predict(images, "encoder")
     assert model.encode(images).shape == (2, 128, 2, 2)
 
 

@@ -83,6 +83,21 @@ positive_real = _number(float, lambda value: 0 < value < math.inf, "a number abo
 share = _number(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
+def level(text: str) -> str | int:
+    """The type of --level: a decoder's level, or the encoder's."""
+    return text if text == "encoder" else natural(text)
+
+
+def add_level(parser: argparse.ArgumentParser, default: str) -> None:
+    """`--level`, of a pretraining with a decoder."""
+    text = (
+        "of a pretraining with a decoder: encoder, or a level of the decoder from 0, the finest, "
+    )
+    parser.add_argument(
+        "--level", type=level, metavar="LEVEL", help=f"{text}on (default: {default})"
+    )
+
+
 def add_number(parser, name: str, kind, default: float, text: str) -> None:
     """Add an option of one of these types, with its default in the help."""
     text += " (%(default)s)"

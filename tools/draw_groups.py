@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from command_line import add_cfg_options, add_number, new_parser, positive, run_api
+from command_line import add_cfg_options, add_level, add_number, new_parser, positive, run_api
 
 EXAMPLES = """
 example:
@@ -20,6 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="a checkpoint of that pretraining")
     parser.add_argument("--out", required=True, metavar="FILE", help="the figure, .png")
     parser.add_argument("--images", metavar="PATH", help="a folder, a glob, a list file, an archive or a data set")
+    add_level(parser, "0")
     add_number(parser, "--count", positive, 6, "number of photographs")
     text = "draw no images with a longer side at a short side of 256 pixels"
     add_number(parser, "--max-long-side", positive, 4096, text)

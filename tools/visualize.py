@@ -17,7 +17,16 @@ A prototype has the same color in all of them, and in those of every other check
 import argparse
 import sys
 
-from command_line import add_number, natural, new_parser, positive, positive_real, run_api, share
+from command_line import (
+    add_level,
+    add_number,
+    natural,
+    new_parser,
+    positive,
+    positive_real,
+    run_api,
+    share,
+)
 
 EXAMPLES = """
 examples:
@@ -37,10 +46,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, EXAMPLES)
     path = dict(required=True, metavar="PATH")
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a full one, ours or published")
-    parser.add_argument("--images", nargs="+", **path, help="folders, globs, list files, archives or data sets")
+    parser.add_argument(
+        "--images", nargs="+", **path, help="folders, globs, list files, archives or data sets"
+    )
     parser.add_argument("--out", **path, help="folder of the results; it is made")
     parts = ("teacher", "student")
     parser.add_argument("--part", choices=parts, default="teacher", help="default: teacher")
+    add_level(parser, "0")
     parser.add_argument("--limit", type=positive, metavar="N", help="use at most N random images")
     text = "those of the gallery, from 0 (default: the most used)"
     parser.add_argument("--prototypes", type=natural, nargs="+", default=(), metavar="K", help=text)

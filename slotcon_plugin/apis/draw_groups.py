@@ -33,6 +33,7 @@ def draw_groups(
     count: int = 6,
     max_long_side: int = MAX_LONG_SIDE,
     cfg_options: list[str] | None = None,
+    level: str | int | None = None,
 ) -> None:
     """Draw the groups of some images with random weights and after pretraining.
 
@@ -45,6 +46,8 @@ def draw_groups(
         max_long_side: in pixels; images that would have a longer side, when their short side is
             scaled to 256 pixels for the network, are not drawn.
         cfg_options: those of the training, see `apis.train.train`.
+        level: of a pretraining with a decoder, "encoder" or the number of a decoder's level; None:
+            0, the finest.
     """
     check_value("--count", count, whole(1))
     check_writable(out, "--out", inputs=[config, checkpoint, images])
@@ -61,13 +64,14 @@ def draw_groups(
     state = load_checkpoint_safely(checkpoint)
     seed = state.get("meta", {}).get("seed")
     model = build_untrained(cfg, seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
+    num_prototypes = model.levels[model.position(level)].head.num_prototypes
     weights = check_state_dict(model, state, str(checkpoint))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     photographs = read_first(paths, count, max_long_side, where.get("backend_args"))
-    rows = {"random weights": groups.group_photographs(model, photographs)}
+    rows = {"random weights": groups.group_photographs(model, photographs, level=level)}
     model.load_state_dict(weights)
-    rows["after pretraining"] = groups.group_photographs(model, photographs)
-    save_png(groups.draw_groups(rows, model.num_prototypes, count), out)
+    rows["after pretraining"] = groups.group_photographs(model, photographs, level=level)
+    save_png(groups.draw_groups(rows, num_prototypes, count), out)
     announce(f"written: {out}")
 
 

@@ -12,7 +12,8 @@ from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..checkpoints.metadata import describe_pixels
 from ..errors import CheckpointError, ConfigError
 from ..evaluation.batches import choose_device
-from ..evaluation.networks import DenseFeatures, PixelGroups, open_whole
+from ..evaluation.networks import DecodedMap, DenseFeatures, PixelGroups, open_whole
+from ..models.levels import ENCODER
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import read_config
 from ..runtime.explain_errors import explained_errors
@@ -27,7 +28,10 @@ CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json")
 
 
 def load(
-    source: str | Path | SlotConModel, part: str | None = None, device: str | None = None
+    source: str | Path | SlotConModel,
+    part: str | None = None,
+    device: str | None = None,
+    level: str | int | None = None,
 ) -> SlotConModel:
     """Read the network of a checkpoint, or build an untrained one from a config.
 
@@ -40,6 +44,8 @@ def load(
             its path or name, whose network gets random weights, which is printed.
         part: "teacher" or "student" of a full checkpoint; None: the teacher.
         device: where the network runs; None: a GPU if there is one.
+        level: of a pretraining with a decoder, "encoder" or the number of a decoder's level; None:
+            0, the finest.
 
     Raises:
         CheckpointError: the file cannot be read safely, or is not complete.
@@ -51,7 +57,8 @@ def load(
         raise ConfigError(f"part is {part!r}, expected 'teacher', 'student' or None.")
     device = choose_device(device)
     weights = find_weights(source)
-    return SlotConModel(open_whole(weights, part) if weights else _untrained(source), device)
+    network = open_whole(weights, part, level) if weights else _untrained(source, level)
+    return SlotConModel(network, device)
 
 
 def find_weights(source: str | Path) -> str | None:
@@ -68,7 +75,7 @@ def find_weights(source: str | Path) -> str | None:
     return None if is_config or not (path.exists() or path.suffix) else text
 
 
-def _untrained(source: str | Path) -> PixelGroups | DenseFeatures:
+def _untrained(source: str | Path, level: str | int | None) -> PixelGroups | DenseFeatures:
     try:
         cfg = read_config(source)
     except ConfigError as error:
@@ -78,14 +85,17 @@ def _untrained(source: str | Path) -> PixelGroups | DenseFeatures:
     if not cfg.get("model") or not is_slotcon(cfg):
         raise ConfigError(f"{source} is not the config of a pretraining with SlotCon.")
     seed = (cfg.get("randomness") or {}).get("seed") or 0
-    teacher = build_untrained(cfg, seed).teacher
+    model = build_untrained(cfg, seed)
+    teacher, level = model.teacher, model.levels[model.position(level)].name
     origin = f"untrained network of {source}, seed {seed}"
     announce(f"{source} is a config: the network has random weights, from seed {seed}")
-    features = DenseFeatures(teacher.backbone, describe_pixels(cfg.to_dict()), origin)
-    if teacher.neck is None:
-        return features
-    prototypes_kd = F.normalize(teacher.prototypes.weight.detach(), dim=1)
-    return PixelGroups(features, teacher.neck, prototypes_kd, teacher.prototypes.temperature)
+    net, neck, prototypes = teacher.backbone, teacher.neck, teacher.prototypes
+    if level != ENCODER:
+        net = DecodedMap(net, teacher.decoder, level)
+        neck, prototypes = teacher.decoder_necks[level], teacher.decoder_prototypes[level]
+    features = DenseFeatures(net, describe_pixels(cfg.to_dict()), origin)
+    prototypes_kd = F.normalize(prototypes.weight.detach(), dim=1)
+    return PixelGroups(features, neck, prototypes_kd, prototypes.temperature)
 
 
 def build_untrained(cfg: Config, seed: int) -> SlotCon:

@@ -19,6 +19,7 @@ def visualize(
     images: str | Path | Sequence[str | Path],
     out: str | Path,
     part: str = "teacher",
+    level: str | int | None = None,
     limit: int | None = None,
     prototypes: Sequence[int] = (),
     workers: int = 0,
@@ -35,6 +36,8 @@ def visualize(
         images: folders, globs, list files or other sources of docs/images.md.
         out: the folder of the results; files of an earlier visualization in it are removed.
         part: "teacher" or "student".
+        level: of a pretraining with a decoder, "encoder" or the number of a decoder's level; None:
+            0, the finest.
         limit: use at most so many random images.
         prototypes: those of the gallery; none: the most used ones.
         workers: loader processes, at most one for each core.
@@ -54,7 +57,7 @@ def visualize(
     check_writable(out, "--out", folder=True)
     device = choose_device(device)
     loader = LoaderOptions(device, workers=workers, progress=not quiet)
-    network = open_groups(checkpoint, part).to(device)
+    network = open_groups(checkpoint, part, level).to(device)
     paths = choose_images(list_images(images), limit, options.seed)
     survey, left_out = draw_album(network, paths, Path(out), options, loader)
     page = Path(out) / PAGE

@@ -16,7 +16,7 @@ from ..checkpoints.published import to_published
 from ..errors import CheckpointError
 from ..models.measure import SIDE, run_on_meta
 from ..runtime.text_formats import listed
-from .networks import read_grouping
+from .networks import levels_in, read_grouping
 
 MAX_REASON = 300  # characters
 
@@ -71,11 +71,17 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
     found += encoder.architecture.limits()
     for use, function in (
         ("tools/export.py --to published", to_published),
-        ("tools/visualize.py, tools/evaluate.py unsupervised and --projected", read_grouping),
+        ("tools/visualize.py, tools/evaluate.py unsupervised and --projected", _read_groupings),
     ):
         if reason := _failure(function, content, str(path)):
             found.append(f"{use}: {shorten(reason, MAX_REASON)}")
     return found
+
+
+def _read_groupings(content: dict, source: str) -> None:
+    """Try to read every level."""
+    for level in levels_in(content, source):
+        read_grouping(content, source, level=level)
 
 
 def find_untrained(model: nn.Module, size: int | None) -> list[str]:

@@ -1,6 +1,7 @@
 """Frozen networks to evaluate: an encoder of any origin, or the whole of SlotCon's grouping."""
 
 import re
+from itertools import count, takewhile
 from pathlib import Path
 
 import torch
@@ -10,13 +11,16 @@ from torch import Tensor, nn
 from ..checkpoints import fill, read_encoder
 from ..checkpoints.architecture import ResNetArchitecture
 from ..checkpoints.containers import read_file
-from ..checkpoints.encoder import find_tensors
+from ..checkpoints.decoder_weights import FPN, Decoder
+from ..checkpoints.encoder import ALL, ALONE, find_tensors
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.metadata import describe_pixels, lookup, read_config
 from ..checkpoints.names import PUBLISHED, differences, rename, reverse
 from ..datasets.data_preprocessor import TwoViewPreprocessor
 from ..errors import CheckpointError, ConfigError
 from ..functional.grouping import pool_slots, prototype_scores, unit_directions
+from ..models.backbones import TorchvisionResNet
+from ..models.levels import ENCODER, choose_level
 from ..models.mlp import PixelProjector
 from ..runtime.config_rules import POSITIVE
 from ..runtime.safe_loading import check_finite
@@ -32,13 +36,44 @@ GROUPING = {
     "teacher": ("teacher.neck.", "teacher.prototypes.weight"),
     "student": ("neck.", "head.prototypes.weight"),
 }
+# The same of a decoder's level.
+GROUPING_DECODER = {
+    "teacher": ("teacher.decoder_necks.{}.", "teacher.decoder_prototypes.{}.weight"),
+    "student": ("decoder_necks.{}.", "decoder_heads.{}.prototypes.weight"),
+}
+
+
+class DecodedMap(nn.Module):
+    """An encoder that returns the map of a level of the decoder that was pretrained with it.
+
+    `channels` are those of the maps that the decoder takes, the encoder's last ones; None: all.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, level: int, channels: list[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.level, self.channels = level, channels
+
+    def forward(self, pixels_b3hw: Tensor) -> Tensor:
+        maps = self.encoder(pixels_b3hw)
+        if self.channels is not None:
+            maps = maps[-len(self.channels) :]
+            if (found := [one.shape[1] for one in maps]) != self.channels:
+                raise CheckpointError(
+                    f"The encoder's last maps have {found} channels, but its decoder takes "
+                    f"{self.channels}: a decoder of other stages cannot be evaluated."
+                )
+        maps = self.decoder(maps)
+        return maps if isinstance(maps, Tensor) else maps[self.level]
 
 
 class DenseFeatures(nn.Module):
     """An encoder, and a projector if there is one, in evaluation mode.
 
-    The last of the encoder's maps is used. `pixels` has `mean_0_1` and `std_0_1` of each RGB
-    channel, for pixels in [0, 1]; `origin` says what the network is, for the report.
+    The last of the encoder's maps is used, or that of a `DecodedMap`. `pixels` has `mean_0_1` and
+    `std_0_1` of each RGB channel, for pixels in [0, 1]; `origin` says what the network is.
     """
 
     def __init__(self, encoder: nn.Module, pixels: dict, origin: str):
@@ -94,7 +129,11 @@ class PixelGroups(nn.Module):
 
 
 def open_encoder(
-    source: str, part: str | None = None, stage: int | None = None, seed: int = 0
+    source: str,
+    part: str | None = None,
+    stage: int | None = None,
+    seed: int = 0,
+    level: str | int | None = None,
 ) -> DenseFeatures:
     """Read an encoder, or make a random one.
 
@@ -106,7 +145,12 @@ def open_encoder(
         stage: the stage whose map is used, of a ResNet from 1 to 4, of timm's models those that
             timm counts; by default the last one.
         seed: of random weights.
+        level: a number of the decoder's levels, 0 is the finest: the decoder's map is used. By
+            default, or as "encoder", the encoder's.
     """
+    level = None if level == ENCODER else level
+    if level is not None and stage is not None:
+        raise ConfigError("--stage selects an encoder's map, --level a decoder's: use one.")
     depth = _named_depth(source)
     if depth is not None and part is not None:
         raise ConfigError(f"--part {part} cannot be used with {source}.")
@@ -119,7 +163,8 @@ def open_encoder(
             except ValueError as error:
                 raise ConfigError(f"{source}: {error}") from error
     else:
-        encoder = read_encoder(Path(source) if depth is None else supervised_file(depth), part)
+        path = Path(source) if depth is None else supervised_file(depth)
+        encoder = read_encoder(path, part, parts=ALONE if level is None else ALL)
         net = encoder.architecture.build(stage)
         used = encoder.state_dict if stage is None else net.state_dict()
         state = {name: v for name, v in encoder.state_dict.items() if name in used}
@@ -130,7 +175,23 @@ def open_encoder(
             origin = f"{Path(source)}, {part}, {encoder.architecture}"
     if stage is not None:
         origin += f", stage {stage}"
+    if level is not None:
+        decoder = None if source.startswith("random:") else encoder.decoder
+        if decoder is None:
+            raise ConfigError(f"--level {level}: {source} has no decoder, only the level encoder.")
+        net, origin = _decoded(net, decoder, level), f"{origin}, decoder's level {level}"
     return DenseFeatures(net, pixels, origin)
+
+
+def _decoded(encoder: nn.Module, decoder: Decoder, level: int) -> DecodedMap:
+    """The decoder of a file on its encoder."""
+    net, channels = decoder.build(), decoder.description["in_channels"]
+    channels = channels if isinstance(channels, list) else [channels]
+    maps = decoder.description["layers"] if decoder.name == FPN else 1
+    choose_level(range(maps), level, f"the decoder, {decoder},")
+    if isinstance(encoder, TorchvisionResNet):
+        encoder.out_indices = tuple(range(len(encoder.stages)))
+    return DecodedMap(encoder, net, level, channels)
 
 
 def _named_depth(source: str) -> int | None:
@@ -146,42 +207,62 @@ def _named_depth(source: str) -> int | None:
     return int(depth)
 
 
-def open_groups(path: str | Path, part: str = "teacher") -> PixelGroups:
+def open_groups(
+    path: str | Path, part: str = "teacher", level: str | int | None = None
+) -> PixelGroups:
     """Read encoder, projector and prototypes of a full checkpoint, ours or a published one.
 
+    With a decoder, `level` is "encoder" or the number of a decoder's level; None: 0, the finest.
     Sizes are those of the weights; no config is executed.
     """
     if _named_depth(str(path)) is not None:
         raise ConfigError(_ALONE.format(path))
-    features, content = open_encoder(str(path), part), read_file(path)
-    return PixelGroups(features, *read_grouping(content, path, part), _temperature(content, path))
+    content = read_file(path)
+    if not (levels := levels_in(content, path, part)):
+        raise CheckpointError(f"{_ALONE.format(path)} It has no {GROUPING[part][1]}.")
+    level = choose_level(levels, level, path)
+    features, grouping = open_encoder(str(path), part, level=level), (content, path, part, level)
+    return PixelGroups(features, *read_grouping(*grouping), _temperature(content, path, level))
 
 
-def open_whole(path: str | Path, part: str | None = None) -> PixelGroups | DenseFeatures:
+def levels_in(content: dict, path: str | Path, part: str = "teacher") -> list[str | int]:
+    """The levels of which a file has prototypes; [] for an encoder alone."""
+    tensors, kind = find_tensors(content, str(path), known=True)
+    first = [ENCODER] if kind == "published" or GROUPING[part][1] in tensors else []
+    prototypes = GROUPING_DECODER[part][1]
+    return first + list(takewhile(lambda i: prototypes.format(i) in tensors, count()))
+
+
+def open_whole(
+    path: str | Path, part: str | None = None, level: str | int | None = None
+) -> PixelGroups | DenseFeatures:
     """Read everything of a file: `open_groups`, or `open_encoder` if it has no prototypes."""
-    if _named_depth(str(path)) is None:
-        tensors, kind = find_tensors(read_file(path), str(path), known=True)
-        if kind == "published" or GROUPING[part or "teacher"][1] in tensors:
-            return open_groups(path, part or "teacher")
-    return open_encoder(str(path), part)
+    if _named_depth(str(path)) is None and levels_in(read_file(path), path, part or "teacher"):
+        return open_groups(path, part or "teacher", level)
+    return open_encoder(str(path), part, level=level)
 
 
-def _temperature(content: dict, path: str | Path) -> float:
+def _temperature(content: dict, path: str | Path, level: str | int) -> float:
     """τ of the attention that pools slots; the paper's if the file has no config."""
-    value = lookup(read_config(content), "model.head.prototypes.temperature") or TEMPERATURE
+    model = lookup(read_config(content), "model")
+    head = lookup(model, "head" if level == ENCODER else "decoder_head")
+    if isinstance(head, list | tuple) and level != ENCODER:
+        head = head[level] if level < len(head) else None
+    value = lookup(head, "prototypes.temperature") or TEMPERATURE
     if not POSITIVE.accepts(value):
         raise CheckpointError(f"{path}: its temperature is {value!r}, expected a positive number.")
     return value
 
 
 def read_grouping(
-    content: dict, path: str | Path, part: str = "teacher"
+    content: dict, path: str | Path, part: str = "teacher", level: str | int = ENCODER
 ) -> tuple[PixelProjector, Tensor]:
-    """Projector and prototypes (k, d), of unit length, in the content of a full checkpoint."""
+    """Projector and prototypes (k, d), of unit length, of a level of a full checkpoint."""
     tensors, kind = find_tensors(content, str(path))
     if kind == "published":
         tensors = rename(tensors, reverse(PUBLISHED), (), str(path)).values
-    neck, prototypes = GROUPING[part]
+    names = GROUPING[part] if level == ENCODER else GROUPING_DECODER[part]
+    neck, prototypes = (name.format(level) for name in names)
     state = {k.removeprefix(neck): v for k, v in tensors.items() if k.startswith(neck)}
     layers = [w for name, w in state.items() if re.fullmatch(r"mlp\.\d+\.weight", name)]
     layers = [weight for weight in layers if weight.ndim == 4]

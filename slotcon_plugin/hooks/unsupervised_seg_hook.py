@@ -34,6 +34,8 @@ class UnsupervisedSegHook(Hook):
         overlays: the number of images that are drawn, the first ones of the dataset.
         memory: the largest number of cells in the memory, to which the retrieval's cost is
             proportional.
+        level: of the groups, with a decoder: "encoder" or a number; None: 0, the finest. The
+            retrieval's map is always the encoder's.
     """
 
     priority = 95  # after the checkpoint (VERY_LOW, 90): an error here must not lose the epoch
@@ -52,6 +54,7 @@ class UnsupervisedSegHook(Hook):
         batch_size: int = 16,
         overlays: int = 4,
         memory: int = 20_000,
+        level: str | int | None = None,
     ):
         check_integers(1, interval=interval, batch_size=batch_size, memory=memory)
         check_integers(0, overlays=overlays)
@@ -63,13 +66,14 @@ class UnsupervisedSegHook(Hook):
             advice = "Give `names` and `train_names` lists without an image in common."
             check_disjoint(self.train, self.dataset, advice)
         self.interval, self.batch_size = interval, batch_size
-        self.overlays, self.memory = overlays, memory
+        self.overlays, self.memory, self.level = overlays, memory, level
 
     def before_train(self, runner) -> None:
         """Read all images and labels once: a broken one would stop the evaluation hours later."""
         for dataset in filter(None, (self.dataset, self.train)):
             for _ in batches(dataset, LoaderOptions(batch_size=self.batch_size), "checking"):
                 pass
+        unwrapped(runner.model).position(self.level)  # an error if there is no such level
 
     def after_train_epoch(self, runner) -> None:
         if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
@@ -91,7 +95,7 @@ class UnsupervisedSegHook(Hook):
             runner.visualizer.add_scalars(scores, step=runner.iter)
             for i in range(min(self.overlays, len(self.dataset))):
                 image_3hw = self.dataset[i]["inputs"]
-                maps_bkhw = _score_maps(model, image_3hw[None])
+                maps_bkhw = self._score_maps(model, image_3hw[None])
                 (groups_hw,) = upsampled_argmax(maps_bkhw, *image_3hw.shape[1:])
                 drawn = overlay(image_3hw.permute(1, 2, 0).numpy(), groups_hw.cpu().numpy())
                 runner.visualizer.add_image(f"groups_{i}", drawn, step=runner.iter)
@@ -99,9 +103,8 @@ class UnsupervisedSegHook(Hook):
             buffer.copy_(value)
         model.train(was_training)
         listed = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        runner.logger.info(
-            f"Evaluation on {self.dataset.selection}: {listed} ({model.num_prototypes} prototypes)"
-        )
+        count = model.levels[model.position(self.level)].head.num_prototypes
+        runner.logger.info(f"Evaluation on {self.dataset.selection}: {listed} ({count} prototypes)")
         return scores
 
     def _score(self, model) -> dict[str, float]:
@@ -109,7 +112,7 @@ class UnsupervisedSegHook(Hook):
             return model(model.data_preprocessor(dict(inputs=images_b3hw))["inputs"])
 
         loader = LoaderOptions(next(model.parameters()).device, self.batch_size)
-        found = unsupervised(partial(_score_maps, model), None, self.dataset, loader)
+        found = unsupervised(partial(self._score_maps, model), None, self.dataset, loader)
         scores = {
             f"unsupervised/{score}_{matching.replace('-', '_')}": values[score]
             for matching, values in found["matchings"].items()
@@ -121,7 +124,7 @@ class UnsupervisedSegHook(Hook):
             scores |= {f"retrieval/{score}": found[score] for score in ("miou", "accuracy")}
         return scores
 
-
-def _score_maps(model, images_b3hw: Tensor) -> Tensor:
-    """The teacher's scores, (b, k, h, w)."""
-    return torch.stack([sample.scores for sample in model.test_step(dict(inputs=images_b3hw))])
+    def _score_maps(self, model, images_b3hw: Tensor) -> Tensor:
+        """The teacher's scores, (b, k, h, w)."""
+        inputs = model.data_preprocessor(dict(inputs=images_b3hw))["inputs"]
+        return torch.stack([sample.scores for sample in model.predict(inputs, self.level)])

@@ -1,7 +1,6 @@
 """SlotCon (Wen et al., NeurIPS 2022, arXiv 2205.15288) and DeCon as an MMEngine model."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from mmengine.model import BaseModel
@@ -17,19 +16,12 @@ from ..functional.diagnostics import feature_std
 from ..functional.grouping import Grouping, slot_mask
 from ..functional.schedules import teacher_momentum
 from .decoders import LateralDropout, build_decoder
+from .levels import Level, choose_level
 from .measure import Measured, with_channels
 from .teacher import Parts, Teacher
 
 LAYER = (".weight", ".bias")  # ends of the names of a layer's parameters
 RECENT_STEPS = 100  # a prototype counts as used if it won a pixel within this many steps
-
-
-class Level(NamedTuple):
-    """Maps that are grouped: the encoder's last ones, or those of one level of a decoder."""
-
-    suffix: str  # of the names of its logged values
-    weight: float  # of its losses
-    head: nn.Module
 
 
 class SlotCon(BaseModel):
@@ -147,6 +139,14 @@ class SlotCon(BaseModel):
         shares = [(f"_dec{i}", (1 - alpha) / count) for i in range(count)]
         return encoder + [Level(*one, head) for one, head in zip(shares, self.decoder_heads)]
 
+    def position(self, level: str | int | None = None) -> int:
+        """Where a level is in `levels`: "encoder", a number of the decoder's, None for the finest.
+
+        Raises ConfigError if there is no such level.
+        """
+        names = [one.name for one in self.levels]
+        return names.index(choose_level(names, level, "the model"))
+
     @property
     def prototypes_of_levels(self) -> dict[str, int]:
         """K of each level, by the suffix of its logged values."""
@@ -154,8 +154,8 @@ class SlotCon(BaseModel):
 
     @property
     def num_prototypes(self) -> int:
-        """K of the first level."""
-        return self.levels[0].head.num_prototypes
+        """K of the finest level."""
+        return self.levels[self.position()].head.num_prototypes
 
     def init_weights(self) -> None:
         """Initialize the student, then copy it to the teacher."""
@@ -228,12 +228,13 @@ class SlotCon(BaseModel):
         return maps if isinstance(maps, Tensor) else maps[-1]
 
     @torch.no_grad()
-    def predict(self, images: Tensor, level: int = 0) -> list[BaseDataElement]:
+    def predict(self, images: Tensor, level: str | int | None = None) -> list[BaseDataElement]:
         """The teacher's `scores` (k, h, w), `assignment` (h, w), `slots` (k, d) of each image.
 
-        `level` is a position in `levels`.
+        `level` is "encoder" or the number of a decoder's level; None: the finest.
         """
-        view = self.teacher(images, levels=level + 1)[level]
+        position = self.position(level)
+        view = self.teacher(images, levels=position + 1)[position]
         every_k = torch.arange(view.scores.shape[1], device=images.device).expand(len(images), -1)
         slots_bkd = view.pool(every_k)
         return [

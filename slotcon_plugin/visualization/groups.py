@@ -18,7 +18,11 @@ MARGIN = 64  # pixels that are added at each border of a photograph
 
 @torch.no_grad()
 def group_photographs(
-    model, photographs: list[Image.Image], short_side: int = SHORT_SIDE, scales=SCALES
+    model,
+    photographs: list[Image.Image],
+    short_side: int = SHORT_SIDE,
+    scales=SCALES,
+    level: str | int | None = None,
 ) -> list[Grouped]:
     """Assign each pixel to a prototype of the teacher of a `SlotCon` model.
 
@@ -31,6 +35,7 @@ def group_photographs(
         short_side: of the result, in pixels.
         scales: of the encoder's inputs, relative to `short_side`. One to two times the side of the
             training views works well.
+        level: see `SlotCon.predict`.
     """
     was_training = model.training
     model.eval()
@@ -40,20 +45,20 @@ def group_photographs(
         shape, scores_khw = pixels.shape[:2], 0
         for scale in scales:
             image = np.array(scaled(photograph, short_side * scale, Image.Resampling.BICUBIC))
-            scores_khw += _score(model, image, shape)
-            scores_khw += _score(model, image[:, ::-1], shape).flip(2)
+            scores_khw += _score(model, image, shape, level)
+            scores_khw += _score(model, image[:, ::-1], shape, level).flip(2)
         grouped.append((pixels, scores_khw.argmax(dim=0).cpu().numpy()))
     model.train(was_training)
     return grouped
 
 
-def _score(model, pixels: np.ndarray, shape: tuple[int, int]) -> torch.Tensor:
+def _score(model, pixels: np.ndarray, shape: tuple[int, int], level) -> torch.Tensor:
     """The prototypes' scores, (k, *shape), of uint8 pixels (h, w, 3)."""
     height, width = pixels.shape[:2]
     top, left = min(MARGIN, height - 1), min(MARGIN, width - 1)
     framed = np.pad(pixels, ((top, top), (left, left), (0, 0)), mode="reflect")
     images = torch.from_numpy(framed).permute(2, 0, 1)[None]
-    (sample,) = model.test_step(dict(inputs=images))
+    (sample,) = model.predict(model.data_preprocessor(dict(inputs=images))["inputs"], level)
     scores = F.interpolate(sample.scores[None], framed.shape[:2], mode="bilinear")
     inside = scores[:, :, top : top + height, left : left + width]
     return F.interpolate(inside, shape, mode="bilinear")[0]
