@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 
 from ..checkpoints.metadata import lookup, read_config
 from ..errors import ConfigError
+from ..functional.collectives import world_size
 from ..runtime.config_options import type_name
 from ..runtime.config_rules import check_value, find_rule, whole
 from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Setup, derive
@@ -111,8 +112,9 @@ def follow_rules(
         fit(trial)
         seconds, share = TIMING
         times = time_steps(trial, start, max_seconds=min(seconds, share * limit.seconds))
+        each = times.step / times.images * world_size() / processes  # a plan may be for more
         yield f"timed: {times.images_per_second:.3g} images/s, {times.step:.3g} s a step"
-        recipe, lines = derive(setup._replace(image_seconds=times.step / times.images), **given)
+        recipe, lines = derive(setup._replace(image_seconds=each), **given)
     _write(cfg, recipe._asdict(), auto)
     yield from lines
     if "epochs" in auto:

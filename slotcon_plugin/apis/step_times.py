@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from ..functional.collectives import mean_over_processes, world_size
@@ -78,6 +79,7 @@ def time_steps(
     with rehearsal(cfg, start) as runner:
 
         def run() -> None:
+            MMLogger.get_current_instance().setLevel("ERROR")  # the training will warn
             for left in _take_steps(runner, times, steps, max_seconds):
                 watch(times, left)
 

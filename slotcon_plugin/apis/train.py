@@ -57,7 +57,7 @@ def train(
     overwrite: bool = False,
     logger: str | Sequence[str] | None = None,
     hang_timeout: float = 90,
-    dry_run: bool = False,
+    dry_run: bool | Callable[..., str] = False,
     step: bool = True,
     progress: bool = False,
 ) -> Path:
@@ -94,11 +94,13 @@ def train(
         hang_timeout: seconds without progress after which a process is reported as hanging and the
             training ended; 0: never. See `ProcessWatch`.
         dry_run: build everything, take one step on one batch, print the plan and the losses, and
-            return. Nothing is written. Without a GPU the batch has 2 images of each process.
+            return. Nothing is written. Without a GPU the batch has 2 images of each process. A
+            function in place of True has `rehearse`'s arguments and result; `plan` gives one.
         step: with `dry_run`: take the step; False on a machine too small for it.
         progress: print a progress bar and warnings; the other log lines are only in the log file.
     """
     rank, world_size = processes(launcher)
+    planned = getattr(dry_run, "processes", None) or world_size
     cfg = read_config(config, cfg_options)
     check_complete(cfg, config)
     check_types(cfg)
@@ -119,7 +121,7 @@ def train(
     cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []
     check_values(cfg)
     say = partial(announce, launcher=launcher)
-    lines += fit_transfer(cfg, world_size, amp, auto_scale_lr)
+    lines += fit_transfer(cfg, planned, amp, auto_scale_lr)
     for line in (*lines, *fit_to_processes(cfg, launcher)):
         say(line)
     with (
@@ -131,8 +133,8 @@ def train(
     ):
         source = backbone or (backbone_hook(cfg) or {}).get("source")
         start, replaced = choose_start(cfg, resume, say, seed is None, overwrite, source)
-        fit = partial(fit_training, world_size=world_size, precision=amp, scale_lr=auto_scale_lr)
-        lines = follow_rules(cfg, fit, world_size, start, budget, timed=step or not dry_run)
+        fit = partial(fit_training, world_size=planned, precision=amp, scale_lr=auto_scale_lr)
+        lines = follow_rules(cfg, fit, planned, start, budget, timed=step or not dry_run)
         for line in (*lines, *fit(cfg)):
             say(line)
         for line in name_backbone(cfg, backbone and str(backbone)):
@@ -142,7 +144,7 @@ def train(
         if early := store_is_up():
             check()
         if dry_run:
-            plan = rehearse(cfg, world_size, start, step)
+            plan = (rehearse if dry_run is True else dry_run)(cfg, planned, start, step)
             if rank == 0:
                 print(plan, flush=True)
             leave_processes()

@@ -1,32 +1,32 @@
 """The plan of a training, printed by `--dry-run`, and its first step."""
 
 import copy
-import math
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
-from mmengine.hooks import CheckpointHook
-from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
+from torch.utils.data import DataLoader
 
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.dataset_facts import dataset_facts
 from ..datasets.samplers import EndlessSampler
-from ..errors import ConfigError, DataError, TrainingStopped
+from ..errors import ConfigError, DataError
 from ..evaluation.limits import describe_limits, measure_encoder
 from ..functional.collectives import rank, world_size
+from ..hooks.diagnostics_hook import DiagnosticsHook
 from ..hooks.teacher_sample import TeacherSampleHook
 from ..hooks.weights_hook import WeightsHook, left_out_of
 from ..models.slotcon import SlotCon
+from ..models.training_cost import TrainingCost
+from ..runtime.amp import precision_of
 from ..runtime.config_options import type_name
 from ..runtime.disk_space import check_space
 from ..runtime.fit_machine import global_batch
@@ -35,8 +35,7 @@ from ..runtime.wrapping import unwrapped
 from ..transfer.annotations import check_annotations
 from ..transfer.fill_backbone import backbone_hook, fill_backbone
 from ..transfer.fit_transfer import is_transfer
-
-FEW = 2  # images of the step without a GPU
+from .first_step import batch_cost, build_evaluation, draw_batch, first_step
 
 
 def _rehearsal(at_end: ExitStack) -> type[Runner]:
@@ -70,8 +69,21 @@ def rehearsal(cfg: Config, start: dict | None = None) -> Iterator[Runner]:
             cfg.visualizer.vis_backends = [dict(type="LocalVisBackend")]
         runner = _rehearsal(at_end).from_cfg(cfg)
         runner._hooks = [one for one in runner.hooks if not isinstance(one, TeacherSampleHook)]
+        for hook in runner.hooks:
+            if isinstance(hook, DiagnosticsHook):
+                hook.estimate = False
         check_start(runner, cfg, start)
         yield runner
+
+
+class Rehearsed(NamedTuple):
+    """A training that was built, and its first step."""
+
+    rows: dict[str, str]  # of the plan
+    cost: TrainingCost | None  # of a whole batch; None if it cannot be found out
+    iterations: int  # of the whole training
+    images: int = 0  # of the first step; 0 if it was not taken
+    seconds: float = 0.0  # of the first step
 
 
 def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool = True) -> str:
@@ -88,12 +100,38 @@ def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool
 
     Returns a table, one row per line.
     """
-    with rehearsal(cfg, start) as runner:
-        rows = _plan(cfg, runner, world_size, start)
-        runner.train_loop.run = lambda: rows.update(_first_step(runner) if step else {})
-        runner.train()
-        _build_evaluation(runner, cfg, step)
+    return table(rehearse_training(cfg, world_size, start, step).rows)
+
+
+def table(rows: dict[str, str]) -> str:
+    """One row per line."""
     return "\n".join(f"{name + ':':15}{value}" for name, value in rows.items())
+
+
+def rehearse_training(
+    cfg: Config, processes: int, start: dict | None = None, step: bool = True
+) -> Rehearsed:
+    """See `rehearse`; `processes` are those of the training that is planned."""
+    found = []
+    with rehearsal(cfg, start) as runner:
+        rows = _plan(cfg, runner, processes, start)
+
+        def run() -> None:
+            batch, drawn = draw_batch(runner)
+            cost = batch_cost(runner, batch)
+            rows["memory"] = cost.describe() if cost else "cannot be estimated for this model"
+            if cost and cost.device == "GPU" and not cost.fits:
+                raise ConfigError(f"The training does not fit: {rows['memory']}.")
+            words, images, seconds = first_step(runner, batch, drawn) if step else (None, 0, 0.0)
+            if words:
+                rows["first step"] = words
+            iterations, _ = training_length(cfg, runner.train_dataloader, processes)
+            found.append(Rehearsed(rows, cost, iterations, images, seconds))
+
+        runner.train_loop.run = run
+        runner.train()
+        build_evaluation(runner, cfg, step)
+    return found[0]
 
 
 def check_start(runner: Runner, cfg: Config, start: dict | None) -> None:
@@ -134,17 +172,11 @@ def check_enough_images(loader) -> None:
         )
 
 
-def _precision(wrapper: dict) -> str:
-    mixed = {"AmpOptimWrapper": wrapper.get("dtype") or "float16", "CpuAmpOptimWrapper": "bfloat16"}
-    dtype = mixed.get(type_name(wrapper.get("type", "OptimWrapper")))
-    return f"{dtype} mixed" if dtype else "float32"
-
-
-def _plan(cfg: Config, runner: Runner, world_size: int, start: dict | None) -> dict[str, str]:
+def _plan(cfg: Config, runner: Runner, processes: int, start: dict | None) -> dict[str, str]:
     model, loader = unwrapped(runner.model), runner.train_dataloader
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
     accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
-    batch = global_batch(cfg, world_size)
+    batch = global_batch(cfg, processes)
     levels = getattr(model, "prototypes_of_levels", {})
     prototypes = f", {' + '.join(map(str, levels.values()))} prototypes" * bool(levels)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
@@ -153,12 +185,12 @@ def _plan(cfg: Config, runner: Runner, world_size: int, start: dict | None) -> d
         "images": f"{len(loader.dataset):,}",
         "model": f"{type(model).__name__}, {trained:.1f} M trained weights{prototypes}",
         "backbone": _backbone(cfg, model, start, left_out),
-        "batch": f"{batch} = {world_size} processes x {cfg.train_dataloader.batch_size} images"
+        "batch": f"{batch} = {processes} processes x {cfg.train_dataloader.batch_size} images"
         + f" x {accumulated} accumulated" * (accumulated > 1),
-        "length": _length(cfg, len(loader), accumulated, batch),
+        "length": _length(cfg, loader, processes),
         "learning rate": f"{cfg.optim_wrapper.optimizer.lr:g} at the peak",
-        "precision": _precision(cfg.optim_wrapper),
-        "device": f"{world_size} x {device}",
+        "precision": precision_of(cfg.optim_wrapper).replace("16", "16 mixed"),
+        "device": f"{processes} x {device}",
         "resume": str(cfg.load_from) if cfg.get("resume") else "no",
         "work dir": cfg.work_dir,
         "disk": check_space(cfg, model, cfg.work_dir),
@@ -182,76 +214,35 @@ def _backbone(cfg: Config, model: torch.nn.Module, start: dict | None, left_out:
         source = fill_backbone(model, cfg.model, hook.get("source"), left_out)
     if not cfg.get("resume"):
         left_out.check_used()
-    return source.removeprefix("backbone: ")
+    return source.removeprefix("backbone: ").replace("\n", "; ")
 
 
-def _length(cfg: Config, iterations_per_epoch: int, accumulated: int, batch: int) -> str:
+def training_length(cfg: Config, loader: DataLoader, processes: int) -> tuple[int, int | None]:
+    """Iterations of a whole training of so many processes, and those of an epoch, if it has any.
+
+    `loader` is that of this process, one of `world_size()`.
+    """
     if cfg.train_cfg.get("max_iters") is not None:
-        iterations = cfg.train_cfg.max_iters
-        words = f"{iterations:,} iterations"
-    else:
-        epochs = cfg.train_cfg.max_epochs
-        iterations = epochs * iterations_per_epoch
-        words = f"{epochs} epochs of {iterations_per_epoch:,} iterations"
-    steps = -(-iterations // accumulated)
-    words += f": {steps:,} steps, {steps * batch:,} images seen"
+        return cfg.train_cfg.max_iters, None
+    epoch = len(loader)
+    if processes != world_size():  # `ImageSampler` rounds up
+        images = -(-len(loader.sampler) * world_size() // processes)
+        epoch = -(-(images - loader.drop_last * (loader.batch_size - 1)) // loader.batch_size)
+    if epoch <= 0:
+        raise DataError(
+            f"The dataset has {len(loader.dataset)} images, fewer than one batch of "
+            f"{loader.batch_size} for each of {processes} processes: no step can be taken."
+        )
+    return cfg.train_cfg.max_epochs * epoch, epoch
+
+
+def _length(cfg: Config, loader: DataLoader, processes: int) -> str:
+    iterations, epoch = training_length(cfg, loader, processes)
+    words = f"{iterations:,} iterations"
+    if epoch is not None:
+        words = f"{cfg.train_cfg.max_epochs} epochs of {epoch:,} iterations"
+    steps = -(-iterations // cfg.optim_wrapper.get("accumulative_counts", 1))
+    words += f": {steps:,} steps, {steps * global_batch(cfg, processes):,} images seen"
     if cfg.get("val_dataloader"):
         words += f", evaluation every {cfg.train_cfg.get('val_interval', 1):,}"
     return words
-
-
-def _first_step(runner: Runner) -> dict[str, str]:
-    """Take a training step as MMEngine's loops do, without a checkpoint; describe it."""
-    if runner.iter >= runner.max_iters:
-        return {"first step": f"none: all {runner.max_iters:,} iterations are done"}
-    loader = runner.train_dataloader
-    drawn = next(iter(loader.batch_sampler))
-    used = drawn if torch.cuda.is_available() else drawn[:FEW]
-    batch = loader.collate_fn([loader.dataset[index] for index in used])
-    for place in ("before_train", "before_train_epoch"):
-        runner.call_hook(place)
-    runner.model.train()
-    started = time.monotonic()
-    runner.call_hook("before_train_iter", batch_idx=0, data_batch=batch)
-    wrapper = runner.optim_wrapper
-    for one in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
-        one._accumulative_counts = 1  # the optimizer's step comes at once
-    outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-    found = {name: torch.as_tensor(loss) for name, loss in outputs.items() if "loss" in name}
-    losses = {name: loss.item() for name, loss in found.items()}  # waits for the GPU
-    seconds = time.monotonic() - started
-    for hook in runner.hooks:
-        if not isinstance(hook, CheckpointHook):
-            hook.after_train_iter(runner, batch_idx=0, data_batch=batch, outputs=dict(outputs))
-    listed = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
-    if not all(map(math.isfinite, losses.values())):
-        raise TrainingStopped(
-            f"A loss of the first step is not finite: {listed}. Check mean and std of "
-            "model.data_preprocessor, the images and the precision (--amp off)."
-        )
-    memory = ""
-    if torch.cuda.is_available():
-        memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of the GPU"
-    words = f"{listed} ({len(used)} of {len(drawn)} images, {seconds:.1f} s{memory})"
-    return {"first step": words}
-
-
-def _build_evaluation(runner: Runner, cfg: Config, step: bool) -> None:
-    """Build what is evaluated during and after the training, and evaluate one image of it."""
-    if loop := runner.val_loop:
-        loader = loop.dataloader
-        if len(loader) == 0:
-            raise DataError("The config's val_dataloader has no image to evaluate.")
-        if step:
-            batch = loader.collate_fn([loader.dataset[0]])
-            runner.model.eval()
-            with torch.no_grad():
-                samples = runner.model.val_step(batch)
-            loop.evaluator.process(data_samples=samples, data_batch=batch)
-            logger = MMLogger.get_current_instance()
-            logger.setLevel("CRITICAL")  # scores of one image mean nothing
-            loop.evaluator.evaluate(len(samples))
-    parts = ("dataloader", "evaluator")
-    differ = any(cfg.get(f"val_{part}") != cfg.get(f"test_{part}") for part in parts)
-    if differ and cfg.get("test_dataloader"):
-        _ = runner.test_loop  # is built

@@ -3,7 +3,10 @@
 import torch
 from mmengine.hooks import Hook, LoggerHook
 
-from ..functional.collectives import mean_over_processes
+from ..functional.collectives import mean_over_processes, rank, world_size
+from ..models.training_cost import TrainingCost, training_cost
+from ..runtime.amp import precision_of
+from ..runtime.device_peaks import peak_flops
 
 
 def is_logged(runner, batch_idx: int) -> bool:
@@ -43,17 +46,26 @@ class AverageOutputsHook(Hook):
 
 
 class DiagnosticsHook(Hook):
-    """Logs the gradient norm and the share of the time that was spent waiting for data.
+    """Logs the gradient norm, the speed and the share of the time that was spent waiting for data.
 
     `grad_norm` is the L2 norm of all gradients just before the optimizer uses them: accumulated,
     averaged over processes and unscaled. `data_wait` is data time / time, 0-1, since the last line;
-    above 0.1 there are too few or too slow loading workers.
+    above 0.1 there are too few or too slow loading workers. `images_per_second` is that of all
+    processes since the last line. `mfu`, model FLOPs utilization, is the share, 0-1, of
+    the device's peak arithmetic that the steps use; it is logged where `device_peaks` has the
+    device and all of the step's arithmetic is known before it is taken, unlike a detector's.
+
+    Before the first step it warns if the memory that the training needs is not free.
     """
+
+    estimate = True  # find out the cost of a step before the first one
 
     priority = 55  # after IterTimerHook (NORMAL, 50), before LoggerHook (BELOW_NORMAL, 60)
 
     def before_train(self, runner) -> None:
         self.wanted, self.norm, self.since = False, None, 0
+        self.cost: TrainingCost | None = None
+        self.peak: float | None = None
         self.handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._measure)
 
     def after_train(self, runner) -> None:
@@ -69,6 +81,9 @@ class DiagnosticsHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Request the norm if this iteration's optimizer step is the last one before a line."""
+        if self.estimate and rank() == 0:
+            self._find_cost(runner, data_batch)
+            self.estimate = False
         accumulation = runner.optim_wrapper._accumulative_counts
         self.wanted = any(is_logged(runner, batch_idx + i) for i in range(accumulation))
 
@@ -84,4 +99,25 @@ class DiagnosticsHook(Hook):
             time = hub.get_scalar("train/time").mean(self.since)
             data_time = hub.get_scalar("train/data_time").mean(self.since)
             hub.update_scalar("train/data_wait", float(data_time / max(time, 1e-12)))
+            images = _batch_size(runner) * world_size()
+            hub.update_scalar("train/images_per_second", float(images / max(time, 1e-12)))
+            if self.peak and self.cost and self.cost.step.whole:
+                mfu = self.cost.step.flops / max(time, 1e-12) / self.peak
+                hub.update_scalar("train/mfu", float(mfu))
         self.since = 0
+
+    def _find_cost(self, runner, batch: dict) -> None:
+        """Once; where the device has no known peak, only if the memory might not be enough."""
+        device = next(runner.model.parameters()).device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        self.peak = peak_flops(name, precision_of(runner.cfg.get("optim_wrapper") or {}))
+        sure, wrapper = self.peak is not None, runner.optim_wrapper
+        self.cost = training_cost(runner.model, wrapper, batch, _batch_size(runner), sure)
+        if self.cost and not self.cost.fits:
+            runner.logger.warning(f"memory: {self.cost.describe()}")
+
+
+def _batch_size(runner) -> int:
+    """Images of one process in an iteration."""
+    loader = runner.train_dataloader
+    return loader.batch_size or loader.batch_sampler.batch_size  # mmdet's by aspect ratio

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from .config_options import type_name
+from .text_formats import describe_bytes
 
 TWO_MOMENTS = ("Adam", "LAMB", "Lamb")  # other optimizers keep at most one number per weight
 
@@ -33,11 +34,11 @@ def check_space(cfg: Config, model: nn.Module, work_dir: str | Path) -> str:
         free += sum(path.stat().st_size for path in Path(work_dir).glob("*.pth"))
     if count * size > free:
         raise ConfigError(
-            f"The work dir {work_dir} has {_in_words(free)} of free space; the training keeps "
-            f"{count} checkpoints of about {_in_words(size)}. Make space, choose another "
+            f"The work dir {work_dir} has {describe_bytes(free)} of free space; the training keeps "
+            f"{count} checkpoints of about {describe_bytes(size)}. Make space, choose another "
             "--work-dir, or keep fewer: --cfg-options default_hooks.checkpoint.max_keep_ckpts=1."
         )
-    return f"{count} checkpoints of about {_in_words(size)}; {_in_words(free)} are free"
+    return f"{count} checkpoints of about {describe_bytes(size)}; {describe_bytes(free)} are free"
 
 
 def free_space(folder: str | Path) -> int:
@@ -63,7 +64,3 @@ def _checkpoint_size(cfg: Config, model: nn.Module) -> int:
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     name = type_name(cfg.optim_wrapper.optimizer.type)
     return weights + trained * (2 if any(word in name for word in TWO_MOMENTS) else 1)
-
-
-def _in_words(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"

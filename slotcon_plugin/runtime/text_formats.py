@@ -68,3 +68,8 @@ def to_csv(frame: "pd.DataFrame") -> str:
         return f"'{one_line(value)}" if value.lstrip().startswith(_FORMULA) else one_line(value)
 
     return frame.map(defuse).to_csv(index=False, lineterminator="\n")
+
+
+def describe_bytes(size: float) -> str:
+    """A number of bytes in words, e.g. "1.25 GiB"."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.1f} MiB"
