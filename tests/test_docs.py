@@ -3,9 +3,11 @@
 import ast
 import functools
 import importlib
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +17,25 @@ from mmengine.registry import MODELS
 
 from benchmarks.processes import ROOT
 from slotcon_plugin.benchmark.schema import read_benchmark
+from slotcon_plugin.runtime.config_files import find_config
 from slotcon_plugin.runtime.config_options import read_config
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     ROOT / "benchmarks" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.ipynb")),
 ]
+HEADERS = sorted((ROOT / "configs").rglob("*.py"))  # each begins with its command
 FOLDERS = "benchmarks|configs|constraints|docs|slotcon_plugin|tests|tools"
 FILE = re.compile(rf"(?<![\w./-])(?:{FOLDERS})/[\w./-]*\w\.(?:json|md|png|py|sh|txt|ya?ml)\b")
-COMMAND = re.compile(r"(?<![\w./-])((?:tools|benchmarks)/\w+\.(?:py|sh))([^`|#\n]*)")
+COMMAND = re.compile(
+    r"(?<![\w./-])(?:((?:tools|benchmarks)/\w+\.(?:py|sh))|"  # the file of a tool
+    r"(?:slotcon|-m slotcon_plugin) ([a-z]\w*))([^`|#\n]*)"  # or its name, and the arguments
+)
+# Commands that take a config -> its place among their arguments.
+CONFIGS = dict.fromkeys(("train", "test", "plan", "dist_train", "benchmark", "train_detectron2"), 0)
+CONFIGS["slurm_train"] = 2
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # The scripts pass their options on; Snakemake has options of its own.
 PASSED_TO = {"tools/dist_train.sh": "tools/train.py", "tools/slurm_train.sh": "tools/train.py"}
@@ -37,8 +48,19 @@ OTHERS = {"--logdir", "--nproc-per-node", *PIP}  # of TensorBoard, torchrun
 
 
 def read(page: Path) -> str:
-    """A page with continued lines of commands joined; of CHANGELOG's table only the new names."""
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    """A page with continued lines of commands joined; of CHANGELOG's table only the new names.
+
+    Of a notebook the cells, of a config the commands in its header.
+    """
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        fence = {"code": "```python\n{}\n```", "markdown": "{}"}
+        cells = json.loads(text)["cells"]
+        text = "\n".join(fence[one["cell_type"]].format("".join(one["source"])) for one in cells)
+    elif page.suffix == ".py":
+        header = ast.get_docstring(ast.parse(text)) or ""
+        text = "".join(re.findall(r"^Command:.*?(?=^Data:)", header, re.MULTILINE | re.DOTALL))
+    text = text.replace("\\\n", " ")
     return re.sub(r"^\|[^|]*\|", "|", text, flags=re.M) if page.stem == "CHANGELOG" else text
 
 
@@ -52,6 +74,26 @@ def help_of(*command: str) -> str:
         [sys.executable, *command, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
     )
     return done.stdout
+
+
+def commands(page: Path) -> Iterator[tuple[str, str]]:
+    """The commands on a page: the file of the tool, and its arguments."""
+    for file, name, words in COMMAND.findall(read(page)):
+        scripts = [f"tools/{name}.{end}" for end in ("py", "sh")]
+        found = file or next((one for one in scripts if (ROOT / one).exists()), None)
+        assert found, f"there is no command slotcon {name}"
+        yield found, words
+
+
+def config_of(tool: str, words: str) -> str | None:
+    """The config that a command names; None for a placeholder or a file of one's own."""
+    place = CONFIGS.get(Path(tool).stem)
+    arguments = words.split()
+    if place is None or len(arguments) <= place or arguments[place].startswith("-"):
+        return None
+    config = arguments[place]
+    is_own = config.isupper() or config.startswith(("my", "own", "/", "work_dirs"))
+    return None if is_own else config
 
 
 def known_options(tool: str, words: str = "") -> set[str]:
@@ -106,6 +148,7 @@ def test_python(page):
         re.findall(r"(?<![\w/])slotcon_plugin(?:\.[a-z]\w*)+(?!\.?\w)", text, re.IGNORECASE)
     )
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        block = re.sub(r"^[!%].*$", "", block, flags=re.MULTILINE)  # a notebook's commands
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom):
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -144,16 +187,19 @@ def test_targets_of_make(page):
     assert set(commands) <= targets
 
 
-@each_page
-def test_options(page):
-    text = read(page)
-    for tool, words in COMMAND.findall(text):
+def check_options(page: Path) -> None:
+    for tool, words in commands(page):
         unknown = set(OPTION.findall(words)) - known_options(tool, words)
         assert not unknown, f"{tool}{words}"
+
+
+@each_page
+def test_options(page):
+    check_options(page)
     tools = [f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py")]
     tools += [f"benchmarks/{name}.py" for name in PROGRAMS]
     everywhere = OTHERS.union(*(known_options(tool) for tool in tools if takes_options(tool)))
-    for code in re.findall(r"`([^`\n]+)`", text):
+    for code in re.findall(r"`([^`\n]+)`", read(page)):
         assert set(OPTION.findall(code)) <= everywhere, code
 
 
@@ -161,11 +207,26 @@ def takes_options(tool: str) -> bool:
     return "argparse" in (ROOT / tool).read_text()
 
 
+def check_configs(page: Path) -> None:
+    for tool, words in commands(page):
+        if (config := config_of(tool, words)) is None:
+            continue
+        file = find_config(config)
+        options = words.partition("--cfg-options")[2].split(" --")[0].split()
+        if file.suffix == ".py" and options:
+            read_config(file, options)
+
+
 @each_page
-def test_entries_of_configs(page):
-    """`--cfg-options` replaces entries that the named config has, or adds them with a plus."""
-    for _, words in COMMAND.findall(read(page)):
-        config = re.search(r"configs/\w+/\w+\.py", words)
-        options = words.partition("--cfg-options")[2].split("--")[0].split()
-        if config and options:
-            read_config(ROOT / config[0], options)
+def test_configs(page):
+    """Each exists, by its path or name; `--cfg-options` replaces entries that it has, or adds them
+    with a plus."""
+    check_configs(page)
+    for name in re.findall(r"slotcon_plugin::[\w/.-]+", read(page)):
+        find_config(name.rstrip("."))
+
+
+def test_the_headers_of_configs():
+    for config in HEADERS:
+        check_options(config)
+        check_configs(config)
