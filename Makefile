@@ -1,6 +1,6 @@
 # Every target first sets up what it needs in .venv; `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-full demo benchmark test docs lint format lock clean
+.PHONY: help setup setup-full demo benchmark test test-versions docs lint format lock clean
 
 # The first Python >= 3.10 on the PATH; another: make test PYTHON=python3.12
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10 python3.13; do \
@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
 setup: ## .venv for pretraining and the demo
 	@$(SETUP) core
@@ -40,6 +40,10 @@ test: ## run the test suite (ARGS="-k lars" or ARGS=tests/test_lars.py: a part; 
 docs: ## build the documentation into site/; a warning is an error
 	@$(SETUP) full
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet && echo "written: site/index.html"
+
+test-versions: ## the core's tests with the lowest, newest and upstream's versions (ARGS="lowest": one of them)
+	@$(SETUP) full
+	@$(RUN) tests/versions.py $(ARGS)
 
 lint: ## check format, style and the direction of imports
 	@$(SETUP) lint
