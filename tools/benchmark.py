@@ -9,16 +9,16 @@ from command_line import new_parser, positive, run_api
 EXAMPLES = """
 examples:
   everything in small, on a CPU, on any folder in COCO's format:
-    tools/benchmark.sh configs/benchmark/mini.yaml --data /data/coco_mini
+    slotcon benchmark mini --data /data/coco_mini
   what would be done; the graph of the jobs:
-    tools/benchmark.sh configs/benchmark/paper.yaml --dry-run
-    tools/benchmark.sh configs/benchmark/paper.yaml --dag jobs.mmd
+    slotcon benchmark paper --dry-run
+    slotcon benchmark paper --dag jobs.mmd
   the paper's tables on this machine's GPUs, though single jobs fail; again after an interruption:
-    tools/benchmark.sh configs/benchmark/paper.yaml --keep-going
+    slotcon benchmark paper --keep-going
   on a cluster, from its login machine:
-    tools/benchmark.sh configs/benchmark/paper.yaml --keep-going --executor slurm
+    slotcon benchmark paper --keep-going --executor slurm
   tables and report of the results that exist, also while jobs run:
-    tools/benchmark.sh configs/benchmark/paper.yaml --tables
+    slotcon benchmark paper --tables
 
 Every other option is passed to Snakemake; with names of jobs, only these run and what they need.
 The results are in the file's work_dir: tables.md, tables.csv, tables.tex, runs.csv, report.html.

@@ -7,7 +7,7 @@ from command_line import add_cfg_options, add_level, add_number, new_parser, pos
 
 EXAMPLES = """
 example:
-  python tools/draw_groups.py configs/pretrain/slotcon_r50_coco.py epoch_800.pth --out groups.png
+  slotcon draw_groups configs/pretrain/slotcon_r50_coco.py epoch_800.pth --out groups.png
 
 Without --images the first images of the config's training set are drawn.
 """

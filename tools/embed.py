@@ -18,9 +18,9 @@ networks:
 
 examples:
   vectors and paths in one file, read with numpy.load("vectors.npz"):
-    python tools/embed.py epoch_800.pth --data coco/val2017 --out vectors.npz
+    slotcon embed epoch_800.pth --data coco/val2017 --out vectors.npz
   vectors.npy, and the paths in vectors.txt:
-    python tools/embed.py epoch_800.pth --data photos "more/*.jpg" --out vectors.npy --workers 4
+    slotcon embed epoch_800.pth --data photos "more/*.jpg" --out vectors.npy --workers 4
 """
 
 

@@ -33,16 +33,16 @@ networks (of all but `unsupervised`; several networks become the rows of one tab
 
 examples:
   the unsupervised protocol of COCO-Stuff 27, with COCO's panoptic annotations:
-    python tools/evaluate.py unsupervised epoch_800.pth --images coco/val2017 \\
+    slotcon evaluate unsupervised epoch_800.pth --images coco/val2017 \\
         --labels annotations/panoptic_val2017.json --labels-format panoptic
   the same with COCO-Stuff's pixel maps, on a list of images, in 8 processes:
     torchrun --nproc-per-node 8 tools/evaluate.py unsupervised epoch_800.pth \\
         --images coco/val2017 --labels stuffthingmaps/val2017 --list curated.txt
   compare encoders by the same method:
-    python tools/evaluate.py overcluster random:resnet50 supervised:resnet50 epoch_800.pth \\
+    slotcon evaluate overcluster random:resnet50 supervised:resnet50 epoch_800.pth \\
         --clusters 27 100 500 --images coco/val2017 --labels stuffthingmaps/val2017
   retrieval on VOC:
-    python tools/evaluate.py retrieval epoch_800.pth --images VOC2012/JPEGImages \\
+    slotcon evaluate retrieval epoch_800.pth --images VOC2012/JPEGImages \\
         --labels VOC2012/SegmentationClass --labels-format voc \\
         --train-list VOC2012/ImageSets/Segmentation/train.txt \\
         --list VOC2012/ImageSets/Segmentation/val.txt

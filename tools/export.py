@@ -14,25 +14,25 @@ from command_line import new_parser, run_api
 EXAMPLES = """
 examples:
   the teacher's encoder for mmdet and mmseg:
-    python tools/export.py work_dirs/slotcon_r50_coco/epoch_800.pth slotcon_r50.pth --to openmmlab
+    slotcon export work_dirs/slotcon_r50_coco/epoch_800.pth slotcon_r50.pth --to openmmlab
   for detectron2:
-    python tools/export.py epoch_800.pth slotcon_r50.pkl --to detectron2
+    slotcon export epoch_800.pth slotcon_r50.pkl --to detectron2
   for torchvision or timm:
-    python tools/export.py epoch_800.pth slotcon_r50.safetensors --to timm
+    slotcon export epoch_800.pth slotcon_r50.safetensors --to timm
   a folder for timm.create_model("local-dir:slotcon_r50", pretrained=True):
-    python tools/export.py epoch_800.pth slotcon_r50 --to timm
+    slotcon export epoch_800.pth slotcon_r50 --to timm
   the same with a model card, for the Hugging Face Hub:
-    python tools/export.py epoch_800.pth slotcon_r50 --to hub --license cc-by-4.0
+    slotcon export epoch_800.pth slotcon_r50 --to hub --license cc-by-4.0
   an ONNX model, from images to the map of features and its mean:
-    python tools/export.py epoch_800.pth slotcon_r50.onnx --to onnx
+    slotcon export epoch_800.pth slotcon_r50.onnx --to onnx
   the student's encoder of a checkpoint that the paper's authors published:
-    python tools/export.py published.pth slotcon_r50.pth --to torchvision --part student
+    slotcon export published.pth slotcon_r50.pth --to torchvision --part student
   convert a published full checkpoint, use it, and convert it to the published format:
-    python tools/export.py published.pth ours.pth --to slotcon
-    python tools/train.py CONFIG --cfg-options load_from=ours.pth
-    python tools/export.py ours.pth again.pth --to published
+    slotcon export published.pth ours.pth --to slotcon
+    slotcon train CONFIG --cfg-options load_from=ours.pth
+    slotcon export ours.pth again.pth --to published
   print the report and write nothing:
-    python tools/export.py epoch_800.pth slotcon_r50.pkl --to detectron2 --dry-run --keys
+    slotcon export epoch_800.pth slotcon_r50.pkl --to detectron2 --dry-run --keys
 
 containers: .pth and .safetensors for openmmlab, torchvision and timm; .pkl, .pth and .safetensors
     for detectron2; .onnx for onnx; .pth for slotcon and published; folders for hub, and for timm

@@ -12,11 +12,11 @@ from command_line import add_cfg_options, add_number, new_parser, positive, posi
 EXAMPLES = """
 examples:
   the paper's pretraining on 8 GPUs, planned on one of them:
-    python tools/plan.py configs/pretrain/slotcon_r50_coco.py --gpus 8
+    slotcon plan configs/pretrain/slotcon_r50_coco.py --gpus 8
   a pretraining on own images:
-    python tools/plan.py configs/pretrain/slotcon_r18_small.py --data /my/images --epochs 100
+    slotcon plan configs/pretrain/slotcon_r18_small.py --data /my/images --epochs 100
   a transfer, from random weights:
-    python tools/plan.py configs/seg/fcn_r50_voc12aug.py --gpus 4 --backbone none
+    slotcon plan configs/seg/fcn_r50_voc12aug.py --gpus 4 --backbone none
 """
 
 

@@ -13,9 +13,9 @@ from command_line import new_parser, run_api
 EXAMPLES = """
 examples:
   as in the training:
-    python tools/replay.py work_dirs/slotcon_r50_coco/nonfinite_step/rank0.pth
+    slotcon replay work_dirs/slotcon_r50_coco/nonfinite_step/rank0.pth
   on the CPU in float64, to see whether the precision is the cause:
-    python tools/replay.py work_dirs/slotcon_r50_coco/nonfinite_step/rank0.pth --device cpu --double
+    slotcon replay work_dirs/slotcon_r50_coco/nonfinite_step/rank0.pth --device cpu --double
 """
 
 

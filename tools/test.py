@@ -12,9 +12,9 @@ from command_line import add_allow_missing, add_cfg_options, add_launcher, new_p
 
 EXAMPLES = """
 examples:
-  python tools/test.py configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py iter_90000.pth
+  slotcon test mask_rcnn_r50_fpn_syncbn_1x_coco iter_90000.pth
   several GPUs:
-    torchrun --nproc_per_node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
+    torchrun --nproc_per_node 8 -m slotcon_plugin test CONFIG CHECKPOINT --launcher pytorch
 
 environment: COCO_ROOT, VOC_ROOT, CITYSCAPES_ROOT, ADE_ROOT (folders of the data), SLOTCON_WORK_DIR,
 CUDA_VISIBLE_DEVICES (empty: evaluate on the CPU).

@@ -23,20 +23,20 @@ from command_line import (
 EXAMPLES = """
 examples:
   one process, GPU or CPU:
-    python tools/train.py configs/pretrain/slotcon_r18_small.py --data /my/images
+    slotcon train slotcon_r18_small --data /my/images
   the paper's pretraining on 8 GPUs:
-    tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
+    slotcon train slotcon_r50_coco --gpus 8
   check everything, take one step, print the plan, write nothing:
-    python tools/train.py configs/pretrain/slotcon_r50_coco.py --dry-run
+    slotcon train slotcon_r50_coco --dry-run
   resume after a crash from the last good checkpoint in the work dir:
-    python tools/train.py CONFIG --resume
+    slotcon train CONFIG --resume
   half the GPUs, the same global batch of 512 (2 iterations per step):
-    tools/dist_train.sh CONFIG 4 --cfg-options +optim_wrapper.accumulative_counts=2
+    slotcon train CONFIG --gpus 4 --cfg-options +optim_wrapper.accumulative_counts=2
   Mask R-CNN and FCN from a pretraining's checkpoint or a file of tools/export.py:
-    tools/dist_train.sh configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py 8 --backbone epoch_800.pth
-    tools/dist_train.sh configs/seg/fcn_r50_voc12aug.py 4 --backbone epoch_800.pth
+    slotcon train mask_rcnn_r50_fpn_syncbn_1x_coco --gpus 8 --backbone epoch_800.pth
+    slotcon train fcn_r50_voc12aug --gpus 4 --backbone epoch_800.pth
   start from the weights of an earlier training, at step 0:
-    python tools/train.py CONFIG --cfg-options load_from=epoch_100.pth
+    slotcon train CONFIG --cfg-options load_from=epoch_100.pth
 
 environment: COCO_ROOT, IMAGENET_ROOT, DATA_ROOT (folders of images), SLOTCON_WORK_DIR (folder of
 results), CUDA_VISIBLE_DEVICES (empty: train on the CPU), VOC_ROOT, CITYSCAPES_ROOT, ADE_ROOT (data

@@ -13,11 +13,11 @@ from command_line import add_number, natural, new_parser, run_api
 
 EXAMPLES = """
 examples:
-  COCO_ROOT=/data/coco python tools/train_detectron2.py \\
+  COCO_ROOT=/data/coco slotcon train_detectron2 \\
       configs/det/detectron2/mask_rcnn_r50_fpn_syncbn_1x_coco.yaml \\
       --backbone epoch_800.pth --num-gpus 8
   evaluate:
-  python tools/train_detectron2.py CONFIG --eval-only MODEL.WEIGHTS model_final.pth
+  slotcon train_detectron2 CONFIG --eval-only MODEL.WEIGHTS model_final.pth
 
 environment: COCO_ROOT, SLOTCON_DATA (folders of the data), SLOTCON_WORK_DIR (folder for results).
 """

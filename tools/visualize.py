@@ -31,13 +31,13 @@ from command_line import (
 EXAMPLES = """
 examples:
   500 random images:
-    python tools/visualize.py work_dirs/slotcon_r50_coco/epoch_800.pth \\
+    slotcon visualize work_dirs/slotcon_r50_coco/epoch_800.pth \\
         --images coco/val2017 --limit 500 --out prototypes
   two prototypes, with more of their images:
-    python tools/visualize.py epoch_800.pth --images coco/val2017 --out prototypes \\
+    slotcon visualize epoch_800.pth --images coco/val2017 --out prototypes \\
         --prototypes 3 17 --nearest 16
   a published checkpoint and a list of images, with four loader processes:
-    python tools/visualize.py slotcon_coco_800ep.pth --images val.txt --out prototypes --workers 4
+    slotcon visualize slotcon_coco_800ep.pth --images val.txt --out prototypes --workers 4
 """
 
 

@@ -1,8 +1,8 @@
 """detectron2's Mask R-CNN with ResNet-18 on six images, by MMEngine's Runner: does it learn?
 
 Paper:    none; a check that a detector overfits, from a backbone that tools/train.py pretrained.
-Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py \
-              configs/det/detectron2_mask_rcnn_r18_mini.py --backbone FILE
+Command:  SLOTCON_DATA=/data/coco_mini slotcon train \
+              detectron2_mask_rcnn_r18_mini --backbone FILE
 Data:     as mask_rcnn_r18_mini.py, the same six images.
 Needs:    detectron2, installed as its installation page describes.
 Cost:     160 iterations of all six, long side 320; heads and FPN of half the width, 128 sampled

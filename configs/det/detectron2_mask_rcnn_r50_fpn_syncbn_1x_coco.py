@@ -1,7 +1,7 @@
 """detectron2's own Mask R-CNN, ResNet-50-FPN, COCO, 1x, trained by MMEngine's Runner.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); He et al., "Mask R-CNN" (arXiv 1703.06870).
-Command:  tools/dist_train.sh configs/det/detectron2_mask_rcnn_r50_fpn_syncbn_1x_coco.py 8 \
+Command:  slotcon train detectron2_mask_rcnn_r50_fpn_syncbn_1x_coco --gpus 8 \
               --backbone FILE
 Data:     COCO 2017 with annotations; COCO_ROOT.
 Needs:    detectron2, installed as its installation page describes.

@@ -1,7 +1,7 @@
 """Mask R-CNN with ResNet-18 on six images: does the training learn? Minutes on a CPU.
 
 Paper:    none; a check that a detector overfits, from a backbone that tools/train.py pretrained.
-Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/det/mask_rcnn_r18_mini.py \
+Command:  SLOTCON_DATA=/data/coco_mini slotcon train mask_rcnn_r18_mini \
               --backbone FILE
 Data:     six images of the folder that SLOTCON_DATA names, with images/ and instances.json
           (COCO's format), for training and evaluation.

@@ -1,7 +1,7 @@
 """Mask R-CNN with ResNet-18 on six small images, 12 iterations: do training and evaluation run?
 
 Paper:    none; a check of the software, used by configs/benchmark/mini.yaml and by the tests.
-Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/det/mask_rcnn_r18_tiny.py \
+Command:  SLOTCON_DATA=/data/coco_mini slotcon train mask_rcnn_r18_tiny \
               --backbone none
 Data:     as mask_rcnn_r18_mini.py
 Cost:     12 iterations of six images of at most 240 x 160 pixels: a minute on 2 CPU cores.

@@ -1,7 +1,7 @@
 """Mask R-CNN, ResNet-50-FPN, COCO, 1x, by mmdet: the paper's detection transfer.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); He et al., "Mask R-CNN" (arXiv 1703.06870).
-Command:  tools/dist_train.sh configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py 8 --backbone FILE
+Command:  slotcon train mask_rcnn_r50_fpn_syncbn_1x_coco --gpus 8 --backbone FILE
 Data:     COCO 2017 with annotations; COCO_ROOT.
 Cost:     90,000 iterations of 16 images: 1.44 million images, 12.2 epochs of the 117,266 that
           have objects.

@@ -1,7 +1,7 @@
 """DeCon, ResNet-50 and FCN, COCO, 800 epochs: encoder and head convolutions of the FCN transfers.
 
 Paper:    Quetin et al., WACV 2026 (arXiv 2503.17526), on SlotCon's step (arXiv 2205.15288).
-Command:  tools/dist_train.sh configs/pretrain/decon_fcn_r50_coco.py 8
+Command:  slotcon train decon_fcn_r50_coco --gpus 8
 Data:     every image of train2017 (118,287), no labels. The folder that holds train2017/ is named
           by COCO_ROOT or by --cfg-options train_dataloader.dataset.source=PATH.
 Cost:     8 GPUs x 64 images. floor(118,287 / 512) = 231 steps an epoch, 184,800 steps,

@@ -2,7 +2,7 @@
 
 Paper:    Quetin et al., WACV 2026 (arXiv 2503.17526), on SlotCon's step (arXiv 2205.15288); this
           recipe is ours.
-Command:  DATA_ROOT=/my/images python tools/train.py configs/pretrain/decon_fpn_r18_demo.py
+Command:  DATA_ROOT=/my/images slotcon train decon_fpn_r18_demo
 Data:     as slotcon_r18_demo.py: any folder of images.
 Cost:     twice slotcon_r18_demo.py: 1.8 s of one core a step instead of 0.9, without data loader.
 Expected: groups of the encoder's map (4 x 4) and of the decoder's (32 x 32); no long training was

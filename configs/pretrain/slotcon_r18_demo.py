@@ -1,8 +1,8 @@
 """SlotCon, ResNet-18 at stride 16, small images: your own folder, a CPU, a first look.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); this recipe is ours.
-Command:  DATA_ROOT=/my/images python tools/train.py configs/pretrain/slotcon_r18_demo.py
-          with 2 processes: tools/dist_train.sh configs/pretrain/slotcon_r18_demo.py 2
+Command:  DATA_ROOT=/my/images slotcon train slotcon_r18_demo
+          with 2 processes: slotcon train slotcon_r18_demo --gpus 2
 Data:     any folder of images, searched to any depth, named by DATA_ROOT or by
           --cfg-options train_dataloader.dataset.source=PATH.
 Cost:     1.5 s a step on 2 CPU cores; 100 epochs of 1,000 images are 6,200 steps. With fewer than

@@ -1,7 +1,7 @@
 """SlotCon, ResNet-18, your own images, on a CPU or a small GPU: all values follow from the images.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); this recipe is ours.
-Command:  python tools/train.py configs/pretrain/slotcon_r18_own.py --data /my/images --budget 45min
+Command:  slotcon train slotcon_r18_own --data /my/images --budget 45min
 Data:     any images, from one on, named by --data or DATA_ROOT.
 Cost:     the budget, an hour by default: a time, or a number of epochs (--budget 200epochs).
 Expected: an encoder with all four stages, for mmdet, mmseg and detectron2.

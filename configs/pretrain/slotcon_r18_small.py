@@ -1,7 +1,7 @@
 """SlotCon, ResNet-18 at stride 16, 96 pixels: a small pretraining of fixed length, for a CPU.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); this recipe is ours.
-Command:  python tools/train.py configs/pretrain/slotcon_r18_small.py --data /my/images --epochs 30
+Command:  slotcon train slotcon_r18_small --data /my/images --epochs 30
 Data:     some hundred images or more, named by --data or DATA_ROOT; at least 32.
 Cost:     30 epochs of 701 images are 630 steps: 17 minutes on one CPU core.
 Expected: on CamVid (701 images without labels), measured once, frozen encoder on test frames:

@@ -1,8 +1,8 @@
 """SlotCon, ResNet-50, COCO, 800 epochs: the paper's main pretraining.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
-Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_coco.py 8
-Fastest:  python tools/train.py configs/pretrain/slotcon_r50_coco.py --amp bf16 --compile
+Command:  slotcon train slotcon_r50_coco --gpus 8
+Fastest:  slotcon train slotcon_r50_coco --amp bf16 --compile
           --cfg-options model.channels_last=True (one GPU; docs/speed.md).
 Data:     every image of train2017 (118,287), no labels. The folder that holds train2017/ is named
           by COCO_ROOT or by --cfg-options train_dataloader.dataset.source=PATH.

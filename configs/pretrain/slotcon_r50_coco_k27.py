@@ -1,7 +1,7 @@
 """SlotCon, ResNet-50, COCO, 800 epochs, 27 prototypes: for unsupervised segmentation.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
-Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_coco_k27.py 8
+Command:  slotcon train slotcon_r50_coco_k27 --gpus 8
 Data:     as slotcon_r50_coco.py: 118,287 images.
 Cost:     as slotcon_r50_coco.py: 231 steps an epoch, 184,800 steps, 94.6 million images seen.
 Expected: unsupervised COCO-Stuff 27: 18.26 mIoU, 42.36 pixel accuracy (paper's summary), measured

@@ -1,7 +1,7 @@
 """SlotCon, ResNet-50, COCO+ (train2017 and unlabeled2017), 800 epochs.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
-Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_cocoplus.py 8
+Command:  slotcon train slotcon_r50_cocoplus --gpus 8
 Data:     train2017 (118,287) and unlabeled2017 (123,403): 241,690 images, no labels. The folder
           that holds both is named by COCO_ROOT or by
           --cfg-options train_dataloader.dataset.source=PATH.

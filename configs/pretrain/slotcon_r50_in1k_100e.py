@@ -1,7 +1,7 @@
 """SlotCon, ResNet-50, ImageNet-1K, 100 epochs.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
-Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_in1k_100e.py 8
+Command:  slotcon train slotcon_r50_in1k_100e --gpus 8
 Data:     the training images (1,281,167), no labels. The folder that holds train/ is named by
           IMAGENET_ROOT or by --cfg-options train_dataloader.dataset.source=PATH.
 Cost:     8 GPUs x 64 images. floor(1,281,167 / 512) = 2,502 steps an epoch, 250,200 steps, 128.1

@@ -1,7 +1,7 @@
 """SlotCon, ResNet-50, ImageNet-1K, 200 epochs.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288).
-Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_in1k_200e.py 8
+Command:  slotcon train slotcon_r50_in1k_200e --gpus 8
 Data:     as slotcon_r50_in1k_100e.py: 1,281,167 images.
 Cost:     twice slotcon_r50_in1k_100e.py: 2,502 steps an epoch, 500,400 steps, 256.2 million images
           seen.

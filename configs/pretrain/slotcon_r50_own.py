@@ -1,7 +1,7 @@
 """SlotCon, ResNet-50, your own images, on GPUs: all values follow from the images.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); of COCO's images this is its recipe.
-Command:  tools/dist_train.sh configs/pretrain/slotcon_r50_own.py 8 --data /my/images --budget 12h
+Command:  slotcon train slotcon_r50_own --gpus 8 --data /my/images --budget 12h
 Data:     any images, from one on, named by --data or DATA_ROOT.
 Cost:     the budget: a time, or a number of epochs (--budget 200epochs). By default 800 epochs as
           in the paper, fewer for more than 320,000 images.

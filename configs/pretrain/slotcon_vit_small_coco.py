@@ -2,7 +2,7 @@
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288), for ResNets; encoder, heads and schedule here
           are ours, with the numbers of SlotMIM's recipe for ViTs (arXiv 2503.06960).
-Command:  tools/dist_train.sh configs/pretrain/slotcon_vit_small_coco.py 8
+Command:  slotcon train slotcon_vit_small_coco --gpus 8
           from timm's weights: the same with --backbone FILE (docs/encoders.md)
 Data:     every image of train2017 (118,287), no labels. The folder that holds train2017/ is named
           by COCO_ROOT or by --cfg-options train_dataloader.dataset.source=PATH. Needs timm.

@@ -1,7 +1,7 @@
 """FCN with ResNet-18 on eight images: does the training learn? Minutes on a CPU.
 
 Paper:    none; a check that FCN overfits, from a backbone that tools/train.py pretrained.
-Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/seg/fcn_r18_mini.py \
+Command:  SLOTCON_DATA=/data/coco_mini slotcon train fcn_r18_mini \
               --backbone FILE
 Data:     a folder with images/, voc21/ (label maps with VOC's classes) and train2017.txt (names);
           SLOTCON_DATA names it. Eight of the first twenty names, in coco_mini those with large

@@ -1,7 +1,7 @@
 """FCN with ResNet-18 on eight small images, 100 iterations: do training and evaluation run?
 
 Paper:    none; a check of the software, used by configs/benchmark/mini.yaml and by the tests.
-Command:  SLOTCON_DATA=/data/coco_mini python tools/train.py configs/seg/fcn_r18_tiny.py \
+Command:  SLOTCON_DATA=/data/coco_mini slotcon train fcn_r18_tiny \
               --backbone none
 Data:     as fcn_r18_mini.py
 Cost:     100 iterations of 4 crops of 160 x 160: a minute on 2 CPU cores.

@@ -1,7 +1,7 @@
 """FCN, ResNet-50, ADE20K, 80k iterations: the paper's transfer, exactly as published.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); Long et al., FCN (arXiv 1411.4038).
-Command:  tools/dist_train.sh configs/seg/fcn_r50_ade20k.py 8 --backbone FILE
+Command:  slotcon train fcn_r50_ade20k --gpus 8 --backbone FILE
 Data:     ADE20K's scene parsing benchmark, training (20,210) to validation (2,000); ADE_ROOT names
           the folder ADEChallengeData2016.
 Cost:     80,000 iterations of 16 crops of 512 x 512: 1.28 million crops, 63 epochs.

@@ -1,7 +1,7 @@
 """FCN, ResNet-50, Cityscapes, 90k iterations: the paper's transfer, exactly as published.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); Long et al., FCN (arXiv 1411.4038).
-Command:  tools/dist_train.sh configs/seg/fcn_r50_cityscapes.py 8 --backbone FILE
+Command:  slotcon train fcn_r50_cityscapes --gpus 8 --backbone FILE
 Data:     Cityscapes, gtFine train (2,975) to val (500); CITYSCAPES_ROOT.
 Cost:     90,000 iterations of 16 crops of 769 x 769: 1.44 million crops, 484 epochs.
 Expected: SlotCon, COCO, 800 epochs: 76.2 mIoU. Published number, not measured with this code yet.

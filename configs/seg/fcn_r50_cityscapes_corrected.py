@@ -1,7 +1,7 @@
 """FCN, ResNet-50, Cityscapes: the paper's transfer without the published normalization quirk.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288). This variant is ours.
-Command:  tools/dist_train.sh configs/seg/fcn_r50_cityscapes_corrected.py 8 --backbone FILE
+Command:  slotcon train fcn_r50_cityscapes_corrected --gpus 8 --backbone FILE
 Data:     as fcn_r50_cityscapes.py
 Cost:     as fcn_r50_cityscapes.py
 Expected: not known; 76.2 mIoU is published for the configuration with the quirk.

@@ -1,7 +1,7 @@
 """FCN, ResNet-50, VOC 2012 aug, 30k iterations: the paper's transfer, exactly as published.
 
 Paper:    Wen et al., NeurIPS 2022 (arXiv 2205.15288); Long et al., FCN (arXiv 1411.4038).
-Command:  tools/dist_train.sh configs/seg/fcn_r50_voc12aug.py 8 --backbone FILE
+Command:  slotcon train fcn_r50_voc12aug --gpus 8 --backbone FILE
 Data:     VOC 2012 train and SBD's additional images (10,582) to val (1,449); VOC_ROOT names the
           folder VOC2012.
 Cost:     30,000 iterations of 16 crops of 513 x 513: 480,000 crops, 45 epochs.
