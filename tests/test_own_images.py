@@ -1,16 +1,24 @@
 """Trainings on one's own images: --data, --epochs, --budget, and the rules of the own configs."""
 
+import json
 import re
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny_training import write_images
 
 from benchmarks.processes import CONFIGS
 from slotcon_plugin.apis.own_images import choose_images, choose_length
-from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.runtime.config_rules import LOADERS
 from slotcon_plugin.runtime.recipe_rules import Budget, Setup, derive
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
+from slotcon_plugin.transfer.annotations import check_annotations
+from slotcon_plugin.transfer.own_data import follow_data
 
 SMALL = {
     "model.neck.hidden_channels": 32,
@@ -144,3 +152,123 @@ def test_a_pretraining_within_a_budget(run_tool, tmp_path):
     status, _, err = run_tool("train", *command)
     assert status == 1
     assert "the number of images was 5, now 6" in err
+
+
+def write_labeled(root: Path) -> Path:
+    """Six images of 96 x 64 pixels to train and to evaluate, with maps and COCO files."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for folder in ("images", "labels"):
+            (root / folder / split).mkdir(parents=True)
+        content = dict(images=[], annotations=[])
+        content["categories"] = [dict(id=7, name="disk"), dict(id=3, name="box")]
+        for i in range(6):
+            pixels = rng.integers(0, 90, (64, 96, 3), dtype=np.uint8)
+            labels = np.zeros((64, 96), np.uint8)
+            for number, category in enumerate((3, 7), 1):
+                x, y = int(rng.integers(0, 64)), int(rng.integers(0, 32))
+                pixels[y : y + 32, x : x + 32] = 200, 60 * number, 90
+                labels[y : y + 32, x : x + 32] = number
+                corners = [x, y, x + 32, y, x + 32, y + 32, x, y + 32]
+                one = dict(id=2 * i + number, image_id=i, category_id=category, iscrowd=0)
+                one |= dict(bbox=[x, y, 32, 32], area=32 * 32, segmentation=[corners])
+                content["annotations"].append(one)
+            Image.fromarray(pixels).save(root / "images" / split / f"{i}.png")
+            Image.fromarray(labels).save(root / "labels" / split / f"{i}.png")
+            content["images"].append(dict(id=i, file_name=f"{i}.png", width=96, height=64))
+        (root / "labels" / f"{split}.json").write_text(json.dumps(content))
+    return root
+
+
+SHORT = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "total_batch_size=2"]
+SHORT += ["train_dataloader.num_workers=0", "val_dataloader.num_workers=0"]
+FEW_BOXES = ["model.train_cfg.rcnn.sampler.num=16", "model.train_cfg.rpn_proposal.max_per_img=20"]
+FEW_BOXES += ["model.test_cfg.rpn.max_per_img=10", "default_hooks.precise_bn.iterations=1"]
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "metric"),
+    [
+        ("seg/fcn_own", [], "mIoU"),
+        ("det/mask_rcnn_own", FEW_BOXES, "coco/segm_mAP"),
+    ],
+)
+def test_own_labels(config, options, metric, run_tool, tmp_path):
+    """Classes come from the data; tools/test.py takes the config that the work dir has."""
+    pytest.importorskip(dict(seg="mmseg", det="mmdet")[config[:3]])
+    root, work = write_labeled(tmp_path / "own"), tmp_path / "work"
+    file = CONFIGS.parent / f"{config}.py"
+    command = (file, "--data", root, "--backbone", "none", "--work-dir", work)
+    status, out, err = run_tool("train", *command, "--cfg-options", *SHORT, *options)
+    assert status == 0, err
+    words = "2 categories of labels/train.json" if options else "3 classes, the values 0 to 2"
+    assert f"data: 6 images to train, 6 to evaluate, {words}" in out
+    status, out, err = run_tool("test", work / file.name, work / "iter_2.pth")
+    assert status == 0, err
+    assert f"\n{metric}: " in out
+    saved = load_checkpoint_safely(work / "iter_2.pth")
+    key = "roi_head.bbox_head.fc_cls.bias" if options else "decode_head.conv_seg.bias"
+    assert len(saved["state_dict"][key]) == 3  # of a detector with the background
+    assert set(saved["meta"]["dataset_meta"]["classes"]) >= ({"disk", "box"} if options else set())
+
+
+def own_config(root: Path, config: str = "seg/fcn_own", *options: str):
+    return read_config(CONFIGS.parent / f"{config}.py", [f"own_data.root={root}", *options])
+
+
+def test_values_that_follow_from_labels(tmp_path):
+    pytest.importorskip("mmseg")
+    pytest.importorskip("mmdet")
+    root = write_labeled(tmp_path / "own")
+    (root / "classes.txt").write_text("ground\nbox\ndisk\n\n")
+    cfg = own_config(root, "seg/fcn_own", "model.backbone.depth=50", "train_cfg.max_iters=7")
+    follow_data(cfg)
+    assert cfg.train_dataloader.dataset.metainfo.classes == ("ground", "box", "disk")
+    assert cfg.train_dataloader.dataset.data_prefix.img_path == "images/train"
+    assert cfg.test_dataloader.dataset.data_prefix.seg_map_path == "labels/val"
+    assert (cfg.model.decode_head.num_classes, cfg.train_cfg.max_iters) == (3, 7)
+    assert (cfg.model.backbone.depth, cfg.model.decode_head.in_channels) == (50, 2048)
+    assert cfg.train_dataloader.dataset.pipeline[3].crop_size == (64, 64)
+    assert (cfg.total_batch_size, cfg.optim_wrapper.optimizer.lr) == (4, 0.005)
+    assert cfg.train_cfg.val_interval == 142  # of 714 iterations
+    lists = tmp_path / "lists"
+    for folder in ("images", "labels"):
+        shutil.copytree(root / folder / "train", lists / folder)
+    (lists / "train.txt").write_text("0\n1\n2\n")
+    (lists / "val.txt").write_text("3\n")
+    cfg = own_config(lists)
+    assert "3 images to train, 1 to evaluate" in follow_data(cfg)[0]
+    assert cfg.val_dataloader.dataset.ann_file == "val.txt"
+    cfg = own_config(root, "det/mask_rcnn_own")
+    follow_data(cfg, depth=50)
+    assert cfg.model.roi_head.mask_head.num_classes == 2
+    assert cfg.model.neck.in_channels == [256, 512, 1024, 2048]
+    assert cfg.val_evaluator.ann_file == str(root / "labels" / "val.json")
+    used = {key: cfg[key] for key in (*LOADERS, "model", "train_cfg", "param_scheduler")}
+    assert "'auto'" not in str(used)
+
+
+def test_labels_that_do_not_fit(tmp_path):
+    pytest.importorskip("mmseg")
+    with pytest.raises(DataError, match=r"Missing or empty.*\n.*absent\n.*\nExpected: a folder"):
+        follow_data(own_config(tmp_path / "absent"))
+    root = write_labeled(tmp_path / "own")
+    cases = [
+        (lambda: (root / "classes.txt").write_text("a\nb\n"), "has the values 2 .* classes 0 to 1"),
+        (
+            lambda: (root / "classes.txt").write_text("a\na\nb\n"),
+            "one name on each line, each once",
+        ),
+        (lambda: (root / "classes.txt").unlink(), None),
+        (lambda: (root / "labels/train/3.png").unlink(), r"1 of 12 files .*are missing:\n.*3\.png"),
+        (lambda: (root / "images/train/3.png").unlink(), None),
+        (lambda: (root / "images/val/x.jpg").write_bytes(b""), r"has 1 \.jpg, 6 \.png, expected"),
+        (lambda: shutil.rmtree(root / "images/val"), r"Missing or empty.*\n.*images/val"),
+    ]
+    for change, message in cases:
+        change()
+        if message is not None:
+            with pytest.raises(DataError, match=message):
+                cfg = own_config(root)
+                follow_data(cfg)
+                check_annotations(cfg)

@@ -26,6 +26,8 @@ def parse_args() -> argparse.Namespace:
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="config file, e.g. configs/seg/fcn_r50_voc12aug.py")
     parser.add_argument("checkpoint", help="a checkpoint of that config's model")
+    text = "folder of images and labels, for configs with own_data (default: the config's)"
+    parser.add_argument("--data", metavar="DIR", help=text)
     parser.add_argument("--work-dir", help="folder of the log (default: the config's)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON")
     add_allow_missing(parser)

@@ -6,8 +6,8 @@ Data:     any images, from one on, named by --data or DATA_ROOT.
 Cost:     the budget, an hour by default: a time, or a number of epochs (--budget 200epochs).
 Expected: an encoder with all four stages, for mmdet, mmseg and detectron2.
 
-Entries "auto" follow from the number of images, the processes and the budget, by the rules that
-are listed in slotcon_plugin/runtime/recipe_rules.py and printed at the start. A number instead of
+Entries "auto" follow from the number of images, the processes and the budget by rules, which the
+module slotcon_plugin.runtime.recipe_rules lists, and are printed at the start. A number instead of
 "auto", here or by --cfg-options, is used as it is; the other values then follow from it.
 
 Views have 160 pixels, that is 5 x 5 positions at stride 32, and narrow layers as those of

@@ -15,7 +15,9 @@ from ..functional.collectives import world_size
 from ..runtime.config_options import type_name
 from ..runtime.config_rules import check_value, find_rule, whole
 from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Setup, derive
+from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..transfer.fit_transfer import is_transfer
+from ..transfer.own_data import is_own
 from .step_times import time_steps
 
 LONGEST_WARMUP = 0.2  # of a training that is shortened
@@ -23,8 +25,14 @@ TIMING = 60, 0.05  # timed steps take at most these seconds, and at most this sh
 
 
 def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable | None) -> None:
-    """Pretrain on the images of `data`: everything that `datasets.sources.list_images` takes."""
+    """Pretrain on the images of `data`: everything that `datasets.sources.list_images` takes.
+
+    Of a config with `own_data` it is the folder of images and labels.
+    """
     if data is None:
+        return
+    if is_own(cfg):
+        cfg.own_data.root = _only_folder(data)
         return
     if is_transfer(cfg):
         kind = type_name(cfg.train_dataloader.dataset.get("type"))
@@ -37,6 +45,23 @@ def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable |
     is_one = isinstance(data, str | os.PathLike)
     dataset.source = os.fspath(data) if is_one else [os.fspath(one) for one in data]
     dataset.preset = None
+
+
+def _only_folder(data: str | Path | Iterable) -> str:
+    paths = [data] if isinstance(data, str | os.PathLike) else list(data)
+    if len(paths) != 1:
+        raise ConfigError(f"--data names {len(paths)} paths, expected one folder with labels.")
+    return os.path.expanduser(os.fspath(paths[0]))
+
+
+def resumed_depth(cfg: Config, resume: str | Path | None) -> int | None:
+    """The depth of the ResNet in the checkpoint that is resumed; None if there is none."""
+    found = None
+    if resume == "auto":
+        _, found = find_last_good_checkpoint(cfg.work_dir, lambda line: None) or (None, None)
+    elif resume is not None:
+        found = load_training_state(resume)
+    return found and lookup(read_config(found), "model.backbone.depth")
 
 
 def choose_length(

@@ -6,6 +6,8 @@ from mmengine.runner import Runner
 
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut
+from ..checkpoints.metadata import lookup
+from ..checkpoints.metadata import read_config as read_literals_of
 from ..runtime.config_options import read_config
 from ..runtime.explain_errors import explained_errors
 from ..runtime.fit_batch import fit_batch_norm
@@ -18,6 +20,8 @@ from ..runtime.work_dir import check_writable
 from ..transfer.annotations import check_annotations
 from ..transfer.data_layout import check_layout
 from ..transfer.fit_transfer import keep_only_test
+from ..transfer.own_data import follow_data
+from .own_images import choose_images
 from .train import default_work_dir
 
 
@@ -29,6 +33,7 @@ def test(
     allow_missing: list[str] | None = None,
     cfg_options: list[str] | None = None,
     launcher: str = "none",
+    data: str | Path | None = None,
 ) -> dict[str, float]:
     """Evaluate a checkpoint on a config's test set, and print the metrics.
 
@@ -38,6 +43,7 @@ def test(
         work_dir: folder of the log; None: the config's.
         out: a JSON file for the metrics; those that are not finite are null in it.
         allow_missing, cfg_options, launcher: see `apis.train.train`.
+        data: the folder of a config with `own_data`, as configs/seg/fcn_own.py; None: the config's.
 
     Returns:
         The metrics by the names that the log has.
@@ -46,6 +52,9 @@ def test(
         check_writable(out, "--out", inputs=[config, checkpoint])
     weights = load_checkpoint_safely(checkpoint)
     cfg = read_config(config, cfg_options)
+    choose_images(cfg, config, data)
+    for line in follow_data(cfg, depth=lookup(read_literals_of(weights), "model.backbone.depth")):
+        announce(line, launcher)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.load_from, cfg.resume = str(checkpoint), False
     cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []

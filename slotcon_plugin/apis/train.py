@@ -30,7 +30,8 @@ from ..runtime.work_dir import claim, find_replaced, move_aside
 from ..runtime.wrapping import unwrapped
 from ..transfer.fill_backbone import backbone_hook, name_backbone
 from ..transfer.fit_transfer import fit_transfer, is_slotcon
-from .own_images import choose_images, choose_length, follow_rules
+from ..transfer.own_data import follow_data, is_own
+from .own_images import choose_images, choose_length, follow_rules, resumed_depth
 from .training_plan import check_start, rehearse
 
 # Entries without which no training can be planned.
@@ -57,7 +58,7 @@ def train(
     overwrite: bool = False,
     logger: str | Sequence[str] | None = None,
     hang_timeout: float = 90,
-    dry_run: bool | Callable[..., str] = False,
+    dry_run: bool = False,
     step: bool = True,
     progress: bool = False,
 ) -> Path:
@@ -94,13 +95,11 @@ def train(
         hang_timeout: seconds without progress after which a process is reported as hanging and the
             training ended; 0: never. See `ProcessWatch`.
         dry_run: build everything, take one step on one batch, print the plan and the losses, and
-            return. Nothing is written. Without a GPU the batch has 2 images of each process. A
-            function in place of True has `rehearse`'s arguments and result; `plan` gives one.
+            return. Nothing is written. Without a GPU the batch has 2 images of each process.
         step: with `dry_run`: take the step; False on a machine too small for it.
         progress: print a progress bar and warnings; the other log lines are only in the log file.
     """
     rank, world_size = processes(launcher)
-    planned = getattr(dry_run, "processes", None) or world_size
     cfg = read_config(config, cfg_options)
     check_complete(cfg, config)
     check_types(cfg)
@@ -121,7 +120,10 @@ def train(
     cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []
     check_values(cfg)
     say = partial(announce, launcher=launcher)
-    lines += fit_transfer(cfg, planned, amp, auto_scale_lr)
+    source = backbone or (backbone_hook(cfg) or {}).get("source")
+    if is_own(cfg):
+        lines += follow_data(cfg, source, resumed_depth(cfg, resume))
+    lines += fit_transfer(cfg, world_size, amp, auto_scale_lr)
     for line in (*lines, *fit_to_processes(cfg, launcher)):
         say(line)
     with (
@@ -131,10 +133,9 @@ def train(
         safe_loader(cfg.work_dir),
         explained_errors(cfg),
     ):
-        source = backbone or (backbone_hook(cfg) or {}).get("source")
         start, replaced = choose_start(cfg, resume, say, seed is None, overwrite, source)
-        fit = partial(fit_training, world_size=planned, precision=amp, scale_lr=auto_scale_lr)
-        lines = follow_rules(cfg, fit, planned, start, budget, timed=step or not dry_run)
+        fit = partial(fit_training, world_size=world_size, precision=amp, scale_lr=auto_scale_lr)
+        lines = follow_rules(cfg, fit, world_size, start, budget, timed=step or not dry_run)
         for line in (*lines, *fit(cfg)):
             say(line)
         for line in name_backbone(cfg, backbone and str(backbone)):
@@ -144,7 +145,7 @@ def train(
         if early := store_is_up():
             check()
         if dry_run:
-            plan = (rehearse if dry_run is True else dry_run)(cfg, planned, start, step)
+            plan = rehearse(cfg, world_size, start, step)
             if rank == 0:
                 print(plan, flush=True)
             leave_processes()

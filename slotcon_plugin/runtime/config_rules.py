@@ -126,7 +126,10 @@ RULES = {
     for key in keys.split()
     for loader in LOADERS
 }
-RULES |= {key: or_auto(RULES[key]) for key in ENTRIES.values()}
+# Entries that `recipe_rules` and `transfer.own_data` derive.
+AUTO_KEYS = [*ENTRIES.values(), "total_batch_size", "param_scheduler.milestones"]
+AUTO_KEYS += ["train_cfg.max_iters", "train_cfg.val_interval"]
+RULES |= {key: or_auto(RULES[key]) for key in AUTO_KEYS}
 
 
 def check_values(cfg: Config) -> None:

@@ -45,6 +45,18 @@ http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip:
     instances.json                         COCO instances of all of them
     voc21/                                 *.png, VOC's 21 classes, 255 ignored
     train2017.txt                          names of images, without suffix""",
+    "own_seg": """a folder with images and label maps, which --data or DATA_ROOT names:
+  DIR/
+    images/train/, images/val/             images, all with one suffix
+    labels/train/, labels/val/             *.png of the same names: class indices, 255 ignored
+    classes.txt                            names of the classes 0, 1, ..., a line each (optional)
+Or images/ and labels/ without folders in them, and the lists train.txt and val.txt of names without
+suffix. Other names: --cfg-options own_data.labels=masks own_data.val=test""",
+    "own_det": """a folder with images and COCO files, which --data or DATA_ROOT names:
+  DIR/
+    images/train/, images/val/             images; or all in images/
+    labels/train.json, labels/val.json     COCO instances (also in annotations/)
+Other names: --cfg-options own_data.train=train2017 own_data.val=val2017""",
 }
 
 

@@ -1,0 +1,239 @@
+"""One's own labeled images: a config's entries "auto" that follow from the data, by written rules.
+
+N training images, B images in a step, T iterations. [voc], [coco] are the published trainings of
+fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncbn_1x_coco.py (N =
+117,266, T = 90,000, B = 16); between them and smaller data nothing was searched.
+
+- classes: segmentation: the lines of classes.txt, for the values 0, 1, …; without it one class for
+  each value up to the largest in the maps, with the colors of their palette. Detection: the
+  categories of the COCO file of the training images. The heads have as many outputs.
+- B: the power of two nearest to N / 10, in [4, 16].
+- T: segmentation 30,000 sqrt(N / 10,582), detection 90,000 sqrt(N / 117,266), in [200, 90,000]; the
+  learning rate falls to a tenth after 0.7 T and 0.9 T; five evaluations and checkpoints.
+- learning rate: in proportion to B, 0.02 for 16. Warm-up of detection: a tenth of T, at most 1,000.
+- size: segmentation: crops of the median short side, a multiple of 32 in [64, 512], of images that
+  are resized by 0.5 to 2. Detection: a short side of 1.6 times the median, in [128, 800], as COCO's
+  480 become 800, and down to 0.8 of that in training.
+- depth of the ResNet: that of the backbone's file; without a file 18.
+"""
+
+import json
+import math
+import os
+from collections import Counter
+from statistics import median
+from typing import Any
+
+from mmengine.config import Config
+from PIL import Image
+
+from ..checkpoints import read_encoder
+from ..checkpoints.architecture import ResNetArchitecture
+from ..datasets.sources import IMAGE_SUFFIXES
+from ..errors import ConfigError, DataError
+from ..evaluation.index_maps import read_index_map, sample, upright_size, values_in
+from ..runtime.recipe_rules import AUTO
+from ..runtime.regular_files import read_text_file
+from .data_layout import require_files, require_paths
+from .fill_backbone import NAMED, UNNAMED
+from .segmentation_maps import IGNORED
+
+SECONDS = 60  # to look at label maps
+SIZES = 200  # images whose sizes are looked at
+CHANNELS = {18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048)}
+PUBLISHED = dict(seg=(30_000, 10_582), det=(90_000, 117_266))  # T and N
+
+
+def is_own(cfg: Config) -> bool:
+    """Whether a config's data are given as a folder, `own_data`."""
+    return isinstance(cfg.get("own_data"), dict)
+
+
+def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = None) -> list[str]:
+    """Replace the entries "auto" of a config with `own_data` by what follows from the data.
+
+    Args:
+        cfg: is changed.
+        backbone: the source of the backbone's weights.
+        depth: of the ResNet, if `backbone` is not a file.
+
+    Returns lines that say what was derived. A DataError says what is missing in the folder.
+    """
+    if not is_own(cfg):
+        return []
+    is_det = "roi_head" in cfg.model
+    splits = {name: _split(cfg.own_data, cfg.own_data[name], is_det) for name in ("train", "val")}
+    names, palette, words = (_categories if is_det else _classes)(splits["train"], cfg.own_data)
+    images = splits["train"]["images"]
+    sides = sample(lambda i: upright_size(images[i]), len(images), SIZES, SECONDS)
+    side = median(min(size) for size in sides if size) if any(sides) else 512
+    depth, batch = _depth(cfg.model.backbone, backbone, depth), _batch(len(images))
+    iterations = _iterations(len(images), "det" if is_det else "seg")
+    channels = CHANNELS[18 if depth < 50 else 50]
+    crop = min(max(int(side) // 32 * 32, 64), 512)
+    short = min(max(round(1.6 * side / 32) * 32, 128), 800)
+    values = dict(
+        num_classes=len(names),
+        depth=depth,
+        in_channels=list(channels) if is_det else channels[-1],
+        metainfo=dict(classes=tuple(names)) | (dict(palette=palette) if palette else {}),
+        total_batch_size=batch,
+        batch_size=batch,
+        base_batch_size=batch,
+        lr=0.02 * batch / 16,
+        max_iters=iterations,
+        val_interval=max(1, iterations // 5),
+        interval=max(1, iterations // 5),
+        milestones=[int(0.7 * iterations), int(0.9 * iterations)],
+        end=min(1000, iterations // 10),
+        iterations=min(200, max(1, iterations // 10)),
+        size=(crop, crop),
+        crop_size=(crop, crop),
+        scale=(5 * short // 3, short) if is_det else (4 * int(side), int(side)),
+        scales=[(5 * short // 3, int(short * part)) for part in (0.8, 0.9, 1)],
+    )
+    for name in ("train", "val", "test"):
+        split = splits["train" if name == "train" else "val"]
+        keys = "ann_file", "data_prefix", "data_root", "img_suffix", "seg_map_suffix"
+        own = {key: split[key] for key in keys if key in split}
+        own["ann_file"] = (
+            os.path.join(split["data_root"], own["ann_file"]) if is_det else own["ann_file"]
+        )
+        for part in ("dataloader", "evaluator"):
+            _fill(cfg._cfg_dict.get(f"{name}_{part}"), values | own)
+    _fill(cfg._cfg_dict, values)
+    cfg.pop("own_data")  # the config that the work dir gets has the values
+    size = f"short side {short}" if is_det else f"crops of {crop}"
+    return [
+        f"data: {len(images)} images to train, {len(splits['val']['images'])} to evaluate, {words}",
+        f"from them: batch {batch}, {iterations:,} iterations, {size}, ResNet-{depth}, unless the "
+        "config or an option says otherwise",
+    ]
+
+
+def _fill(node: Any, values: dict[str, Any]) -> None:
+    """Replace each entry "auto" by the value of its key, where there is one."""
+    for key, part in node.items() if isinstance(node, dict) else ():
+        if isinstance(part, str) and part == AUTO and key in values:
+            node[key] = values[key]
+        _fill(part, values)
+    for part in node if isinstance(node, list | tuple) else ():
+        _fill(part, values)
+
+
+def _depth(configured: dict, backbone: str | None, depth: int | None) -> int:
+    if configured.depth != AUTO:
+        return configured.depth
+    if backbone not in (None, "", UNNAMED, *NAMED):
+        architecture = read_encoder(backbone).architecture
+        if not isinstance(architecture, ResNetArchitecture):
+            raise ConfigError(f"{backbone} is no ResNet: see docs/encoders.md for other encoders.")
+        return architecture.depth
+    return depth or 18
+
+
+def _batch(images: int) -> int:
+    return min(max(2 ** round(math.log2(max(images / 10, 1))), 4), 16)
+
+
+def _iterations(images: int, task: str) -> int:
+    length, published = PUBLISHED[task]
+    return min(max(round(length * math.sqrt(images / published)), 200), 90_000)
+
+
+def _split(own: dict, name: str, is_det: bool) -> dict[str, Any]:
+    """Where the images and labels of a split are: a folder in images/ and labels/, or a list."""
+    root, layout = own["root"], "own_det" if is_det else "own_seg"
+    require_paths([root, os.path.join(root, own["images"])], layout)
+    folder = os.path.join(root, own["images"], name)
+    part = name if os.path.isdir(folder) else ""
+    found: dict[str, Any] = {"data_root": root, "ann_file": ""}
+    images = os.path.join(own["images"], part)
+    if is_det:
+        candidates = [f"{own['labels']}/{name}.json", f"annotations/{name}.json", f"{name}.json"]
+        candidates += [f"annotations/instances_{name}.json", own["labels"]]
+        files = [one for one in candidates if os.path.isfile(os.path.join(root, one))]
+        if not files:
+            require_paths([os.path.join(root, candidates[0])], layout)
+        content = _read_coco(os.path.join(root, files[0]))
+        rows = [row["file_name"] for row in content["images"]]
+        found |= dict(ann_file=files[0], data_prefix=dict(img=f"{images.rstrip('/')}/"))
+        found |= dict(images=[os.path.join(root, images, row) for row in rows], content=content)
+        return found
+    labels = os.path.join(own["labels"], part)
+    lists = [f for f in (name, f"{name}.txt") if os.path.isfile(os.path.join(root, f))]
+    if not part and not lists:
+        require_paths([folder], layout)
+    require_paths([os.path.join(root, labels)], layout)
+    suffix = _suffix(os.path.join(root, images), "img_suffix")
+    seg_suffix = _suffix(os.path.join(root, labels), "seg_map_suffix")
+    if part:
+        files = sorted(os.listdir(os.path.join(root, images)))
+        stems = [file.removesuffix(suffix) for file in files if file.endswith(suffix)]
+    else:
+        found["ann_file"] = lists[0]
+        stems = read_text_file(os.path.join(root, lists[0])).split()
+    found |= dict(data_prefix=dict(img_path=images, seg_map_path=labels))
+    found |= dict(img_suffix=suffix, seg_map_suffix=seg_suffix)
+    found["images"] = [os.path.join(root, images, stem + suffix) for stem in stems]
+    found["maps"] = [os.path.join(root, labels, stem + seg_suffix) for stem in stems]
+    require_files([*found["images"], *found["maps"]], layout)
+    return found
+
+
+def _suffix(folder: str, entry: str) -> str:
+    """The suffix of the images in a folder; mmseg's datasets read images of one suffix."""
+    suffixes = Counter(os.path.splitext(file)[1] for file in os.listdir(folder))
+    known = {s: n for s, n in suffixes.items() if s.lower() in IMAGE_SUFFIXES}
+    if len(known) != 1:
+        found = ", ".join(f"{n} {s}" for s, n in sorted(known.items())) or "no image"
+        raise DataError(
+            f"{folder} has {found}, expected images with one suffix. Convert them to one, or set "
+            f"{entry} of the config's datasets."
+        )
+    return next(iter(known))
+
+
+def _classes(split: dict, own: dict) -> tuple[list[str], list | None, str]:
+    """Names and colors of the classes in label maps, and how they were found."""
+    file, maps = os.path.join(own["root"], own["classes"]), split["maps"]
+    if os.path.isfile(file):
+        names = [line.strip() for line in read_text_file(file).splitlines() if line.strip()]
+        if len(set(names)) != len(names) or not names:
+            raise DataError(f"{file}: expected one name on each line, each once.")
+        return names, _palette(maps[0], len(names)), f"{len(names)} classes of {file}"
+    values = set.union(
+        *sample(lambda i: values_in(read_index_map(maps[i])), len(maps), len(maps), SECONDS)
+    )
+    count = max(values - {IGNORED}, default=0) + 1
+    names = [f"class_{number}" for number in range(count)]
+    words = f"{count} classes, the values 0 to {count - 1} of the maps (names: {file})"
+    return names, _palette(maps[0], count), words
+
+
+def _palette(path: str, count: int) -> list | None:
+    with Image.open(path) as image:
+        colors = image.getpalette() if image.mode == "P" else None
+    if not colors or len(colors) < 3 * count:
+        return None
+    return [colors[3 * number : 3 * number + 3] for number in range(count)]
+
+
+def _categories(split: dict, own: dict) -> tuple[list[str], None, str]:
+    """Names of the categories of a COCO file, in its order, in which mmdet numbers them."""
+    names = [row["name"] for row in split["content"]["categories"]]
+    return names, None, f"{len(names)} categories of {split['ann_file']}"
+
+
+def _read_coco(path: str) -> dict:
+    """A COCO file's content; what it must be is checked when the dataset is built."""
+    try:
+        content = json.loads(read_text_file(path))
+        good = all(isinstance(row["file_name"], str) for row in content["images"])
+        good = good and all(isinstance(row["name"], str) for row in content["categories"])
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} is not a COCO file, with images and categories: {what}") from error
+    if not good or not content["images"] or not content["categories"]:
+        raise DataError(f"{path} has no images or no categories with names, expected both.")
+    return content
