@@ -41,12 +41,12 @@ class Numbers(Dataset):
 class Line(BaseModel):
     """y = w·x with the loss y, so that the gradient of w is the mean of x."""
 
-    def __init__(self, feature_std: float = 1.0, used: float = 1.0, level: str = ""):
+    def __init__(self, feature_std: float = 1.0, used: float = 1.0, level: str = "", slots=9.0):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
         self.moves: list[tuple[int, int]] = []
         self.expected = False
-        self.feature_std, self.used, self.level = feature_std, used, level
+        self.feature_std, self.used, self.level, self.slots = feature_std, used, level, slots
         self.prototypes_of_levels = {level: 100}
 
     def expect_teacher_moves(self) -> None:
@@ -61,6 +61,7 @@ class Line(BaseModel):
             "loss_line": (self.weight * inputs).mean(),
             f"feature_std{self.level}": torch.tensor(self.feature_std),
             f"prototypes_used_running{self.level}": torch.tensor(self.used),
+            f"active_slots{self.level}": torch.tensor(self.slots),
             "mean_input": inputs.mean(),
         }
 
@@ -325,6 +326,7 @@ def test_a_streak_that_ends_does_not_stop_training(tmp_path):
         (Line(feature_std=0.01), "features are collapsing"),
         (Line(used=0.02), "about 2 of 100 prototypes"),
         (Line(used=0.03), ""),
+        (Line(slots=1.1), "the groups are collapsing: a view has 1.10 groups, below 1.2"),
         (Line(feature_std=0.01, level="_dec1"), "the features of level dec1 are collapsing"),
         (Line(used=0.02, level="_dec1"), "the groups of level dec1 are collapsing: about 2 of 100"),
     ],

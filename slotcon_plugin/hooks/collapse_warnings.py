@@ -11,13 +11,15 @@ def collapse_warnings(
     levels: Mapping[str, int],
     min_feature_std: float,
     min_prototypes: float,
+    min_active_slots: float,
 ) -> Iterator[str]:
-    """A line for each level with too small a deviation of features or too few prototypes in use.
+    """A line for each level with too small a deviation of features, too few prototypes in use, or
+    too few groups in an image.
 
     Args:
         scalars: what was logged.
         levels: each level's number of prototypes, by the suffix of its scalars.
-        min_feature_std, min_prototypes: see `LossGuardHook`.
+        min_feature_std, min_prototypes, min_active_slots: see `LossGuardHook`.
     """
     for suffix, total in levels.items():
         level = f" of level {suffix.removeprefix('_')}" * bool(suffix)
@@ -35,6 +37,13 @@ def collapse_warnings(
                 f"the groups{level} are collapsing: about {used:.0f} of {total} prototypes get all "
                 "pixels. Compare center momentum and teacher temperature with the recipe; with few "
                 "images or a small model, use fewer prototypes and a longer warm-up."
+            )
+        slots = scalars.get(f"train/active_slots{suffix}")
+        if slots and slots.current() < min_active_slots:
+            yield (
+                f"the groups{level} are collapsing: a view has {slots.current():.2f} groups, below "
+                f"{min_active_slots}, so that nearly all of its pixels are one. Compare teacher "
+                "momentum, center momentum and teacher temperature with the recipe."
             )
 
 

@@ -30,7 +30,7 @@ class LossGuardHook(Hook):
     The loss is examined before the optimizer changes the weights, on all processes alike. On a GPU
     the host waits only for the forward pass while the backward pass runs. The first of successive
     steps without a finite loss, or on a CPU without a finite gradient, is kept in the work dir, in
-    `nonfinite_step/rank*.pth`, one file per process; tools/replay.py repeats it. A later one
+    `nonfinite_step/rank*.pth`, one file per process; slotcon replay repeats it. A later one
     replaces it.
 
     If the last loss before a checkpoint was not finite, the weights are checked, so that no
@@ -41,6 +41,7 @@ class LossGuardHook(Hook):
             One or two can happen under float16, which searches for its loss scale.
         min_feature_std: warn when `feature_std` (1: evenly spread, 0: all equal) is below this.
         min_prototypes: warn when at most so many prototypes were used recently.
+        min_active_slots: warn when a view has fewer groups on average, at least 1.
         grace_epochs: no warning in so many first epochs.
         keep_step: keep the first step without a finite loss.
     """
@@ -52,14 +53,16 @@ class LossGuardHook(Hook):
         patience: int = 5,
         min_feature_std: float = 0.05,
         min_prototypes: int = 2,
+        min_active_slots: float = 1.2,
         grace_epochs: int = 1,
         keep_step: bool = True,
     ) -> None:
         check_integers(1, patience=patience)
         check_numbers("[0, inf)", min_feature_std=min_feature_std, min_prototypes=min_prototypes)
+        check_numbers("[0, inf)", min_active_slots=min_active_slots)
         check_integers(0, grace_epochs=grace_epochs)
         self.patience, self.grace_epochs, self.keep_step = patience, grace_epochs, keep_step
-        self.min_feature_std, self.min_prototypes = min_feature_std, min_prototypes
+        self.limits = min_feature_std, min_prototypes, min_active_slots
 
     def before_train(self, runner) -> None:
         self.streak, self.last_finite, self.kept = 0, None, None
@@ -142,7 +145,7 @@ class LossGuardHook(Hook):
         else:
             runner.logger.warning(
                 f"The {what} of step {runner.iter + 1} is not finite; "
-                f"to repeat the step: python tools/replay.py {self.kept}"
+                f"to repeat the step: slotcon replay {self.kept}"
             )
 
     def after_train_epoch(self, runner) -> None:
@@ -154,8 +157,7 @@ class LossGuardHook(Hook):
                 self._stop(runner, self.streak, "at the end of the epoch")
         if runner.epoch >= self.grace_epochs:
             levels = getattr(unwrapped(runner.model), "prototypes_of_levels", {})
-            limits = self.min_feature_std, self.min_prototypes
-            for line in collapse_warnings(runner.message_hub.log_scalars, levels, *limits):
+            for line in collapse_warnings(runner.message_hub.log_scalars, levels, *self.limits):
                 runner.logger.warning(f"Epoch {runner.epoch + 1}: {line}")
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -174,7 +176,7 @@ class LossGuardHook(Hook):
         if self.last_finite:
             step, loss = self.last_finite
             last = f"the last finite loss was {loss:.4g} at step {step}"
-        kept = f"python tools/replay.py {self.kept} repeats the first. " if self.kept else ""
+        kept = f"slotcon replay {self.kept} repeats the first. " if self.kept else ""
         raise TrainingStopped(
             f"The loss was not finite for {streak} step{'s' * (streak > 1)} {when}; {last}. {kept}"
             f"{_last_checkpoint(runner)} Try, in this order: --amp bf16 or off instead of fp16; a "
