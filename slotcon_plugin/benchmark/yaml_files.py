@@ -1,5 +1,6 @@
 """YAML files, read without running code and with limits on size and nesting."""
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -12,6 +13,7 @@ from ..runtime.regular_files import read_regular_file
 MAX_BYTES = 2**22
 MAX_VALUES = 100_000  # in a file, each alias counted as what it refers to
 MAX_LEVELS = 50
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class YamlLoader(yaml.SafeLoader):
@@ -95,3 +97,22 @@ def read_yaml(path: Path) -> object:
     except Exception as error:  # PyYAML raises many types for values such as !!bool abc
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ConfigError(f"{path} is not valid YAML: {what}") from None
+
+
+def with_environment(value: object, where: str) -> object:
+    """The value with environment variables inserted into its texts."""
+    if isinstance(value, dict):
+        return {key: with_environment(one, f"{where}{key}.") for key, one in value.items()}
+    if isinstance(value, list):
+        return [with_environment(one, f"{where}{i}.") for i, one in enumerate(value)]
+
+    def look_up(found: re.Match) -> str:
+        text = os.environ.get(found[1]) or found[2]
+        if text is None:
+            raise ConfigError(
+                f"{where.rstrip('.: ')}: the environment variable {found[1]} is not set. "
+                f"Set it, or write ${{{found[1]}:-default}}."
+            )
+        return text
+
+    return VARIABLE.sub(look_up, value) if isinstance(value, str) else value
