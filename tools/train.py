@@ -49,9 +49,8 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="config file, e.g. configs/pretrain/slotcon_r18_demo.py")
-    text = "images of a pretraining: a source of docs/images.md, such as a folder; several are read "
-    text += "together. Of fcn_own and mask_rcnn_own: the folder of images and labels. Default: the "
-    text += "config's"
+    text = "images of a pretraining: a source of docs/images.md, such as a folder, or several; of "
+    text += "fcn_own and mask_rcnn_own: the folder of images and labels (default: the config's)"
     parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
     text = "length of the training in epochs (default: the config's)"
     parser.add_argument("--epochs", type=positive, metavar="N", help=text)
