@@ -61,6 +61,15 @@ def test_the_precision_fits_the_machine(monkeypatch, cuda, precision, kind):
     assert wrapper == kind
 
 
+@pytest.mark.parametrize(("capability", "is_slow"), [("AVX2", True), ("AVX512", False)])
+def test_slow_bfloat16_is_said_before_the_training(monkeypatch, capability, is_slow):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    cfg = read_config(CONFIGS / "slotcon_r50_coco.py")
+    (note,) = fit_machine.fit_precision(cfg, "bf16")
+    assert ("without AVX-512" in note) == is_slow
+
+
 def test_batch_norm_is_synchronized_on_several_gpus_only(monkeypatch):
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
