@@ -93,7 +93,7 @@ def test_help_has_examples(run_tool):
     _, shown, _ = run_tool("evaluate", "--help")
     for kind in api.OPTIONS:
         assert kind in shown
-    examples = re.findall(r"tools/evaluate.py ([a-z]+) [^-]", shown)
+    examples = re.findall(r"slotcon evaluate ([a-z]+) [^-]", shown)
     assert set(examples) >= {"unsupervised", "overcluster", "retrieval"}
     assert set(examples) <= set(api.OPTIONS)
 

@@ -18,7 +18,7 @@ from slotcon_plugin.checkpoints.metadata import MEASURED
 from slotcon_plugin.evaluation.limits import find_limits, find_untrained, measure_encoder
 
 FOUR = dict(depth=18, norm_eval=False, out_indices=(3,))
-ALL = "tools/export.py, tools/evaluate.py, tools/visualize.py and --backbone"
+ALL = "slotcon export, slotcon evaluate, slotcon visualize and --backbone"
 FPN = dict(type="mmdet.FPN", in_channels=[64, 128, 256, 512], out_channels=16, num_outs=4)
 DECODER = dict(
     decoder=FPN,
@@ -31,12 +31,12 @@ CASES = {
     "three stages": (
         dict(type="TorchvisionResNet", depth=18, num_stages=3),
         dict(in_channels=256),
-        ["tools/export.py --to torchvision or timm: ", "--backbone for a network of four stages"],
+        ["slotcon export --to torchvision or timm: ", "--backbone for a network of four stages"],
     ),
     "dilated": (
         dict(type="mmseg.ResNet", strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), **FOUR),
         {},
-        ["tools/export.py --to published: "],
+        ["slotcon export --to published: "],
     ),
     "contracted": (
         dict(type="mmseg.ResNet", dilations=(1, 1, 2, 4), contract_dilation=True, **FOUR),
@@ -62,14 +62,14 @@ CASES = {
         dict(type="TorchvisionResNet", depth=18),
         dict(type="LastMap"),
         [
-            "tools/export.py --to published: ",
-            "tools/visualize.py, tools/evaluate.py unsupervised and --projected: ",
+            "slotcon export --to published: ",
+            "slotcon visualize, slotcon evaluate unsupervised and --projected: ",
         ],
     ),
     "decoder": (
         dict(type="TorchvisionResNet", depth=18, out_indices=(0, 1, 2, 3)),
         DECODER,
-        ["tools/export.py --to published: "],
+        ["slotcon export --to published: "],
     ),
 }
 
@@ -145,8 +145,8 @@ def test_a_training_and_its_dry_run_say_it(library, tmp_path, monkeypatch, capsy
         options = [o for o in options if not o.startswith("model.backbone.")]
         options.append("model.neck.in_channels=64")
     expected = {
-        "ours": "tools/export.py --to torchvision or timm: This encoder is a ResNet-18 without",
-        "timm": "tools/export.py, tools/evaluate.py, tools/visualize.py and --backbone, which do",
+        "ours": "slotcon export --to torchvision or timm: This encoder is a ResNet-18 without",
+        "timm": "slotcon export, slotcon evaluate, slotcon visualize and --backbone, which do",
     }[library]
     name = f"+experiment_name=limits_{library}"
     train(config, dry_run=True, step=False, cfg_options=[*options, name])

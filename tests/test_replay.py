@@ -37,7 +37,7 @@ def test_a_kept_step_is_repeated_bit_for_bit(tmp_path, processes, capsys):
     messages = run_processes(_train, processes, launcher, options, connect=False)
     files = [work_dir / "nonfinite_step" / f"rank{rank}.pth" for rank in range(processes)]
     for message, file in zip(messages, files, strict=True):
-        assert f"tools/replay.py {file} repeats the first" in message
+        assert f"slotcon replay {file} repeats the first" in message
     assert sorted(files[0].parent.iterdir()) == files
 
     threads, state = torch.get_num_threads(), torch.get_rng_state()

@@ -229,7 +229,7 @@ def test_weights_of_another_model_are_refused(train, tmp_path, dry_run):
     status, _, err = train([f"load_from={tmp_path / 'resnet18.pth'}"], dry_run=dry_run)
     assert status == 1
     assert "does not fit the config's model, SlotCon" in err and "missing: " in err
-    assert f"tools/train.py --backbone {tmp_path / 'resnet18.pth'}" in err
+    assert f"slotcon train --backbone {tmp_path / 'resnet18.pth'}" in err
 
 
 def test_another_number_of_prototypes_is_loaded_by_name_alone(train, tmp_path, run_tool, images):

@@ -113,7 +113,7 @@ def test_weights_of_a_pretraining_are_refused_as_those_of_the_model(run, tmp_pat
     checkpoint = ours(tmp_path, 18)
     status, _, err = run(train, SEG, cfg_options=[f"load_from={checkpoint}"], work_dir=tmp_path)
     assert status == 1
-    assert f"tools/train.py --backbone {checkpoint}" in err
+    assert f"slotcon train --backbone {checkpoint}" in err
     assert not list(tmp_path.glob("iter_*.pth"))
 
 

@@ -177,7 +177,7 @@ def test_advice_fits_the_tool(refused, images, tmp_path, monkeypatch):
     message = refused("train", voc, "--dry-run", "--cfg-options", "data_root=/x")
     assert "Or set the environment variable VOC_ROOT" in message
     message = refused("train", voc.with_name("metafile.yml"), "--dry-run")
-    assert "tools/benchmark.sh or tools/train_detectron2.py" in message
+    assert "slotcon benchmark or slotcon train_detectron2" in message
     (tmp_path / "epoch_7.pth").touch()
     for name, *others in (("export", "out.pth", "--to", "timm"), ("test",)):
         first = [SEG] if name == "test" else []

@@ -31,7 +31,7 @@ def export(
     """Export the encoder of a checkpoint, or convert a full checkpoint, and print a report.
 
     Args:
-        checkpoint: a checkpoint of tools/train.py, a published SlotCon checkpoint, an exported file
+        checkpoint: a checkpoint of slotcon train, a published SlotCon checkpoint, an exported file
             or torchvision's weights. No code in it is run.
         out: the file to write; its suffix selects the container. Without a suffix, "timm" writes a
             folder that `timm.create_model("local-dir:OUT", pretrained=True)` loads; "hub" always

@@ -83,7 +83,7 @@ class SlotConModel:
     """An encoder with its projector and prototypes, frozen, in evaluation mode; see `load.load`.
 
     Images are what `datasets.given_images.KINDS` says, one or a list (or a batch of four axes) of
-    any sizes; a list gives a list. Each is read as in training and in tools/visualize.py: upright,
+    any sizes; a list gives a list. Each is read as in training and in slotcon visualize: upright,
     8-bit RGB, transparent parts white; then the whole image is scaled, without change of its
     proportions, to a short side of `size` pixels, and normalized as in the training.
 

@@ -82,7 +82,7 @@ class Protocols:
         if name not in self.protocols:
             return []
         counted = dict(result.images)
-        if isinstance(result.metrics.get("results"), dict):  # of tools/evaluate.py
+        if isinstance(result.metrics.get("results"), dict):  # of slotcon evaluate
             counted["prototypes"] = result.metrics["results"].get("prototypes")
         return _other_values(counted, self.protocols[name].counted)
 

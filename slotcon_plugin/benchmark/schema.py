@@ -16,7 +16,7 @@ from .yaml_files import read_yaml
 
 VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 NOT_IN_FILE = {"name", "path"}  # set by `read_benchmark`
-OPTIONS = ("images", "labels", "labels_format", "list", "size")  # of tools/evaluate.py
+OPTIONS = ("images", "labels", "labels_format", "list", "size")  # of slotcon evaluate
 
 
 def _check_different(seeds: list[int]) -> list[int]:

@@ -58,7 +58,7 @@ def read_encoder(
     """Read the encoder in a file, and its decoder if there is one.
 
     Args:
-        path: a checkpoint of tools/train.py or a published one; an exported file of any format; or
+        path: a checkpoint of slotcon train or a published one; an exported file of any format; or
             torchvision's or timm's weights.
         part: "teacher" or "student" of a full checkpoint; None means the teacher, or the part that
             an exported file contains.
@@ -195,7 +195,7 @@ def find_tensors(content: dict, source: str, known: object = None) -> tuple[dict
     raise CheckpointError(
         f"{source} contains no known encoder; its entries are "
         f"{names.listed(map(str, tensors or content)) or 'none'}. Expected a checkpoint of "
-        "tools/train.py (teacher.backbone.*), a published SlotCon checkpoint (model: "
+        "slotcon train (teacher.backbone.*), a published SlotCon checkpoint (model: "
         "module.encoder_k.*), an exported encoder, or torchvision's weights (conv1.weight, …)."
     )
 

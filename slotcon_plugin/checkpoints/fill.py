@@ -94,7 +94,7 @@ def check_state_dict(
         if any(name in KINDS or name.startswith("teacher.backbone.") for name in others):
             advice = (
                 "It contains an encoder in another format or of a pretraining. Start the training "
-                f"of a detector or segmentation network from it: tools/train.py --backbone {path}."
+                f"of a detector or segmentation network from it: slotcon train --backbone {path}."
             )
         raise CheckpointError(
             f"{path} does not fit the config's model, {type(model).__name__}. Tensors: {problems}. "

@@ -101,7 +101,7 @@ def _training_state(source: str) -> Iterator[None]:
 
 
 def to_ours(content: dict, source: str) -> Converted:
-    """Convert a published full checkpoint into one for tools/train.py (--resume, `load_from`)."""
+    """Convert a published full checkpoint into one for slotcon train (--resume, `load_from`)."""
     tensors, kind = find_tensors(content, source)
     if kind != "published":
         raise CheckpointError(
@@ -135,7 +135,7 @@ def to_published(content: dict, source: str) -> Converted:
     if kind != "slotcon":
         raise CheckpointError(
             f"{source} is of the kind {kind!r}; --to published converts full checkpoints of "
-            "tools/train.py (teacher.backbone.*, head.prototypes.*, …)."
+            "slotcon train (teacher.backbone.*, head.prototypes.*, …)."
         )
     named = rename(tensors, PUBLISHED, NOT_PUBLISHED, source)
     ours = {old: tensors[old] for old in named.old_names.values()}

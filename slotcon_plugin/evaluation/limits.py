@@ -61,17 +61,17 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
         name = type(backbone).__name__
         reason = _failure(recognize, backbone.state_dict(), name) or str(error)
         return [
-            "tools/export.py, tools/evaluate.py, tools/visualize.py and --backbone, which do not "
+            "slotcon export, slotcon evaluate, slotcon visualize and --backbone, which do not "
             f"read the encoder {name}: {shorten(reason, MAX_REASON)}"
         ]
     found = []
     reasons = {t: _failure(check_format, t, ".pth", encoder.architecture) for t in LIBRARIES}
     if failed := [target for target, reason in reasons.items() if reason]:
-        found.append(f"tools/export.py --to {' or '.join(failed)}: {reasons[failed[0]]}")
+        found.append(f"slotcon export --to {' or '.join(failed)}: {reasons[failed[0]]}")
     found += encoder.architecture.limits()
     for use, function in (
-        ("tools/export.py --to published", to_published),
-        ("tools/visualize.py, tools/evaluate.py unsupervised and --projected", _read_groupings),
+        ("slotcon export --to published", to_published),
+        ("slotcon visualize, slotcon evaluate unsupervised and --projected", _read_groupings),
     ):
         if reason := _failure(function, content, str(path)):
             found.append(f"{use}: {shorten(reason, MAX_REASON)}")

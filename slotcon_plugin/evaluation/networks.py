@@ -27,7 +27,7 @@ from ..runtime.safe_loading import check_finite
 
 _ALONE = (
     "{} is an encoder alone, without projector and prototypes: a full checkpoint is needed here. "
-    "tools/evaluate.py overcluster, retrieval, probe and knn take any encoder."
+    "slotcon evaluate overcluster, retrieval, probe and knn take any encoder."
 )
 
 TEMPERATURE = 0.07  # of the attention that pools slots: the paper's τ_t

@@ -14,7 +14,7 @@ class BackboneHook(WeightsHook):
     the same class; `parts="encoder"` leaves it out. Where the weights are from is logged, and
     recorded in `meta` of each checkpoint.
 
-    The source is a file that tools/export.py wrote, a pretraining checkpoint, 'supervised'
+    The source is a file that slotcon export wrote, a pretraining checkpoint, 'supervised'
     (torchvision's ImageNet weights) or 'none' (random); None is an error. A training that is
     resumed, or has a `load_from`, keeps those weights, which `WeightsHook` compares with the model.
     """

@@ -12,7 +12,7 @@ class WeightsHook(Hook):
 
     These are a checkpoint to resume or `load_from`, and files in `init_cfg`. Tensors that the
     config's `allow_missing` names may be left out, see `LeftOut`; they are listed in the log and in
-    `meta` of each checkpoint. `tools/train.py` adds this hook; in other scripts `BackboneHook`,
+    `meta` of each checkpoint. `slotcon train` adds this hook; in other scripts `BackboneHook`,
     `TeacherHook` and `ResumeCheckHook` do the same.
     """
 

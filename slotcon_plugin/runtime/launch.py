@@ -33,8 +33,8 @@ def processes(launcher: str) -> tuple[int, int]:
     if missing := [name for name in names if name not in os.environ]:
         raise ConfigError(
             f"--launcher {launcher} needs {', '.join(missing)} in the environment, which the "
-            "launcher sets. Start with tools/dist_train.sh CONFIG PROCESSES or "
-            "tools/slurm_train.sh, or omit --launcher for one process."
+            "launcher sets. Start with slotcon train CONFIG --gpus N or "
+            "slotcon slurm_train, or omit --launcher for one process."
         )
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         # torchrun's workers go on if torchrun is killed: let Linux end this process with it.

@@ -74,7 +74,7 @@ def check_source(
             "No backbone is named, and the result of random weights is rarely wanted. Give "
             "--backbone FILE (an exported file or a checkpoint of this package), --backbone "
             "supervised (torchvision's ImageNet weights) or --backbone none (random). Outside "
-            "tools/train.py set the environment's SLOTCON_BACKBONE, or `source` of the config's "
+            "slotcon train set the environment's SLOTCON_BACKBONE, or `source` of the config's "
             "BackboneHook."
         )
     if source in (RANDOM, SUPERVISED):

@@ -1,5 +1,5 @@
 """Images of what a model learned. All modules but `painting` need `slotcon_plugin[visualize]`.
 
-`album` draws all of tools/visualize.py with `survey`, `embedding`, `figures` and `page`; `groups`
+`album` draws all of slotcon visualize with `survey`, `embedding`, `figures` and `page`; `groups`
 draws photographs before and after a training, `curves` what it logged.
 """

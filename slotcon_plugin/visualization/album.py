@@ -1,4 +1,4 @@
-"""All that tools/visualize.py draws of one checkpoint: figures, overlays and one page."""
+"""All that slotcon visualize draws of one checkpoint: figures, overlays and one page."""
 
 import os
 import random
