@@ -1,6 +1,6 @@
 """detectron2's Mask R-CNN with ResNet-18 on six images, by MMEngine's Runner: does it learn?
 
-Paper:    none; a check that a detector overfits, from a backbone that tools/train.py pretrained.
+Paper:    none; a check that a detector overfits, from a pretrained ResNet-18.
 Command:  SLOTCON_DATA=/data/coco_mini slotcon train \
               detectron2_mask_rcnn_r18_mini --backbone FILE
 Data:     as mask_rcnn_r18_mini.py, the same six images.

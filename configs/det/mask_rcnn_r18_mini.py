@@ -1,6 +1,6 @@
 """Mask R-CNN with ResNet-18 on six images: does the training learn? Minutes on a CPU.
 
-Paper:    none; a check that a detector overfits, from a backbone that tools/train.py pretrained.
+Paper:    none; a check that a detector overfits, from a pretrained ResNet-18.
 Command:  SLOTCON_DATA=/data/coco_mini slotcon train mask_rcnn_r18_mini \
               --backbone FILE
 Data:     six images of the folder that SLOTCON_DATA names, with images/ and instances.json

@@ -1,6 +1,6 @@
 """FCN with ResNet-18 on eight images: does the training learn? Minutes on a CPU.
 
-Paper:    none; a check that FCN overfits, from a backbone that tools/train.py pretrained.
+Paper:    none; a check that FCN overfits, from a pretrained ResNet-18.
 Command:  SLOTCON_DATA=/data/coco_mini slotcon train fcn_r18_mini \
               --backbone FILE
 Data:     a folder with images/, voc21/ (label maps with VOC's classes) and train2017.txt (names);

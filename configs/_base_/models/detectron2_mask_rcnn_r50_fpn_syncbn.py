@@ -1,6 +1,6 @@
 """detectron2's own Mask R-CNN, ResNet-50-FPN with synchronized batch norm, wrapped by mmdet.
 
-A model on a CPU needs detector.device='cpu': tools/train.py sets it.
+A model on a CPU needs detector.device='cpu': `slotcon train` sets it.
 """
 
 model = dict(
