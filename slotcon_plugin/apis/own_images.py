@@ -6,20 +6,25 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from ..checkpoints.metadata import lookup, read_config
 from ..errors import ConfigError
-from ..functional.collectives import world_size
+from ..functional.collectives import share_counts, world_size
 from ..runtime.config_options import type_name
 from ..runtime.config_rules import check_value, find_rule, whole
 from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Setup, derive
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
+from ..runtime.stand_ins import is_count
 from ..transfer.fit_transfer import is_transfer
 from ..transfer.own_data import is_own
+from .first_step import batch_cost
 from .step_times import time_steps
+from .training_plan import rehearsal
 
+USED_MEMORY = 0.8  # of what is free, where the batch is chosen by it
 LONGEST_WARMUP = 0.2  # of a training that is shortened
 TIMING = 60, 0.05  # timed steps take at most these seconds, and at most this share of the budget
 
@@ -113,7 +118,7 @@ def follow_rules(
 
     Args:
         fit: adapts a config with all its values to the machine.
-        processes: of the training; each calls this function.
+        processes: of the training that is planned; each that runs calls this function.
         start: the content of the checkpoint that the training starts from, if any.
         budget: as on the command line; the config's `budget` is used otherwise.
         timed: time steps if the budget is a time; otherwise the length is one epoch.
@@ -131,12 +136,20 @@ def follow_rules(
     limit = Budget.read(cfg.get("budget", PAPER))
     setup = Setup(images, processes, accumulated, limit)
     recipe, lines = derive(setup, **given)
+
+    def trial() -> Config:
+        """The config with the values so far."""
+        tried = copy.deepcopy(cfg)
+        _write(tried, recipe._asdict(), auto)
+        fit(tried)
+        return tried
+
+    if "batch" in auto and (largest := _largest_batch(trial(), start)) < recipe.batch:
+        setup = setup._replace(largest=largest)
+        recipe, lines = derive(setup, **given)
     if "epochs" in auto and limit.seconds and timed:
-        trial = copy.deepcopy(cfg)
-        _write(trial, recipe._asdict(), auto)
-        fit(trial)
         seconds, share = TIMING
-        times = time_steps(trial, start, max_seconds=min(seconds, share * limit.seconds))
+        times = time_steps(trial(), start, max_seconds=min(seconds, share * limit.seconds))
         each = times.step / times.images * world_size() / processes  # a plan may be for more
         yield f"timed: {times.images_per_second:.3g} images/s, {times.step:.3g} s a step"
         recipe, lines = derive(setup._replace(image_seconds=each), **given)
@@ -144,6 +157,24 @@ def follow_rules(
     yield from lines
     if "epochs" in auto:
         yield from _shorten_warmup(cfg)
+
+
+def _largest_batch(cfg: Config, start: dict | None) -> int:
+    """The largest power of two of images that fits into the memory of each process, estimated."""
+    batch, found = cfg.train_dataloader.batch_size, []
+
+    def measure() -> None:
+        loader, model = runner.train_dataloader, runner.model
+        drawn = next(iter(loader.batch_sampler))[:1]
+        cost = batch_cost(runner, loader.collate_fn([loader.dataset[one] for one in drawn]))
+        fits = batch if cost is None or cost.fits else int(USED_MEMORY * cost.largest_batch)
+        fits = torch.tensor([max(1, fits)], device=next(model.parameters()).device)
+        found.append(min(map(min, share_counts(fits))))
+
+    with rehearsal(cfg, start) as runner:
+        runner.train_loop.run = measure
+        runner.train()
+    return 2 ** (found[0].bit_length() - 1)
 
 
 def _keep_values(
@@ -164,7 +195,8 @@ def _keep_values(
     values = {name: value for name, value in values.items() if value not in (None, AUTO)}
     for name, value in values.items():
         check_value(f"{ENTRIES[name]} in the checkpoint", value, find_rule(ENTRIES[name]))
-    if "batch" in values and (then := lookup(start, "meta.run.processes")):
+    then = lookup(start, "meta.run.processes")
+    if "batch" in values and is_count(then):
         values["batch"] = max(1, values["batch"] * then // processes)
     _write(cfg, values, values)
     yield "as in the checkpoint: " + ", ".join(f"{ENTRIES[n]} {v:g}" for n, v in values.items())

@@ -12,7 +12,8 @@ K = 16, lr 3.0). Between them nothing was searched.
   as on COCO, fewer for more than 320,000 images, so that V is at most 200 epochs of ImageNet.
 - B: the power of two nearest to N / 20, in [16, 512]: about 20 steps an epoch ([small] has 21), at
   most the paper's B. A short training has smaller batches, down to 16, for at least 600 steps
-  ([small] has 630). Divided evenly among the processes.
+  ([small] has 630). Divided evenly among the processes, in which it must fit into 80 % of the
+  memory, as estimated.
 - rounds: an epoch shows each image so often that it has one batch; 1 if N ≥ B.
 - K, prototypes: the power of two nearest to 2.4 N^0.4, in [16, 1024]: 32 for [small], 256 for COCO.
   (The paper has 2,048 for ImageNet, whose images are of 1,000 kinds of objects.)
@@ -147,6 +148,8 @@ def derive(setup: Setup, **given: float) -> tuple[Recipe, list[str]]:
         lines.append(
             f"batch {batch}: about images / 20 = {images / 20:.4g}, {LEAST_BATCH} to {MOST_BATCH}, "
             f"for {FEWEST_STEPS} steps or more"
+            + f"; {setup.largest} fit into a process's memory"
+            * (setup.largest < MOST_BATCH)
         )
     together = each * setup.processes
     rounds = choose("rounds", lambda: -(-together // images))
