@@ -98,7 +98,7 @@ class WandbLogger(WandbVisBackend):
         """Start the run, or continue it if the training is resumed, and record the config."""
         known = _known_run(self._save_dir, "wandb") if config.get("resume") else None
         self._init_kwargs["id"] = known or secrets.token_hex(4)
-        with _explained("wandb", "run `wandb login`, or set WANDB_MODE=offline"):
+        with _explained("wandb", "Run `wandb login`, or set WANDB_MODE=offline"):
             self.experiment.config.update(without_secrets(config.to_dict()), allow_val_change=True)
         _note_run(self._save_dir, wandb=self._init_kwargs["id"])
 
@@ -157,7 +157,7 @@ class MLflowLogger(MLflowVisBackend):
         self._run_id = _known_run(self._save_dir, "mlflow") if config.get("resume") else None
         safe = Config(without_secrets(config.to_dict()))
         with _explained(
-            "mlflow", "check MLFLOW_TRACKING_URI, or unset it for files in the work dir"
+            "mlflow", "Check MLFLOW_TRACKING_URI, or unset it for files in the work dir"
         ):
             mlflow = self.experiment
             if self._is_new:  # parameters of a run cannot change
@@ -213,7 +213,7 @@ def _explained(name: str, advice: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of the library, the network or the disk
-        reason = CREDENTIALS.sub("***", str(error))
+        reason = CREDENTIALS.sub("***", str(error)).rstrip(". ")
         raise ConfigError(f"--logger {name}: the run cannot start: {reason}. {advice}") from error
 
 
