@@ -120,7 +120,7 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add --launcher, and --local_rank, which torch.distributed.launch passes and nobody reads."""
-    text = "how the processes were started; the scripts in tools/ set it"
+    text = "how the processes were started; --gpus and the scripts in tools/ set it"
     launchers = ("none", "pytorch", "slurm", "mpi")
     parser.add_argument("--launcher", choices=launchers, default="none", help=text)
     parser.add_argument("--local_rank", "--local-rank", action=_Ignore, help=argparse.SUPPRESS)

@@ -7,7 +7,7 @@ from command_line import add_cfg_options, add_level, add_number, new_parser, pos
 
 EXAMPLES = """
 example:
-  slotcon draw_groups configs/pretrain/slotcon_r50_coco.py epoch_800.pth --out groups.png
+  slotcon draw_groups slotcon_r50_coco epoch_800.pth --out groups.png
 
 Without --images the first images of the config's training set are drawn.
 """
@@ -19,7 +19,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="the pretraining's config")
     parser.add_argument("checkpoint", help="a checkpoint of that pretraining")
     parser.add_argument("--out", required=True, metavar="FILE", help="the figure, .png")
-    parser.add_argument("--images", metavar="PATH", help="a folder, a glob, a list file, an archive or a data set")
+    parser.add_argument(
+        "--images", metavar="PATH", help="a folder, a glob, a list file, an archive or a data set"
+    )
     add_level(parser, "0")
     add_number(parser, "--count", positive, 6, "number of photographs")
     text = "draw no images with a longer side at a short side of 256 pixels"

@@ -1,6 +1,6 @@
 """Export the encoder of a checkpoint for another library, or convert a full checkpoint.
 
-CHECKPOINT is a checkpoint of tools/train.py, a published SlotCon checkpoint, an exported file or
+CHECKPOINT is a checkpoint of slotcon train, a published SlotCon checkpoint, an exported file or
 torchvision's weights. No code in it is run. The suffix of OUT selects the container. A report lists
 which tensors were used and dropped, and the metadata that are stored with the weights.
 """

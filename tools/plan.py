@@ -23,7 +23,7 @@ examples:
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
-    parser.add_argument("config", help="config file of a pretraining or a transfer")
+    parser.add_argument("config", help="a path, or a name of slotcon list")
     text = "GPUs of the training that is planned; steps are timed on one (1)"
     parser.add_argument("--gpus", type=positive, metavar="N", help=text)
     text = "images of a pretraining, as in train (default: the config's)"

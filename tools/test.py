@@ -1,4 +1,4 @@
-"""Evaluate a detector or segmentation network that tools/train.py trained.
+"""Evaluate a detector or segmentation network that slotcon train trained.
 
 The config describes the data and the metrics; the checkpoint must fit its model exactly,
 except for tensors that --allow-missing names.
@@ -24,7 +24,7 @@ CUDA_VISIBLE_DEVICES (empty: evaluate on the CPU).
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
-    parser.add_argument("config", help="config file, e.g. configs/seg/fcn_r50_voc12aug.py")
+    parser.add_argument("config", help="a path, or a name of slotcon list, e.g. fcn_r50_voc12aug")
     parser.add_argument("checkpoint", help="a checkpoint of that config's model")
     text = "folder of images and labels, for configs with own_data (default: the config's)"
     parser.add_argument("--data", metavar="DIR", help=text)

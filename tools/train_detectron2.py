@@ -14,10 +14,10 @@ from command_line import add_number, natural, new_parser, run_api
 EXAMPLES = """
 examples:
   COCO_ROOT=/data/coco slotcon train_detectron2 \\
-      configs/det/detectron2/mask_rcnn_r50_fpn_syncbn_1x_coco.yaml \\
+      detectron2/mask_rcnn_r50_fpn_syncbn_1x_coco \\
       --backbone epoch_800.pth --num-gpus 8
   evaluate:
-  slotcon train_detectron2 CONFIG --eval-only MODEL.WEIGHTS model_final.pth
+    slotcon train_detectron2 CONFIG --eval-only MODEL.WEIGHTS model_final.pth
 
 environment: COCO_ROOT, SLOTCON_DATA (folders of the data), SLOTCON_WORK_DIR (folder for results).
 """
@@ -27,9 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="a detectron2 config, .yaml")
-    text = (
-        "a file of tools/export.py or a checkpoint of tools/train.py; 'supervised': torchvision's "
-    )
+    text = "a file of slotcon export or a checkpoint of slotcon train; 'supervised': torchvision's "
     text += "ImageNet weights; 'none': random weights"
     parser.add_argument("--backbone", metavar="FILE", help=text)
     text = "of --backbone's file: a pretrained FPN too (all, the default), or the encoder alone"

@@ -1,6 +1,6 @@
 """COCO 2017, train2017 to val2017, boxes and masks, for mmdet's Mask R-CNN and detectron2's.
 
-- batch_size 2: for 8 GPUs; tools/train.py divides total_batch_size among the processes.
+- batch_size 2: for 8 GPUs; `slotcon train` divides total_batch_size among the processes.
 - backend "pillow", poly2mask False: resizing and mask targets as detectron2's; mmdet's defaults
   differ (docs/transfers.md).
 """

@@ -1,6 +1,6 @@
 """What the segmentation datasets share: how they are read. Their own files add the images.
 
-batch_size 2: for 8 GPUs; tools/train.py divides total_batch_size among the processes.
+batch_size 2: for 8 GPUs; `slotcon train` divides total_batch_size among the processes.
 """
 
 loading = dict(num_workers=4, persistent_workers=True, pin_memory=True)
