@@ -110,7 +110,6 @@ setup(
         "tensorboard>=2.14",
     ],
     extras_require={
-        "benchmark": BENCHMARK,
         "onedl": ONEDL,
         "onedl-det": ONEDL_DET,
         "onedl-seg": ONEDL_SEG,
@@ -127,6 +126,7 @@ setup(
         "onnx": ONNX,
         "sources": SOURCES,
         "loggers": LOGGERS,
+        "benchmark": BENCHMARK,
         "docs": DOCS,
         "test": TEST,
         "lint": LINT,

@@ -1,6 +1,7 @@
 """What must be installed, looked at before it is imported."""
 
 import os
+import re
 import sys
 import warnings
 from importlib import metadata
@@ -16,6 +17,10 @@ RIVALS = {
     "mmseg": ("onedl-mmsegmentation", "mmsegmentation"),
     "mmpretrain": ("onedl-mmpretrain", "mmpretrain"),
 }
+# Import names of libraries that extras install under another name.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "skimage": "scikit-image", "yaml": "pyyaml"}
+DISTRIBUTIONS |= {"mlflow": "mlflow-skinny"} | {name: names[0] for name, names in RIVALS.items()}
+FOR_DEVELOPERS = {"all", "dev", "docs", "lint", "test"}
 ROOT = Path(__file__).resolve().parents[1]  # of a clone
 
 
@@ -55,6 +60,17 @@ def _advice(missing: list[str]) -> str:
             "'slotcon_plugin[onedl]', or upstream's by pip install mmengine."
         )
     return "Run pip install 'slotcon_plugin[onedl]'."
+
+
+def extras_of(module: str) -> list[str]:
+    """The extras of this package that install a library, by the name that is imported."""
+    wanted = re.compile(rf"{re.escape(DISTRIBUTIONS.get(module, module))}(?![\w.-])", re.IGNORECASE)
+    try:
+        asked = [one for one in metadata.requires("slotcon_plugin") or () if wanted.match(one)]
+    except metadata.PackageNotFoundError:  # a clone that is not installed
+        return []
+    found = [extra for one in asked for extra in re.findall(r"""extra == ['"]([\w-]+)""", one)]
+    return [extra for extra in dict.fromkeys(found) if extra not in FOR_DEVELOPERS]
 
 
 def _version(name: str) -> str | None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmarks.processes import ROOT
 from slotcon_plugin.installation import check_installation
+from slotcon_plugin.runtime.explain_errors import describe
 
 NOT_COPIED = (".*", "work_dirs", "build", "dist", "data", "*.egg-info", "__pycache__")
 OWN = """
@@ -176,3 +177,11 @@ def test_two_distributions_of_one_package_are_noticed(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="onedl-mmengine 0.10.7 and mmengine 0.10.7 are") as found:
         check_installation()
     assert len(found) == 1
+
+
+def test_a_missing_library_is_named_with_its_extras():
+    pytest.importorskip("sklearn")  # an installed package: metadata has its extras
+    missing = ModuleNotFoundError("No module named 'sklearn'", name="sklearn.cluster")
+    extras = "pip install 'slotcon_plugin[demo]', also with [visualize]."
+    assert describe(missing) == f"No module named 'sklearn'. It comes with {extras}"
+    assert "--traceback" in describe(ModuleNotFoundError("No module named 'x'", name="x"))
