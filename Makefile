@@ -39,7 +39,7 @@ test: ## run the test suite (ARGS="-k lars" or ARGS=tests/test_lars.py: a part; 
 
 docs: ## build the documentation into site/; a warning is an error
 	@$(SETUP) full
-	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet && echo "written: site/index.html"
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict && echo "written: site/index.html"
 
 test-versions: ## the core's tests with the lowest, newest and upstream's versions (ARGS="lowest": one of them)
 	@$(SETUP) full

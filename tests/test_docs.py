@@ -40,7 +40,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # The scripts pass their options on; Snakemake has options of its own.
 PASSED_TO = {"tools/dist_train.sh": "tools/train.py", "tools/slurm_train.sh": "tools/train.py"}
 PASSED_TO["tools/benchmark.sh"] = "tools/benchmark.py"
-SUB_COMMANDS = {"tools/evaluate.py": ("unsupervised", "overcluster", "retrieval", "probe", "knn")}
+SUB_COMMANDS = {"tools/evaluate.py": ("unsupervised", "overcluster", "retrieval", "probe", "knn", "rank")}
 SNAKEMAKE = {"--cores", "--executor", "--keep-going", "--profile", "--resources"}
 PIP = {"--no-deps", "--no-build-isolation", "--no-cache-dir"}
 PROGRAMS = ("speed", "precision_curves", "kill_benchmark", "fuzz")
@@ -115,7 +115,7 @@ def slugs(page: Path) -> set[str]:
 def test_the_site_is_built_without_a_warning(tmp_path):
     """Links and anchors between all pages, the navigation, and the docstrings of the reference."""
     pytest.importorskip("mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", tmp_path]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     fetched = re.findall(r"<(?:script|link|img)[^>]*https?:", (tmp_path / "index.html").read_text())

@@ -42,7 +42,9 @@ def test(
         checkpoint: exactly the weights of the config's model, but for `allow_missing`.
         work_dir: folder of the log; None: the config's.
         out: a JSON file for the metrics; those that are not finite are null in it.
-        allow_missing, cfg_options, launcher: see `apis.train.train`.
+        allow_missing: as of `apis.train.train`.
+        cfg_options: as of `apis.train.train`.
+        launcher: as of `apis.train.train`.
         data: the folder of a config with `own_data`, as configs/seg/fcn_own.py; None: the config's.
 
     Returns:
