@@ -36,7 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     for source, page in PAGES.items():
         add(files, config, page, (ROOT / source).read_text(encoding="utf-8"))
     for name, page in modules().items():
-        add(files, config, page, f"# {name}\n\n::: {name}\n")
+        add(files, config, page, f"# `{name}`\n\n::: {name}\n")
     for path in sorted((ROOT / "docs").glob("*.ipynb")):
         add(files, config, f"{path.stem}.md", notebook_text(path))
     for file in list(files.documentation_pages()):
@@ -100,7 +100,7 @@ def file_text(path: str) -> str:
         text, language = "\n".join(name for name in names if "__pycache__" not in name), "text"
     else:
         text, language = file.read_text(encoding="utf-8"), LANGUAGES.get(file.suffix, "text")
-    return f"# {path}\n\n````{language}\n{text}\n````\n"
+    return f"# `{path}`\n\n````{language}\n{text}\n````\n"
 
 
 def notebook_text(path: Path) -> str:
@@ -111,9 +111,9 @@ def notebook_text(path: Path) -> str:
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
-            if "image/png" in data:
-                image = "".join(data["image/png"]).replace("\n", "")
-                parts.append(f'<img alt="output" src="data:image/png;base64,{image}">')
+            if kind := next((kind for kind in data if kind.startswith("image/")), None):
+                image = "".join(data[kind]).replace("\n", "")
+                parts.append(f'<img alt="output" src="data:{kind};base64,{image}">')
             elif text := "".join(output.get("text") or data.get("text/plain", ())):
                 parts.append(f"```text\n{text}\n```")
     return "\n\n".join(parts)
