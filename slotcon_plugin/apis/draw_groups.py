@@ -7,19 +7,22 @@ import torch
 from PIL import Image
 
 from ..checkpoints.fill import check_state_dict
+from ..checkpoints.metadata import read_config as read_literals
 from ..datasets.decode import UnreadableImage
 from ..datasets.sources import list_images
 from ..errors import ConfigError, DataError
+from ..evaluation.untrained import build_untrained
+from ..runtime.config_leaves import leaves
 from ..runtime.config_options import read_config
 from ..runtime.config_rules import check_value, whole
 from ..runtime.launch import announce
+from ..runtime.recipe_rules import fill_auto
 from ..runtime.safe_loading import load_checkpoint_safely
 from ..runtime.work_dir import check_writable
 from ..transfer.fit_transfer import is_slotcon
 from ..visualization import groups
 from ..visualization.figures import save_png
 from ..visualization.survey import read_drawable, scaled
-from .load import build_untrained
 
 MAX_LONG_SIDE = 4096
 SOURCE = ("source", "preset", "list_root", "backend_args")  # of the dataset: its images
@@ -62,6 +65,7 @@ def draw_groups(
     where = dict(source=images) if images else named
     paths = list_images(**where)
     state = load_checkpoint_safely(checkpoint)
+    fill_auto(cfg, dict(leaves(read_literals(state))))
     seed = state.get("meta", {}).get("seed")
     model = build_untrained(cfg, seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
     num_prototypes = model.levels[model.position(level)].head.num_prototypes

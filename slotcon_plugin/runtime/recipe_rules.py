@@ -32,7 +32,10 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mmengine.config import Config
+
 from ..errors import ConfigError, did_you_mean
+from .config_leaves import leaves
 from .text_formats import describe_duration
 
 AUTO = "auto"  # a config's entry with this value follows from the rules
@@ -193,6 +196,15 @@ def derive(setup: Setup, **given: float) -> tuple[Recipe, list[str]]:
         ),
     )
     return recipe, lines
+
+
+def fill_auto(cfg: Config, values: dict[str, object] | None = None) -> None:
+    """Replace entries "auto" of a config that is not trained: by `values`, which have the keys of a
+    config, or as for 1,000 images."""
+    usual = derive(Setup(1000))[0]._asdict()
+    usual = {key: usual[name] for name, key in ENTRIES.items()} | (values or {})
+    auto = [key for key, value in leaves(cfg._cfg_dict) if value == AUTO and key in usual]
+    cfg.merge_from_dict({key: usual[key] for key in auto})
 
 
 def _power_of_two(value: float, least: int, most: int) -> int:
