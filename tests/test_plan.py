@@ -109,11 +109,13 @@ def test_ctrl_c_gives_the_plan_of_the_steps_so_far(images, tmp_path, monkeypatch
 
 
 def test_images_of_a_preset_that_are_not_there_are_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plan_module, "MADE_IMAGES", 4)
     monkeypatch.setitem(plan_module.PRESETS, "coco", (["train2017"], 40))
     more = ["+train_dataloader.dataset.preset=coco"]
     found = small_plan(tmp_path / "absent", tmp_path, monkeypatch, more)
     assert found["images_seen"] == 2 * 10 * 4
-    assert f"{tmp_path / 'absent'} is not there: the plan is for 40 made" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'absent'} is not there: 4 made images of 640 x 480 pixels" in printed
 
 
 @pytest.mark.parametrize(

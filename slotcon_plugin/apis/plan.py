@@ -73,7 +73,8 @@ def plan(
         raise ConfigError(f"--max-minutes is {max_minutes}, expected a number above 0")
     with ExitStack() as at_end:
         if data is None:
-            data = _made_images(read_config(config, cfg_options), at_end)
+            data, more = _made_images(read_config(config, cfg_options), at_end)
+            cfg_options = [*(cfg_options or []), *more]
         measured = _Measured(gpus or 1, steps, 60 * max_minutes)
         options = dict(data=data, epochs=epochs, backbone=backbone, amp=amp, compile=compile)
         options |= dict(auto_scale_lr=auto_scale_lr, cfg_options=cfg_options)
@@ -106,11 +107,10 @@ class _Measured:
         seen = -(-found.iterations // cfg.optim_wrapper.get("accumulative_counts", 1))
         seen *= global_batch(cfg, processes)
         seconds = seen / one
-        flops = cost.step.flops if cost and cost.step.whole else None
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
         precision = precision_of(cfg.optim_wrapper)
         peak = peak_flops(device, precision)
-        mfu = flops / batch * one / peak if flops and peak else None
+        mfu = found.flops * one / peak if found.flops and peak else None
         self.numbers = dict(
             device=device,
             processes=processes,
@@ -126,7 +126,7 @@ class _Measured:
             batch_size=batch,
             memory_estimated=cost and cost.memory,
             memory_measured=_peak_memory(),
-            flops_per_image=flops and flops / batch,
+            flops_per_image=found.flops,
             mfu=mfu,
         )
         return table(self._rows(times, batch, precision, peak))
@@ -219,23 +219,24 @@ def _peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
 
 
-def _made_images(cfg: Config, at_end: ExitStack) -> Path | None:
-    """A list file of noise images, as many as the preset's, if the preset's are not there."""
-    dataset = lookup(cfg._cfg_dict, "train_dataloader.dataset") or {}
-    source, preset = dataset.get("source"), dataset.get("preset")
+def _made_images(cfg: Config, at_end: ExitStack) -> tuple[Path | None, list[str]]:
+    """A folder of noise images in place of a preset's that are not there, and the --cfg-options
+    that make epochs of them as long; or None and no options."""
+    loader = cfg.get("train_dataloader") or {}
+    source, preset = (lookup(loader, f"dataset.{name}") for name in ("source", "preset"))
     if preset not in PRESETS or not isinstance(source, str) or Path(source).expanduser().exists():
-        return None
+        return None, []
     folder = Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="slotcon_images_")))
-    random, count = np.random.default_rng(0), PRESETS[preset][1]
-    for number in range(MADE_IMAGES):  # blocks with noise are compressed about as photographs are
-        width, height = MADE_SIZE
-        blocks = random.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-        pixels = np.kron(blocks, np.ones((16, 16, 1), np.uint8))
-        pixels //= 2
-        pixels += random.integers(0, 100, pixels.shape, dtype=np.uint8)
+    count, made = PRESETS[preset][1], max(MADE_IMAGES, loader.get("batch_size", 1))
+    random, (width, height) = np.random.default_rng(0), MADE_SIZE
+    blocks = np.ones((16, 16, 1), np.uint8)
+    for number in range(made):
+        pixels = np.kron(random.integers(0, 156, (height // 16, width // 16, 3), np.uint8), blocks)
+        pixels += random.integers(0, 100, pixels.shape, np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=90)
-    names = [f"{number % MADE_IMAGES}.jpg" for number in range(count)]
-    (folder / "list.txt").write_text("\n".join(names) + "\n")
-    size = " x ".join(map(str, MADE_SIZE))
-    print(f"{source} is not there: the plan is for {count:,} made images of {size} pixels")
-    return folder / "list.txt"
+    print(
+        f"{source} is not there: {made} made images of {width} x {height} pixels stand for the "
+        f"{count:,} of {preset}",
+        flush=True,
+    )
+    return folder, [f"+train_dataloader.sampler.rounds={max(round(count / made), 1)}"]

@@ -3,7 +3,7 @@
 import copy
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
@@ -84,6 +85,7 @@ class Rehearsed(NamedTuple):
     iterations: int  # of the whole training
     images: int = 0  # of the first step; 0 if it was not taken
     seconds: float = 0.0  # of the first step
+    flops: float | None = None  # of an image; None if they were not counted
 
 
 def rehearse(cfg: Config, world_size: int, start: dict | None = None, step: bool = True) -> str:
@@ -122,11 +124,15 @@ def rehearse_training(
             rows["memory"] = cost.describe() if cost else "cannot be estimated for this model"
             if cost and cost.device == "GPU" and not cost.fits:
                 raise ConfigError(f"The training does not fit: {rows['memory']}.")
-            words, images, seconds = first_step(runner, batch, drawn) if step else (None, 0, 0.0)
-            if words:
-                rows["first step"] = words
+            flops = cost.step.flops / cost.batch_size if cost and cost.step.whole else None
             iterations, _ = training_length(cfg, runner.train_dataloader, processes)
-            found.append(Rehearsed(rows, cost, iterations, images, seconds))
+            images, seconds = 0, 0.0
+            if step:
+                with FlopCounterMode(display=False) if flops is None else nullcontext() as counted:
+                    rows["first step"], images, seconds = first_step(runner, batch, drawn)
+                if counted and images:
+                    flops = counted.get_total_flops() / images
+            found.append(Rehearsed(rows, cost, iterations, images, seconds, flops))
 
         runner.train_loop.run = run
         runner.train()
