@@ -16,8 +16,11 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from benchmarks.processes import ROOT
 from slotcon_plugin.apis import evaluate as api
 from slotcon_plugin.errors import CheckpointError, ConfigError, DataError, UnreadableFileError
+from slotcon_plugin.evaluation import kinds
 from slotcon_plugin.evaluation.evaluation_report import table
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
+from slotcon_plugin.evaluation.untrained import build_untrained
+from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.run_command import run_command
 
 TOOL = ROOT / "tools" / "evaluate.py"
@@ -91,11 +94,11 @@ def test_tables():
 
 def test_help_has_examples(run_tool):
     _, shown, _ = run_tool("evaluate", "--help")
-    for kind in api.OPTIONS:
+    for kind in kinds.OPTIONS:
         assert kind in shown
     examples = re.findall(r"slotcon evaluate ([a-z]+) [^-]", shown)
     assert set(examples) >= {"unsupervised", "overcluster", "retrieval"}
-    assert set(examples) <= set(api.OPTIONS)
+    assert set(examples) <= set(kinds.OPTIONS)
 
 
 PARSE = """
@@ -108,16 +111,19 @@ print(json.dumps(found))
 
 
 def test_the_command_line_has_the_options_and_defaults_of_the_function():
-    needed = {kind: ["--labels", "l"] for kind in api.OPTIONS} | {"knn": ["--train", "l"]}
+    needed = {kind: ["--labels", "l"] for kind in kinds.OPTIONS} | {
+        "knn": ["--train", "l"],
+        "rank": [],
+    }
     words = json.dumps([[kind, *options] for kind, options in needed.items()])
     shown = subprocess.check_output(
         [sys.executable, "-c", PARSE], input=words, cwd=ROOT / "tools", text=True
     )
     common = dict(networks=["n.pth"], images="i", batch_size=16, workers=0)
     common |= dict(device=None, out=None, quiet=False)
-    for (kind, options), parsed in zip(api.OPTIONS.items(), json.loads(shown), strict=True):
-        required = "train" if kind == "knn" else "labels"
-        expected = dict(kind=kind, **common, **options) | {required: "l"}
+    for (kind, options), parsed in zip(kinds.OPTIONS.items(), json.loads(shown), strict=True):
+        given = {word[2:]: "l" for word in needed[kind] if word.startswith("--")}
+        expected = dict(kind=kind, **common, **options) | given
         assert parsed == json.loads(json.dumps(expected)), kind
 
 
@@ -334,3 +340,23 @@ def test_numbers_are_checked_before_anything_is_loaded(kind, option, value):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert re.search(rf"argument {option}: '{value}', expected a", done.stderr)
+
+
+def test_the_network_of_a_config_before_its_training(tmp_path):
+    """It is what a training starts from, of any encoder, with its decoder."""
+    image = torch.randint(256, (1, 3, 64, 64), dtype=torch.uint8)
+    for config, level in (("slotcon_r18_small", None), ("decon_fpn_r18_demo", 0)):
+        model = build_untrained(read_config(config), seed=3)
+        path = tmp_path / f"{config}.pth"
+        torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+        for open_network in (open_groups, open_encoder):
+            found, saved = (
+                open_network(source, level=level, seed=3)
+                for source in (f"random:{config}", str(path))
+            )
+            torch.testing.assert_close(found(image), saved(image), rtol=0, atol=0)
+        assert "untrained, seed 3" in found.origin
+        other = open_encoder(f"random:{config}", level=level, seed=4)
+        assert (other(image) != found(image)).any()
+    with pytest.raises(ConfigError, match="There is no config resnet5x"):
+        open_encoder("random:resnet5x")

@@ -5,8 +5,9 @@
   retrieval      label pixels by the most similar training pixels (dense nearest neighbors)
   probe          train one linear layer of every pixel on frozen features
   knn            label whole images by the most similar training images
+  rank           RankMe and alpha-ReQ of the features, without labels
 
-`tools/evaluate.py SUB-COMMAND --help` shows the options of each. Results are printed as a table;
+`slotcon evaluate SUB-COMMAND --help` shows the options of each. Results are printed as a table;
 --out writes all of them, with each class, as JSON.
 """
 
@@ -15,6 +16,7 @@ import os
 import sys
 
 from command_line import (
+    add_level,
     add_number,
     add_traceback,
     natural,
@@ -36,7 +38,7 @@ examples:
     slotcon evaluate unsupervised epoch_800.pth --images coco/val2017 \\
         --labels annotations/panoptic_val2017.json --labels-format panoptic
   the same with COCO-Stuff's pixel maps, on a list of images, in 8 processes:
-    torchrun --nproc-per-node 8 tools/evaluate.py unsupervised epoch_800.pth \\
+    torchrun --nproc-per-node 8 -m slotcon_plugin evaluate unsupervised epoch_800.pth \\
         --images coco/val2017 --labels stuffthingmaps/val2017 --list curated.txt
   compare encoders by the same method:
     slotcon evaluate overcluster random:resnet50 supervised:resnet50 epoch_800.pth \\
@@ -64,8 +66,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "errors. Many-to-one matching gives each prototype its majority class; its scores grow "
         "with the number of prototypes."
     )
-    one.add_argument("networks", nargs=1, metavar="CHECKPOINT", help="a full checkpoint")
+    one.add_argument(
+        "networks", nargs=1, metavar="CHECKPOINT", help="a full checkpoint, or random:CONFIG"
+    )
     one.add_argument("--part", choices=PARTS, default="teacher", help="default: teacher")
+    add_level(one, "0")
+    add_number(one, "--seed", natural, 0, "of the weights of random:CONFIG")
     _add_matching(one)
     _add_pixels(one, "coco-stuff", 320)
 
@@ -117,15 +123,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_number(one, "--size", positive, 224, "side of the square, pixels")
     _add_neighbors(one, 20, 0.07)
     _add_common(one)
+
+    one = commands.add_parser("rank", help="spectrum of the features, without labels")
+    one.description = (
+        "RankMe (Garrido et al., 2023) is a smooth rank of the features of all cells, from 1 to "
+        "the number of channels; alpha-ReQ (Agrawal et al., 2022) the decay of their variances. "
+        "Compare networks of one architecture on the same images. Runs in several processes with "
+        "torchrun."
+    )
+    _add_networks(one)
+    add_number(one, "--cells", positive, 50_000, "largest number of cells of the feature maps")
+    text = "a folder, a glob, a list file, an archive or a data set"
+    one.add_argument("--images", required=True, metavar="PATH", help=text)
+    add_number(one, "--size", positive, 320, "side of the square, pixels")
+    _add_common(one)
     return parser.parse_args(argv)
 
 
 def _add_networks(parser: argparse.ArgumentParser) -> None:
-    text = "checkpoints, exported encoders, random:resnet50 or supervised:resnet50"
+    text = "checkpoints, exported encoders, random:CONFIG (a pretraining's network, untrained), "
+    text += "random:resnet50 or supervised:resnet50"
     parser.add_argument("networks", nargs="+", metavar="NETWORK", help=text)
     parser.add_argument("--part", choices=PARTS, help="of a full checkpoint (teacher)")
     text = "1-4: the stage whose map is used (default: the last)"
     parser.add_argument("--stage", type=positive, help=text)
+    add_level(parser, "encoder")
     text = "the projector's features, of a full checkpoint"
     parser.add_argument("--projected", action="store_true", help=text)
     add_number(parser, "--seed", natural, 0, "of all random numbers")
@@ -143,7 +165,9 @@ def _add_neighbors(parser: argparse.ArgumentParser, count: int, temperature: flo
 
 def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) -> None:
     path = dict(required=True, metavar="PATH")
-    parser.add_argument("--images", **path, help="a folder, a glob, a list file, an archive or a data set")
+    parser.add_argument(
+        "--images", **path, help="a folder, a glob, a list file, an archive or a data set"
+    )
     parser.add_argument("--labels", **path, help="a folder of PNG maps, or a panoptic JSON file")
     text = "coco-stuff, panoptic, voc, ade20k; index:N or index:FILE: values are numbers of N "
     text += "classes, or of those that the text file names, from 0 on (%(default)s)"

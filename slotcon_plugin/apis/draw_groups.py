@@ -11,6 +11,7 @@ from ..checkpoints.metadata import read_config as read_literals
 from ..datasets.decode import UnreadableImage
 from ..datasets.sources import list_images
 from ..errors import ConfigError, DataError
+from ..evaluation.untrained import build_untrained
 from ..runtime.config_leaves import leaves
 from ..runtime.config_options import read_config
 from ..runtime.config_rules import check_value, whole
@@ -22,7 +23,6 @@ from ..transfer.fit_transfer import is_slotcon
 from ..visualization import groups
 from ..visualization.figures import save_png
 from ..visualization.survey import read_drawable, scaled
-from .load import build_untrained
 
 MAX_LONG_SIDE = 4096
 SOURCE = ("source", "preset", "list_root", "backend_args")  # of the dataset: its images

@@ -4,17 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
 from torch.utils.data import Dataset
 
-from ..errors import ConfigError
-from ..evaluation.batches import LoaderOptions, check_disjoint, choose_device
+from ..evaluation.batches import LoaderOptions, choose_device
 from ..evaluation.evaluation_report import Run, print_report, score_parts, write_json
-from ..evaluation.kinds import FUNCTIONS, OPTIONS, TRAIN, own_options
-from ..evaluation.knn import ClassFolders
-from ..evaluation.labeled_images import LabeledImages
-from ..evaluation.networks import open_encoder, open_groups
-from ..runtime.config_rules import check_value, whole
+from ..evaluation.kinds import FUNCTIONS, complete_options, open_images, open_network, own_options
 from ..runtime.launch import join_processes, leave_processes, processes
 from ..runtime.work_dir import check_writable
 
@@ -46,9 +40,9 @@ def evaluate(
         device: where the networks run; None: a GPU if there is one.
         out: a JSON file for all results.
         quiet: no progress bars, and no table of the classes.
-        options: those of the kind; `OPTIONS` has the defaults.
-            All but knn: `labels` (required), `labels_format`, `list` (a file with the names of the
-            images to score), `size` (side of the square, pixels).
+        options: those of the kind; `evaluation.kinds.OPTIONS` has the defaults.
+            All but knn and rank: `labels` (required), `labels_format`, `list` (a file with the
+            names of the images to score), `size` (side of the square, pixels).
             All but unsupervised: `part`, `stage`, `projected`, which select the features; `seed`.
             unsupervised, overcluster: `matching`, names of `MATCHINGS`.
             overcluster: `clusters`, their numbers; `directions`, the most features to cluster.
@@ -58,6 +52,7 @@ def evaluate(
             retrieval, knn: `neighbors`, `temperature` of their weights.
             probe: `epochs`, `lr`.
             knn: `train` (required), a folder with a folder for each class; `size`.
+            rank: `cells`, the most cells of feature maps; `size`.
 
     Returns:
         What `out` contains: `evaluation`, `options`, `data`, and `network` and `results`, or for
@@ -65,7 +60,7 @@ def evaluate(
     """
     sources = [networks] if isinstance(networks, str | Path) else networks
     sources = [str(source) for source in sources]
-    options, device = _complete(kind, options), choose_device(device)
+    options, device = complete_options(kind, options), choose_device(device)
     loader = LoaderOptions(device, batch_size, workers, progress=not quiet)
     number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
     if out is not None and number == 0:
@@ -73,8 +68,8 @@ def evaluate(
     try:
         if count > 1:
             join_processes(number, count, device.partition(":")[0])
-        opened = [_open_network(kind, source, options) for source in sources]
-        train, test = _open_images(kind, images, options)
+        opened = [open_network(kind, source, options) for source in sources]
+        train, test = open_images(kind, images, options)
         own, runs = {name: options[name] for name in own_options(kind)}, []
         for source, network in zip(sources, opened, strict=True):
             results = FUNCTIONS[kind](network.to(device), train, test, loader, **own)
@@ -100,59 +95,6 @@ def evaluate(
         return content
     finally:
         leave_processes()
-
-
-def _complete(kind: str, options: dict) -> dict:
-    """The options with the defaults of the kind."""
-    if kind not in OPTIONS:
-        raise ConfigError(f"kind is {kind!r}, expected one of {', '.join(OPTIONS)}.")
-    defaults = OPTIONS[kind]
-    if unknown := options.keys() - defaults.keys():
-        raise ConfigError(
-            f"{kind} has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(defaults))}."
-        )
-    options = defaults | options
-    required = "train" if kind == "knn" else "labels"
-    if options[required] is None:
-        raise ConfigError(f"{kind} needs the option {required!r}.")
-    # A smaller image has no cell at stride 32; a square of the largest has 268 megapixels.
-    check_value("--size", options["size"], whole(32, 2**14))
-    return options
-
-
-def _open_network(kind: str, source: str, options: dict) -> nn.Module:
-    part = options["part"]
-    if kind == "unsupervised":
-        return open_groups(source, part)
-    if not options["projected"]:
-        return open_encoder(source, part, options["stage"], options["seed"])
-    if options["stage"] is not None:
-        raise ConfigError("--stage selects an encoder's map, --projected the projector's: use one.")
-    return open_groups(source, part or "teacher").features
-
-
-def _open_images(kind: str, images: str | Path, options: dict) -> tuple[Dataset | None, Dataset]:
-    """The images to learn from, None if there are none, and those to score."""
-    size = options["size"]
-    if kind == "knn":
-        train = ClassFolders(options["train"], size=size)
-        test = ClassFolders(images, train.classes, size)
-        check_disjoint(train, test, "Give another folder with --train or --images.")
-        return train, test
-    labels, labels_format = options["labels"], options["labels_format"]
-    test = LabeledImages(images, labels, labels_format, size, options["list"])
-    if not any(options.get(name) for name in TRAIN):
-        if kind in ("retrieval", "probe"):
-            raise ConfigError(
-                f"{kind} learns from other images than it scores: give --train-list, or "
-                "--train-images and --train-labels."
-            )
-        return None, test
-    images, labels = options["train_images"] or images, options["train_labels"] or labels
-    train = LabeledImages(images, labels, labels_format, size, options["train_list"])
-    if kind != "overcluster":  # which does not use the labels
-        check_disjoint(train, test, "Give others with --list and --train-list.")
-    return train, test
 
 
 def _note_few_classes(results: dict, test: Dataset) -> None:

@@ -2,25 +2,14 @@
 
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from mmengine.config import Config
-from mmengine.registry import MODELS
-
 from ..checkpoints.containers import FOLDER_WEIGHTS
-from ..checkpoints.left_out import LeftOut, check_initial_weights
-from ..checkpoints.metadata import describe_pixels
 from ..errors import CheckpointError, ConfigError
 from ..evaluation.batches import choose_device
-from ..evaluation.networks import DecodedMap, DenseFeatures, PixelGroups, open_whole
+from ..evaluation.networks import RANDOM, DenseFeatures, PixelGroups, open_whole
 from ..models.levels import ENCODER
-from ..models.slotcon import SlotCon
 from ..runtime.config_options import read_config
-from ..runtime.explain_errors import explained_errors
 from ..runtime.launch import announce
-from ..runtime.process_state import only_warnings
 from ..runtime.resume_state import find_last_good_checkpoint
-from ..runtime.safe_loading import safe_loader
 from ..transfer.fit_transfer import is_slotcon
 from .trained_model import SlotConModel
 
@@ -44,8 +33,9 @@ def load(
             its path or name, whose network gets random weights, which is printed.
         part: "teacher" or "student" of a full checkpoint; None: the teacher.
         device: where the network runs; None: a GPU if there is one.
-        level: of a pretraining with a decoder, "encoder" or the number of a decoder's level; None:
-            0, the finest.
+        level: of a pretraining with a decoder, "encoder" or the number of a decoder's level, whose
+            groups and features are used; None: groups of level 0, the finest, and features of the
+            encoder.
 
     Raises:
         CheckpointError: the file cannot be read safely, or is not complete.
@@ -58,7 +48,7 @@ def load(
     device = choose_device(device)
     weights = find_weights(source)
     network = open_whole(weights, part, level) if weights else _untrained(source, level)
-    return SlotConModel(network, device)
+    return SlotConModel(network, device, decoded=level not in (None, ENCODER))
 
 
 def find_weights(source: str | Path) -> str | None:
@@ -85,27 +75,5 @@ def _untrained(source: str | Path, level: str | int | None) -> PixelGroups | Den
     if not cfg.get("model") or not is_slotcon(cfg):
         raise ConfigError(f"{source} is not the config of a pretraining with SlotCon.")
     seed = (cfg.get("randomness") or {}).get("seed") or 0
-    model = build_untrained(cfg, seed)
-    teacher, level = model.teacher, model.levels[model.position(level)].name
-    origin = f"untrained network of {source}, seed {seed}"
     announce(f"{source} is a config: the network has random weights, from seed {seed}")
-    net, neck, prototypes = teacher.backbone, teacher.neck, teacher.prototypes
-    if level != ENCODER:
-        net = DecodedMap(net, teacher.decoder, level)
-        neck, prototypes = teacher.decoder_necks[level], teacher.decoder_prototypes[level]
-    features = DenseFeatures(net, describe_pixels(cfg.to_dict()), origin)
-    prototypes_kd = F.normalize(prototypes.weight.detach(), dim=1)
-    return PixelGroups(features, neck, prototypes_kd, prototypes.temperature)
-
-
-def build_untrained(cfg: Config, seed: int) -> SlotCon:
-    """The model of a pretraining's config as its training starts, without weights of `load_from`.
-
-    Torch's random numbers are those of `seed`, and the same as before afterwards.
-    """
-    with torch.random.fork_rng(devices=()), only_warnings(), explained_errors(cfg), safe_loader():
-        torch.manual_seed(seed)
-        model = MODELS.build(cfg.model)
-        check_initial_weights(model, LeftOut(cfg.get("allow_missing")))
-        model.init_weights()
-    return model
+    return open_whole(f"{RANDOM}{source}", level=level, seed=seed)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..datasets.given_images import GivenImage, listed_images, read_given
 from ..errors import CheckpointError, DataError
 from ..evaluation.batches import choose_device
 from ..evaluation.labeled_images import scaled_size
-from ..evaluation.networks import DenseFeatures, PixelGroups
+from ..evaluation.networks import DecodedMap, DenseFeatures, PixelGroups
 from ..runtime.config_rules import check_value, whole
 from ..visualization.contact_sheet import png_bytes
 from ..visualization.painting import overlay
@@ -91,17 +92,25 @@ class SlotConModel:
         network: the torch module, `DenseFeatures` (an encoder) or `PixelGroups`, from uint8 RGB
             images (b, 3, h, w) to features or scores.
         origin: what it is, in words.
+        decoded: whether `features` has the map of the decoder's level whose groups these are,
+            instead of the encoder's.
     """
 
-    def __init__(self, network: PixelGroups | DenseFeatures, device: str | None = None) -> None:
-        self.device = choose_device(device)
+    def __init__(
+        self,
+        network: PixelGroups | DenseFeatures,
+        device: str | None = None,
+        decoded: bool = False,
+    ) -> None:
+        self.device, self.decoded = choose_device(device), decoded
         self.network = network.eval().to(self.device)
         self.origin = network.origin
 
     @property
     def encoder(self) -> torch.nn.Module:
         """The encoder alone: from normalized images to maps."""
-        return self._features.encoder
+        net = self._features.encoder
+        return net.encoder if isinstance(net, DecodedMap) else net
 
     @property
     def num_prototypes(self) -> int:
@@ -125,7 +134,7 @@ class SlotConModel:
     def features(
         self, images: Images, size: int = 320, projected: bool = False
     ) -> ImageFeatures | list[ImageFeatures]:
-        """The encoder's last map and its mean; with `projected`, the projector's.
+        """The encoder's last map and its mean; with `projected`, the projector's, of the groups.
 
         Raises:
             DataError: an image cannot be read, is of another kind or too long.
@@ -143,7 +152,8 @@ class SlotConModel:
         """From uint8 RGB images (b, 3, h, w) to the features that `features` returns."""
         if projected and not self.num_prototypes:
             raise CheckpointError(f"{self.origin} is an encoder without projector.")
-        return self._features if projected else self._features.encode
+        features = self._features
+        return features if projected else partial(features.encode, decoded=self.decoded)
 
     @property
     def _features(self) -> DenseFeatures:

@@ -17,7 +17,7 @@ COLUMNS = {
     "accuracy": "accuracy", "miou": "mIoU",
     "accuracy_things": "things, acc.", "miou_things": "things, mIoU",
     "accuracy_stuff": "stuff, acc.", "miou_stuff": "stuff, mIoU",
-    "top1": "top-1", "top5": "top-5",
+    "top1": "top-1", "top5": "top-5", "rankme": "RankMe", "alpha_req": "α-ReQ",
 }
 # fmt: on
 
@@ -70,7 +70,8 @@ def score_table(runs: list[Run]) -> str:
         scored = [(run.name, part[""]) for run, part in zip(runs, parts)]
     shown = [key for key in COLUMNS if key in scored[0][1]]
     rows = [[name, *(scores[key] for key in shown)] for name, scores in scored]
-    return table(["%", *(COLUMNS[key] for key in shown)], rows)
+    unit = "" if "rankme" in shown else "%"
+    return table([unit, *(COLUMNS[key] for key in shown)], rows)
 
 
 def _two_scores(scores: dict) -> str:

@@ -16,7 +16,7 @@ from ..checkpoints.published import to_published
 from ..errors import CheckpointError
 from ..models.measure import SIDE, run_on_meta
 from ..runtime.text_formats import listed
-from .networks import levels_in, read_grouping
+from .group_weights import levels_in, read_grouping
 
 MAX_REASON = 300  # characters
 

@@ -1,46 +1,35 @@
 """Frozen networks to evaluate: an encoder of any origin, or the whole of SlotCon's grouping."""
 
 import re
-from itertools import count, takewhile
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints import fill, read_encoder
+from ..checkpoints import fill
 from ..checkpoints.architecture import ResNetArchitecture
 from ..checkpoints.containers import read_file
 from ..checkpoints.decoder_weights import FPN, Decoder
-from ..checkpoints.encoder import ALL, ALONE, find_tensors
+from ..checkpoints.encoder import ALL, ALONE, encoder_of
 from ..checkpoints.fill import supervised_file
-from ..checkpoints.metadata import describe_pixels, lookup, read_config
-from ..checkpoints.names import PUBLISHED, differences, rename, reverse
+from ..checkpoints.metadata import describe_pixels
 from ..datasets.data_preprocessor import TwoViewPreprocessor
 from ..errors import CheckpointError, ConfigError
 from ..functional.grouping import pool_slots, prototype_scores, unit_directions
 from ..models.backbones import TorchvisionResNet
 from ..models.levels import ENCODER, choose_level
-from ..models.mlp import PixelProjector
-from ..runtime.config_rules import POSITIVE
-from ..runtime.safe_loading import check_finite
-
-_ALONE = (
-    "{} is an encoder alone, without projector and prototypes: a full checkpoint is needed here. "
-    "slotcon evaluate overcluster, retrieval, probe and knn take any encoder."
+from .group_weights import (
+    ENCODER_ALONE,
+    GROUPING,
+    PAPERS_TEMPERATURE,
+    levels_in,
+    read_grouping,
+    read_temperature,
 )
+from .untrained import untrained_content
 
-TEMPERATURE = 0.07  # of the attention that pools slots: the paper's τ_t
-# Names of projector and prototypes of each part, in our checkpoints.
-GROUPING = {
-    "teacher": ("teacher.neck.", "teacher.prototypes.weight"),
-    "student": ("neck.", "head.prototypes.weight"),
-}
-# The same of a decoder's level.
-GROUPING_DECODER = {
-    "teacher": ("teacher.decoder_necks.{}.", "teacher.decoder_prototypes.{}.weight"),
-    "student": ("decoder_necks.{}.", "decoder_heads.{}.prototypes.weight"),
-}
+_NO_DECODER = "--level {}: {} has no decoder, only the level encoder."
+RANDOM = "random:"  # in front of a config, or of resnet50
 
 
 class DecodedMap(nn.Module):
@@ -85,10 +74,11 @@ class DenseFeatures(nn.Module):
         self.origin = origin
 
     @torch.no_grad()
-    def encode(self, images_b3hw: Tensor) -> Tensor:
-        """The encoder's last map (b, c, h, w) of uint8 RGB images."""
+    def encode(self, images_b3hw: Tensor, decoded: bool = True) -> Tensor:
+        """The encoder's last map (b, c, h, w) of uint8 RGB images, or a decoder's map."""
         pixels = self.preprocessor(dict(inputs=images_b3hw))["inputs"]
-        maps = self.encoder(pixels)
+        alone = isinstance(self.encoder, DecodedMap) and not decoded
+        maps = self.encoder.encoder(pixels) if alone else self.encoder(pixels)
         return maps if isinstance(maps, Tensor) else maps[-1]
 
     @torch.no_grad()
@@ -105,7 +95,7 @@ class PixelGroups(nn.Module):
         features: DenseFeatures,
         projector: nn.Module,
         prototypes_kd: Tensor,
-        temperature: float = TEMPERATURE,
+        temperature: float = PAPERS_TEMPERATURE,
     ):
         super().__init__()
         self.temperature = temperature
@@ -138,9 +128,10 @@ def open_encoder(
     """Read an encoder, or make a random one.
 
     Args:
-        source: a file that `read_encoder` reads; "random:resnet50" for the initialization of a
-            training; or "supervised:resnet50" for torchvision's ImageNet weights
-            (IMAGENET1K_V1), which torchvision downloads into its cache once.
+        source: a file that `read_encoder` reads; "random:CONFIG" for the network of a pretraining's
+            config before its training, "random:resnet50" for the initialization of a ResNet; or
+            "supervised:resnet50" for torchvision's ImageNet weights (IMAGENET1K_V1), which
+            torchvision downloads into its cache once.
         part: "teacher" or "student" of a full checkpoint; by default the teacher.
         stage: the stage whose map is used, of a ResNet from 1 to 4, of timm's models those that
             timm counts; by default the last one.
@@ -148,39 +139,54 @@ def open_encoder(
         level: a number of the decoder's levels, 0 is the finest: the decoder's map is used. By
             default, or as "encoder", the encoder's.
     """
-    level = None if level == ENCODER else level
-    if level is not None and stage is not None:
-        raise ConfigError("--stage selects an encoder's map, --level a decoder's: use one.")
     depth = _named_depth(source)
     if depth is not None and part is not None:
         raise ConfigError(f"--part {part} cannot be used with {source}.")
-    if source.startswith("random:"):
-        pixels, origin = describe_pixels({}), f"{source}, seed {seed}"
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
-            try:
-                net = ResNetArchitecture(depth, 4).build(stage)
-            except ValueError as error:
-                raise ConfigError(f"{source}: {error}") from error
-    else:
-        path = Path(source) if depth is None else supervised_file(depth)
-        encoder = read_encoder(path, part, parts=ALONE if level is None else ALL)
-        net = encoder.architecture.build(stage)
-        used = encoder.state_dict if stage is None else net.state_dict()
-        state = {name: v for name, v in encoder.state_dict.items() if name in used}
-        fill(net, encoder._replace(state_dict=state))
-        pixels, origin = encoder.meta["pixels"], source
-        if depth is None:
-            part = encoder.meta["origin"].get("part", "encoder")
-            origin = f"{Path(source)}, {part}, {encoder.architecture}"
-    if stage is not None:
-        origin += f", stage {stage}"
+    if depth is None or not source.startswith(RANDOM):
+        content = read_source(source if depth is None else supervised_file(depth), seed)
+        return _features_in(content, source, part, stage, level, seed)
+    if level not in (None, ENCODER):
+        raise ConfigError(_NO_DECODER.format(level, source))
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        try:
+            net = ResNetArchitecture(depth, 4).build(stage)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {error}") from error
+    origin = f"{source}, seed {seed}" + _stage(stage)
+    return DenseFeatures(net, describe_pixels({}), origin)
+
+
+def _features_in(
+    content: dict,
+    source: str,
+    part: str | None,
+    stage: int | None = None,
+    level: str | int | None = None,
+    seed: int = 0,
+) -> DenseFeatures:
+    """The encoder in the content of a file, or its decoder's map; arguments of `open_encoder`."""
+    level = None if level == ENCODER else level
+    if level is not None and stage is not None:
+        raise ConfigError("--stage selects an encoder's map, --level a decoder's: use one.")
+    encoder = encoder_of(content, Path(source), part, parts=ALONE if level is None else ALL)
+    net = encoder.architecture.build(stage)
+    used = encoder.state_dict if stage is None else net.state_dict()
+    state = {name: v for name, v in encoder.state_dict.items() if name in used}
+    fill(net, encoder._replace(state_dict=state))
+    origin = source
+    if not source.startswith("supervised:"):
+        origin += f", {encoder.meta['origin'].get('part', 'encoder')}, {encoder.architecture}"
+    origin += f", untrained, seed {seed}" * source.startswith(RANDOM) + _stage(stage)
     if level is not None:
-        decoder = None if source.startswith("random:") else encoder.decoder
-        if decoder is None:
-            raise ConfigError(f"--level {level}: {source} has no decoder, only the level encoder.")
-        net, origin = _decoded(net, decoder, level), f"{origin}, decoder's level {level}"
-    return DenseFeatures(net, pixels, origin)
+        if encoder.decoder is None:
+            raise ConfigError(_NO_DECODER.format(level, source))
+        net, origin = _decoded(net, encoder.decoder, level), f"{origin}, decoder's level {level}"
+    return DenseFeatures(net, encoder.meta["pixels"], origin)
+
+
+def _stage(stage: int | None) -> str:
+    return "" if stage is None else f", stage {stage}"
 
 
 def _decoded(encoder: nn.Module, decoder: Decoder, level: int) -> DecodedMap:
@@ -194,10 +200,17 @@ def _decoded(encoder: nn.Module, decoder: Decoder, level: int) -> DecodedMap:
     return DecodedMap(encoder, net, level, channels)
 
 
+def read_source(source: str | Path, seed: int) -> dict:
+    """The content of a file, or of the checkpoint that "random:CONFIG" stands for."""
+    config = str(source).removeprefix(RANDOM)
+    return read_file(source) if config == str(source) else untrained_content(config, seed)
+
+
 def _named_depth(source: str) -> int | None:
-    """The depth of "random:resnet50" or "supervised:resnet50"; None for a file."""
+    """The depth of "random:resnet50" or "supervised:resnet50"; None for a file or a config."""
     kind, _, name = source.partition(":")
-    if kind not in ("random", "supervised"):
+    is_config = f"{kind}:" == RANDOM and not re.fullmatch(r"resnet\d+", name)
+    if kind not in ("random", "supervised") or is_config:
         return None
     depth = name.removeprefix("resnet")
     if not name.startswith("resnet") or not depth.isdigit():
@@ -208,77 +221,30 @@ def _named_depth(source: str) -> int | None:
 
 
 def open_groups(
-    path: str | Path, part: str = "teacher", level: str | int | None = None
+    path: str | Path, part: str = "teacher", level: str | int | None = None, seed: int = 0
 ) -> PixelGroups:
     """Read encoder, projector and prototypes of a full checkpoint, ours or a published one.
 
-    With a decoder, `level` is "encoder" or the number of a decoder's level; None: 0, the finest.
-    Sizes are those of the weights; no config is executed.
+    `path` may be "random:CONFIG", with weights of `seed`, see `open_encoder`. With a decoder,
+    `level` is "encoder" or the number of a decoder's level; None: 0, the finest. Sizes are those of
+    the weights; no config in a file is executed.
     """
     if _named_depth(str(path)) is not None:
-        raise ConfigError(_ALONE.format(path))
-    content = read_file(path)
+        raise ConfigError(ENCODER_ALONE.format(path))
+    content = read_source(path, seed)
     if not (levels := levels_in(content, path, part)):
-        raise CheckpointError(f"{_ALONE.format(path)} It has no {GROUPING[part][1]}.")
+        raise CheckpointError(f"{ENCODER_ALONE.format(path)} It has no {GROUPING[part][1]}.")
     level = choose_level(levels, level, path)
-    features, grouping = open_encoder(str(path), part, level=level), (content, path, part, level)
-    return PixelGroups(features, *read_grouping(*grouping), _temperature(content, path, level))
-
-
-def levels_in(content: dict, path: str | Path, part: str = "teacher") -> list[str | int]:
-    """The levels of which a file has prototypes; [] for an encoder alone."""
-    tensors, kind = find_tensors(content, str(path), known=True)
-    first = [ENCODER] if kind == "published" or GROUPING[part][1] in tensors else []
-    prototypes = GROUPING_DECODER[part][1]
-    return first + list(takewhile(lambda i: prototypes.format(i) in tensors, count()))
+    features = _features_in(content, str(path), part, level=level, seed=seed)
+    projector, prototypes_kd = read_grouping(content, path, part, level)
+    return PixelGroups(features, projector, prototypes_kd, read_temperature(content, path, level))
 
 
 def open_whole(
-    path: str | Path, part: str | None = None, level: str | int | None = None
+    path: str | Path, part: str | None = None, level: str | int | None = None, seed: int = 0
 ) -> PixelGroups | DenseFeatures:
     """Read everything of a file: `open_groups`, or `open_encoder` if it has no prototypes."""
-    if _named_depth(str(path)) is None and levels_in(read_file(path), path, part or "teacher"):
-        return open_groups(path, part or "teacher", level)
-    return open_encoder(str(path), part, level=level)
-
-
-def _temperature(content: dict, path: str | Path, level: str | int) -> float:
-    """τ of the attention that pools slots; the paper's if the file has no config."""
-    model = lookup(read_config(content), "model")
-    head = lookup(model, "head" if level == ENCODER else "decoder_head")
-    if isinstance(head, list | tuple) and level != ENCODER:
-        head = head[level] if level < len(head) else None
-    value = lookup(head, "prototypes.temperature") or TEMPERATURE
-    if not POSITIVE.accepts(value):
-        raise CheckpointError(f"{path}: its temperature is {value!r}, expected a positive number.")
-    return value
-
-
-def read_grouping(
-    content: dict, path: str | Path, part: str = "teacher", level: str | int = ENCODER
-) -> tuple[PixelProjector, Tensor]:
-    """Projector and prototypes (k, d), of unit length, of a level of a full checkpoint."""
-    tensors, kind = find_tensors(content, str(path))
-    if kind == "published":
-        tensors = rename(tensors, reverse(PUBLISHED), (), str(path)).values
-    names = GROUPING[part] if level == ENCODER else GROUPING_DECODER[part]
-    neck, prototypes = (name.format(level) for name in names)
-    state = {k.removeprefix(neck): v for k, v in tensors.items() if k.startswith(neck)}
-    layers = [w for name, w in state.items() if re.fullmatch(r"mlp\.\d+\.weight", name)]
-    layers = [weight for weight in layers if weight.ndim == 4]
-    if not layers or prototypes not in tensors:
-        raise CheckpointError(f"{_ALONE.format(path)} It has no {neck}mlp.* and {prototypes}.")
-    (hidden, inputs), outputs = layers[0].shape[:2], len(layers[-1])
-    norm = "mlp.1.weight" in state
-    projector = PixelProjector(inputs, hidden, outputs, len(layers), batch_norm=norm)
-    prototypes_kd = tensors[prototypes]
-    problems = differences(state, projector.state_dict())
-    if problems or prototypes_kd.shape[1:] != (outputs,):
-        found = f"{tuple(prototypes_kd.shape)} prototypes"
-        raise CheckpointError(
-            f"{path}: these are not SlotCon's projector and prototypes. Of the projector: "
-            f"{problems or 'nothing differs'}; {found}, expected (K, {outputs})."
-        )
-    check_finite({**state, prototypes: prototypes_kd}, str(path))
-    projector.load_state_dict(state)
-    return projector, F.normalize(prototypes_kd.float(), dim=1)
+    named = _named_depth(str(path)) is not None
+    if not named and levels_in(read_source(path, seed), path, part or "teacher"):
+        return open_groups(path, part or "teacher", level, seed)
+    return open_encoder(str(path), part, seed=seed, level=level)
