@@ -103,16 +103,17 @@ default_hooks = dict(checkpoint=dict(interval=1), iter_seed=dict(type="IterSeedH
 
 
 def test_a_dry_run_a_training_and_its_resume(config, tmp_path, capsys):
-    train(config, tmp_path / "a", seed=1, dry_run=True)
+    train(config, work_dir=tmp_path / "a", seed=1, dry_run=True)
     assert "TimmEncoder" in capsys.readouterr().out
     assert not (tmp_path / "a").exists()
-    train(config, tmp_path / "a", seed=1)
-    train(config, tmp_path / "b", seed=1, resume=tmp_path / "a" / "epoch_1.pth")
+    train(config, work_dir=tmp_path / "a", seed=1)
+    train(config, work_dir=tmp_path / "b", seed=1, resume=tmp_path / "a" / "epoch_1.pth")
     whole, resumed = (
         torch.load(tmp_path / name / "epoch_2.pth", weights_only=False) for name in ("a", "b")
     )
     for part in ("state_dict", "optimizer"):
         assert_same(dict(whole[part]), dict(resumed[part]))
+    assert (tmp_path / "a" / "groups" / "epoch_2.png").exists()
     moved = whole["state_dict"]["teacher.backbone.blocks.0.attn.qkv.weight"]
     assert not torch.equal(moved, whole["state_dict"]["backbone.blocks.0.attn.qkv.weight"])
 
@@ -123,11 +124,11 @@ def test_a_pretraining_starts_from_public_weights(config, tmp_path, capsys):
 
     whole = timm.create_model("vit_tiny_patch16_224", depth=2)
     torch.save(whole.state_dict(), tmp_path / "timm.pth")
-    train(config, tmp_path / "a", backbone=tmp_path / "timm.pth", dry_run=True)
+    train(config, work_dir=tmp_path / "a", backbone=tmp_path / "timm.pth", dry_run=True)
     assert f"from {tmp_path / 'timm.pth'} (encoder), all 30 tensors used" in capsys.readouterr().out
     still = ["optim_wrapper.optimizer.lr=1e-30", "optim_wrapper.optimizer.weight_decay=0"]
     options = [*still, "train_cfg.max_epochs=1", "param_scheduler.final=0"]
-    train(config, tmp_path / "a", backbone=tmp_path / "timm.pth", cfg_options=options)
+    train(config, work_dir=tmp_path / "a", backbone=tmp_path / "timm.pth", cfg_options=options)
     saved = torch.load(tmp_path / "a" / "epoch_1.pth", weights_only=False)["state_dict"]
     for name, value in whole.state_dict().items():
         if not name.startswith("head."):
@@ -135,5 +136,5 @@ def test_a_pretraining_starts_from_public_weights(config, tmp_path, capsys):
                 assert torch.allclose(saved[f"{part}.{name}"], value, rtol=0, atol=1e-20)
     with pytest.raises(CheckpointError, match="not a complete TimmEncoder"):
         torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pth")
-        train(config, tmp_path / "b", backbone=tmp_path / "other.pth", dry_run=True)
+        train(config, work_dir=tmp_path / "b", backbone=tmp_path / "other.pth", dry_run=True)
     assert not (tmp_path / "b").exists()
