@@ -8,11 +8,21 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from tiny_training import assert_same, write_images
 
-from benchmarks.processes import DEMO
-from benchmarks.small_benchmark import pretraining_options
+from benchmarks.processes import DEMO, ROOT
+from benchmarks.small_benchmark import (
+    pretraining_options,
+    small_benchmark,
+    write_benchmark,
+    write_mini,
+)
 from slotcon_plugin.apis import plan as plan_module
 from slotcon_plugin.apis.plan import plan
 from slotcon_plugin.apis.step_times import StepTimes, time_steps
+from slotcon_plugin.benchmark.job_states import State
+from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.protocols import Protocols
+from slotcon_plugin.benchmark.schema import read_benchmark
+from slotcon_plugin.benchmark.timed_jobs import time_jobs
 from slotcon_plugin.errors import SlotConError
 from slotcon_plugin.hooks import diagnostics_hook
 from slotcon_plugin.models import training_cost
@@ -173,3 +183,19 @@ def test_logs_have_speed_and_use_of_the_peak_and_training_is_the_same(cfg, monke
 )
 def test_peaks_of_gpus(device, precision, tera):
     assert peak_flops(device, precision) == (tera and tera * 1e12)
+
+
+def test_the_plan_of_a_benchmark_times_each_kind_of_training_once(tmp_path, capsys):
+    content = small_benchmark(write_mini(tmp_path / "data"), tmp_path / "out")
+    content["pretrainings"]["tiny"]["seeds"] = [0, 1]
+    content["transfers"]["coco"]["gpus"] = 2
+    benchmark = read_benchmark(write_benchmark(tmp_path / "b.yaml", content))
+    jobs = Planner(benchmark, ROOT, Protocols(ROOT)).plan().jobs
+    jobs = [job for job in jobs if ".voc." not in job.name]
+    waiting = {job.name: State("waiting", 0.0, None, None) for job in jobs}
+    states = time_jobs(jobs, waiting, ROOT, max_minutes=0.05)
+    known = {name for name, state in states.items() if state.seconds_left}
+    printed = capsys.readouterr().out
+    assert known == {"pretrain.tiny.s0", "pretrain.tiny.s1"}, printed
+    assert printed.count("timing steps of pretrain") == 1 and "on 1 x CPU" in printed
+    assert "timing steps of transfer.tiny.s0.coco.s0\n  not timed: there is no GPU" in printed

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from command_line import new_parser, positive, run_api
+from command_line import new_parser, positive, positive_real, run_api
 
 EXAMPLES = """
 examples:
@@ -38,6 +38,10 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[
     parser.add_argument("--tables", action="store_true", help="only collect existing results")
     text = "check and print the plan, run nothing; the status is 1 if jobs would fail"
     parser.add_argument("-n", "--dry-run", action="store_true", help=text)
+    text = "time steps of each training for at most N minutes (%(const)s), print the plan with "
+    text += "hours, run nothing"
+    minutes = dict(type=positive_real, nargs="?", const=2.0, metavar="N", help=text)
+    parser.add_argument("--time-steps", **minutes)
     text = "do not look at data, labels, GPUs and encoders before the first job"
     parser.add_argument("--skip-checks", action="store_true", help=text)
     return parser.parse_known_args(argv)

@@ -26,6 +26,7 @@ from ..benchmark.plan import Planner
 from ..benchmark.protocols import Protocols
 from ..benchmark.result_tables import write_tables
 from ..benchmark.schema import Benchmark, read_benchmark
+from ..benchmark.timed_jobs import time_jobs
 from ..errors import ConfigError
 from ..runtime.atomic_files import write_atomically
 from ..runtime.config_files import ROOT
@@ -48,6 +49,7 @@ def run_benchmark(
     tables: bool = False,
     dry_run: bool = False,
     skip_checks: bool = False,
+    time_steps: float | None = None,
     snakemake_options: Sequence[str] = (),
 ) -> int:
     """Run the jobs of a benchmark that have no result yet, and write its tables and its report.
@@ -64,6 +66,8 @@ def run_benchmark(
         dry_run: only check and print the plan, and what Snakemake would start.
         skip_checks: do not look at data, labels, GPUs and encoders before the first job, as for the
             plan of another machine.
+        time_steps: time steps of each training for so many minutes, print the plan with hours, and
+            run nothing; see `plan.plan`.
         snakemake_options: more options of Snakemake, and names of jobs: then only these run, and
             those that they need.
 
@@ -99,6 +103,10 @@ def run_benchmark(
                 + "\n  ".join(problems)
                 + "\nRepair them, or print the plan alone with --dry-run --skip-checks."
             )
+    if time_steps is not None:
+        states = time_jobs(_selected(plan, options), states, ROOT, time_steps)
+        print(f"\n{describe_plan(plan, states, work_dir)}", flush=True)
+        return 0
     text = PLAN.dump_json(plan, indent=1)
     # Named by its content: running jobs keep the plan that they were started with
     file = Path("plans") / f"{hashlib.sha256(text).hexdigest()[:12]}.json"
