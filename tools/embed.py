@@ -7,7 +7,7 @@ counted. No labels are read and nothing is trained.
 import argparse
 import sys
 
-from command_line import add_number, natural, new_parser, positive, run_api
+from command_line import add_level, add_number, natural, new_parser, positive, run_api
 
 EXAMPLES = """
 networks:
@@ -34,6 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, metavar="FILE", help=text)
     text = "of a full checkpoint (teacher)"
     parser.add_argument("--part", choices=("teacher", "student"), help=text)
+    add_level(parser, "encoder")
     text = "the projector's features, of a full checkpoint"
     parser.add_argument("--projected", action="store_true", help=text)
     add_number(parser, "--size", positive, 320, "short side of the network's input, pixels")

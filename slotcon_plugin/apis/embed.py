@@ -41,6 +41,7 @@ def embed(
     checkpoint: str | Path | SlotConModel,
     out: str | Path | None = None,
     part: str | None = None,
+    level: str | int | None = None,
     projected: bool = False,
     size: int = 320,
     batch_size: int = 16,
@@ -59,6 +60,7 @@ def embed(
         out: a file that does not exist yet: .npz with the arrays `vectors` and `paths`; or .npy
             with the vectors, and the paths, one on a line, in a file beside it that ends in .txt.
         part: "teacher" or "student" of a full checkpoint; None: the teacher.
+        level: of a pretraining with a decoder, see `load.load`; None: the encoder.
         projected: the projector's features instead of the encoder's.
         size: short side of the network's input, pixels; the whole image is scaled to it.
         batch_size: images of one size that are encoded together, at most.
@@ -71,7 +73,7 @@ def embed(
     check_value("--workers", workers, whole(0))
     files = _check_out(out)
     if not isinstance(checkpoint, SlotConModel):
-        checkpoint = load(checkpoint, part, choose_device(device))
+        checkpoint = load(checkpoint, part, choose_device(device), level)
     network = checkpoint.dense_network(projected)
     paths = list_images(data)
     loader = LoaderOptions(checkpoint.device, batch_size, workers, progress=not quiet)

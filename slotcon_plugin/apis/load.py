@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from ..checkpoints.containers import FOLDER_WEIGHTS
 from ..errors import CheckpointError, ConfigError
 from ..evaluation.batches import choose_device
@@ -47,7 +49,8 @@ def load(
         raise ConfigError(f"part is {part!r}, expected 'teacher', 'student' or None.")
     device = choose_device(device)
     weights = find_weights(source)
-    network = open_whole(weights, part, level) if weights else _untrained(source, level)
+    with torch.random.fork_rng(devices=()):  # the user's random numbers stay as they are
+        network = open_whole(weights, part, level) if weights else _untrained(source, level)
     return SlotConModel(network, device, decoded=level not in (None, ENCODER))
 
 
