@@ -40,11 +40,13 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 # The scripts pass their options on; Snakemake has options of its own.
 PASSED_TO = {"tools/dist_train.sh": "tools/train.py", "tools/slurm_train.sh": "tools/train.py"}
 PASSED_TO["tools/benchmark.sh"] = "tools/benchmark.py"
-SUB_COMMANDS = {"tools/evaluate.py": ("unsupervised", "overcluster", "retrieval", "probe", "knn", "rank")}
+SUB_COMMANDS = {
+    "tools/evaluate.py": ("unsupervised", "overcluster", "retrieval", "probe", "knn", "rank")
+}
 SNAKEMAKE = {"--cores", "--executor", "--keep-going", "--profile", "--resources"}
 PIP = {"--no-deps", "--no-build-isolation", "--no-cache-dir"}
 PROGRAMS = ("speed", "precision_curves", "kill_benchmark", "fuzz")
-OTHERS = {"--logdir", "--nproc-per-node", *PIP}  # of TensorBoard, torchrun
+OTHERS = {"--logdir", "--nproc-per-node", "--backend-store-uri", *PIP}  # TensorBoard's, …
 
 
 def read(page: Path) -> str:
@@ -92,7 +94,7 @@ def config_of(tool: str, words: str) -> str | None:
     if place is None or len(arguments) <= place or arguments[place].startswith("-"):
         return None
     config = arguments[place]
-    is_own = config.isupper() or config.startswith(("my", "own", "/", "work_dirs"))
+    is_own = config.isupper() or config.startswith(("my", "own", "/", "work_dirs")) or "…" in config
     return None if is_own else config
 
 
