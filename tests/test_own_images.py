@@ -11,10 +11,11 @@ from PIL import Image
 from tiny_training import write_images
 
 from benchmarks.processes import CONFIGS
-from slotcon_plugin.apis.own_images import choose_images, choose_length
+from slotcon_plugin.apis.own_images import choose_images, choose_length, follow_rules
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.config_rules import LOADERS
+from slotcon_plugin.runtime.fit_machine import fit_to_machine
 from slotcon_plugin.runtime.recipe_rules import Budget, Setup, derive
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.transfer.annotations import check_annotations
@@ -50,6 +51,18 @@ def test_data_and_epochs_of_a_pretraining(run_tool, tmp_path):
     assert (len(dataset.source), dataset.preset) == (2, None)
     assert not list(choose_length(cfg, "the config", 25, None))
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (25, 5)
+
+
+def test_a_budget_of_a_fixed_recipe(tmp_path):
+    cfg = read_config(CONFIGS / "slotcon_r18_small.py")
+    choose_images(cfg, "small", write_images(tmp_path / "images", count=40))
+    with pytest.raises(ConfigError, match=r"--budget and --cfg-options train_cfg\.max_epochs both"):
+        list(choose_length(cfg, "small", None, "3h", ["train_cfg.max_epochs=5"]))
+    assert not list(choose_length(cfg, "small", None, "10epochs"))
+    lines = list(follow_rules(cfg, fit_to_machine))
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (10, 2)
+    assert [line.split()[0] for line in lines] == ["epochs", "warm-up"]
+    assert (cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer.lr) == (32, 2.0)
 
 
 def test_data_and_epochs_are_for_pretrainings():
@@ -253,6 +266,8 @@ def test_labels_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match=r"Missing or empty.*\n.*absent\n.*\nExpected: a folder"):
         follow_data(own_config(tmp_path / "absent"))
     root = write_labeled(tmp_path / "own")
+    with pytest.raises(ConfigError, match="--data names 2 paths, expected one folder with labels"):
+        choose_images(own_config(root), "fcn_own", [root, root])
     cases = [
         (lambda: (root / "classes.txt").write_text("a\nb\n"), "has the values 2 .* classes 0 to 1"),
         (

@@ -90,7 +90,9 @@ def choose_length(
         if epochs is not None:
             check_value("--epochs", epochs, whole(1))
         if cfg.train_cfg.get("max_epochs") is None or is_transfer(cfg):
-            length = f"{cfg.train_cfg.get('max_iters')} iterations, not for epochs"
+            iterations = cfg.train_cfg.get("max_iters")
+            length = "iterations" if iterations == AUTO else f"{iterations:,} iterations"
+            length += ", not for epochs"
             raise ConfigError(
                 f"{named[0]} is for pretraining, but {config} is trained for {length}. Set "
                 "--cfg-options train_cfg.max_iters=N."

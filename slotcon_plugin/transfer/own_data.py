@@ -21,6 +21,7 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
@@ -29,7 +30,7 @@ from PIL import Image
 
 from ..checkpoints import read_encoder
 from ..checkpoints.architecture import ResNetArchitecture
-from ..datasets.sources import IMAGE_SUFFIXES
+from ..datasets.sources import IMAGE_SUFFIXES, walk_files
 from ..errors import ConfigError, DataError
 from ..evaluation.index_maps import read_index_map, sample, upright_size, values_in
 from ..runtime.recipe_rules import AUTO
@@ -168,7 +169,7 @@ def _split(own: dict, name: str, is_det: bool) -> dict[str, Any]:
     suffix = _suffix(os.path.join(root, images), "img_suffix")
     seg_suffix = _suffix(os.path.join(root, labels), "seg_map_suffix")
     if part:
-        files = sorted(os.listdir(os.path.join(root, images)))
+        files = sorted(_files(os.path.join(root, images)))
         stems = [file.removesuffix(suffix) for file in files if file.endswith(suffix)]
     else:
         found["ann_file"] = lists[0]
@@ -177,13 +178,20 @@ def _split(own: dict, name: str, is_det: bool) -> dict[str, Any]:
     found |= dict(img_suffix=suffix, seg_map_suffix=seg_suffix)
     found["images"] = [os.path.join(root, images, stem + suffix) for stem in stems]
     found["maps"] = [os.path.join(root, labels, stem + seg_suffix) for stem in stems]
+    if not stems:
+        raise DataError(f"{os.path.join(root, found['ann_file'])} names no image.")
     require_files([*found["images"], *found["maps"]], layout)
     return found
 
 
+def _files(folder: str) -> Iterator[str]:
+    """The paths of all files in a folder, relative to it."""
+    return (os.path.relpath(path, folder) for path in walk_files(folder))
+
+
 def _suffix(folder: str, entry: str) -> str:
     """The suffix of the images in a folder; mmseg's datasets read images of one suffix."""
-    suffixes = Counter(os.path.splitext(file)[1] for file in os.listdir(folder))
+    suffixes = Counter(os.path.splitext(file)[1] for file in _files(folder))
     known = {s: n for s, n in suffixes.items() if s.lower() in IMAGE_SUFFIXES}
     if len(known) != 1:
         found = ", ".join(f"{n} {s}" for s, n in sorted(known.items())) or "no image"
