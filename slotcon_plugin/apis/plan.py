@@ -1,6 +1,7 @@
 """The plan of a training with measured times: hours, memory, disk and arithmetic."""
 
 import copy
+import gc
 import json
 import os
 import resource
@@ -100,7 +101,9 @@ class _Measured:
         timed = self._timed_batch(cfg, found)
         trial = copy.deepcopy(cfg)
         trial.train_dataloader.batch_size = timed
+        gc.collect()  # the Runner of the first step, which refers to itself
         if torch.cuda.is_available():
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         times = self._time(trial, start, found.seconds / max(found.images, 1))
         one = times.images_per_second  # of one process
@@ -184,13 +187,11 @@ class _Measured:
         alone = describe_duration(found["seconds_alone"])
         rows["images/s"] = f"{found['images_per_second']:.3g}, of one process"
         rows["data"] = f"{found['data_wait']:.0%} of the time is spent waiting for images"
-        rows["hours"] = f"{alone} with {this} alone, without evaluations and checkpoints"
+        rows["time"] = f"{alone} with {this} alone, without evaluations and checkpoints"
         if found["processes"] > 1:
             each, many = describe_duration(found["seconds"]), found["processes"]
-            rows["hours"] += f"; {each} with {many} such {'machines' if cpu else 'GPUs'}: "
-            rows["hours"] += (
-                f"{many} times as fast, communication not measured, {batch} images each"
-            )
+            rows["time"] += f"; {each} with {many} such {'machines' if cpu else 'GPUs'}: "
+            rows["time"] += f"{many} times as fast, communication not measured, {batch} images each"
         kind = "resident memory of this process" if cpu else "of the GPU allocated"
         rows["peak memory"] = f"{describe_bytes(found['memory_measured'])} {kind}"
         rows["peak memory"] += f", measured with {timed} images in a batch" * (timed < batch)

@@ -72,6 +72,7 @@ def training_cost(
     Returns None for a model that cannot be run so, and for what surely fits.
     """
     model, trained = unwrapped(model), [p for p in model.parameters() if p.requires_grad]
+    device = next(model.parameters()).device
     weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     gradients = sum(p.nbytes for p in trained)
     optimizer = getattr(wrapper, "optimizer", None)
@@ -80,7 +81,7 @@ def training_cost(
     shared = torch.distributed.is_initialized()  # the gradients' buckets
     accumulates = getattr(wrapper, "_accumulative_counts", 1) > 1
     fixed = weights + gradients * (moments + shared + accumulates)
-    free = _free_memory(trained[0].device, weights)
+    free = _free_memory(device, weights)
     size = image_size(batch)
     if size is None or (not sure and fixed + SURELY * batch_size * 24 * size[0] * size[1] < free):
         return None
@@ -89,8 +90,8 @@ def training_cost(
         return None
     # The optimizer's own tensors, while all gradients exist and no activations.
     cost = cost._replace(memory=max(cost.memory, 3 * gradients))
-    device = "GPU" if trained[0].is_cuda else "CPU"
-    return TrainingCost(cost, fixed, free, batch_size, device)
+    name = "GPU" if device.type == "cuda" else "CPU"
+    return TrainingCost(cost, fixed, free, batch_size, name)
 
 
 def image_size(batch: dict) -> tuple[int, int] | None:

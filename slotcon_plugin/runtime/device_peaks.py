@@ -8,8 +8,8 @@ import re
 # counts. Consumer GPUs: NVIDIA's white papers on GA102 and AD102.
 PEAKS = {
     "H100 PCIe": (756, 378),
-    "H100 NVL": (835, 417),
-    "H100|H200|GH200|H800": (989, 494),
+    "H100 NVL|H200 NVL": (835, 417),
+    "H100|H200|GH200": (989, 494),
     "A100": (312, 156),
     "A40": (149.7, 74.8),
     "A30": (165, 82),
@@ -17,8 +17,8 @@ PEAKS = {
     "L40S": (362, 183),
     "L40": (181, 90.5),
     "L4": (121, 60),
-    "RTX 4090": (165.2, 82.6),
-    "RTX 3090": (71, 35.6),
+    "RTX 4090$": (165.2, 82.6),
+    "RTX 3090$": (71, 35.6),
     "V100.*PCIE": (112, 14),
     "V100": (125, 15.7),
     "T4": (65, 8.1),
@@ -27,14 +27,14 @@ WITHOUT_BFLOAT16 = ("V100", "T4")
 
 
 def peak_flops(device: str, precision: str) -> float | None:
-    """FLOP/s of a device at most; None for a device that is not in the table, such as a CPU.
+    """FLOP/s of a device at most; None for one that is not known, as a CPU or a part of a GPU.
 
     Args:
         device: its name, as `torch.cuda.get_device_name` gives it.
         precision: "float16", "bfloat16" or "float32".
     """
     for name, (half, single) in PEAKS.items():
-        if re.search(rf"\b({name})\b", device):
+        if re.search(rf"\b(?:{name})(?!\w)", device) and "MIG" not in device:
             if precision == "bfloat16" and name.startswith(WITHOUT_BFLOAT16):
                 return None
             return 1e12 * (single if precision == "float32" else half)
