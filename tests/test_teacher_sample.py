@@ -174,3 +174,23 @@ def test_a_decoder_is_drawn_on_its_largest_map(tmp_path):
     sizes = [view.scores.shape[2] for view in model.teacher(pixels)]
     assert sizes[1] == max(sizes) > sizes[0]
     assert np.array_equal(sheet[164:, :160], painted(model, hook.sample[0], level=1))
+
+
+def test_the_figures_of_a_checkpoint(tmp_path, run_tool):
+    """evaluate rank: the values that the training logged, of the same images without labels."""
+    images = write_images(tmp_path / "images", count=8)
+    runner = make_runner(pretraining_options(images, tmp_path / "work", epochs=1))
+    runner.train()
+    last = logged(tmp_path / "work")[-1]
+    out, checkpoint = tmp_path / "rank.json", tmp_path / "work" / "epoch_1.pth"
+    options = ["--images", images, "--size", 32, "--out", out, "--quiet"]
+    status, output, errors = run_tool("evaluate", "rank", checkpoint, *options)
+    assert status == 0, errors
+    found = json.loads(out.read_text())["results"]
+    assert found["cells"] == 8 * 16 and found["channels"] == 128
+    for name in ("rankme", "alpha_req"):
+        assert found[name] == pytest.approx(last[name], rel=1e-4)
+    assert f"{found['rankme']:.2f}" in output and "RankMe" in output
+    status, _, errors = run_tool("evaluate", "rank", checkpoint, *options, "--cells", 40)
+    assert status == 0, errors
+    assert json.loads(out.read_text())["results"]["cells"] == 40
