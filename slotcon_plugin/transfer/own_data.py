@@ -63,8 +63,9 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
     if not is_own(cfg):
         return []
     is_det = "roi_head" in cfg.model
-    splits = {name: _split(cfg.own_data, cfg.own_data[name], is_det) for name in ("train", "val")}
-    names, palette, words = (_categories if is_det else _classes)(splits["train"], cfg.own_data)
+    own_data = {key: str(value) for key, value in cfg.own_data.items()}  # a folder can be 2017
+    splits = {name: _split(own_data, own_data[name], is_det) for name in ("train", "val")}
+    names, palette, words = (_categories if is_det else _classes)(splits, own_data)
     images = splits["train"]["images"]
     sides = sample(lambda i: upright_size(images[i]), len(images), SIZES, SECONDS)
     side = median(min(size) for size in sides if size) if any(sides) else 512
@@ -202,9 +203,10 @@ def _suffix(folder: str, entry: str) -> str:
     return next(iter(known))
 
 
-def _classes(split: dict, own: dict) -> tuple[list[str], list | None, str]:
+def _classes(splits: dict[str, dict], own: dict) -> tuple[list[str], list | None, str]:
     """Names and colors of the classes in label maps, and how they were found."""
-    file, maps = os.path.join(own["root"], own["classes"]), split["maps"]
+    file = os.path.join(own["root"], own["classes"])
+    maps = [path for split in splits.values() for path in split["maps"]]
     if os.path.isfile(file):
         names = [line.strip() for line in read_text_file(file).splitlines() if line.strip()]
         if len(set(names)) != len(names) or not names:
@@ -227,8 +229,9 @@ def _palette(path: str, count: int) -> list | None:
     return [colors[3 * number : 3 * number + 3] for number in range(count)]
 
 
-def _categories(split: dict, own: dict) -> tuple[list[str], None, str]:
+def _categories(splits: dict[str, dict], own: dict) -> tuple[list[str], None, str]:
     """Names of the categories of a COCO file, in its order, in which mmdet numbers them."""
+    split = splits["train"]
     names = [row["name"] for row in split["content"]["categories"]]
     return names, None, f"{len(names)} categories of {split['ann_file']}"
 
