@@ -14,11 +14,14 @@ from tiny_training import write_images
 
 from benchmarks.processes import CONFIGS, ROOT
 from slotcon_plugin.apis.own_images import follow_rules
-from slotcon_plugin.runtime.config_options import read_config
+from slotcon_plugin.apis.train import train
+from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.runtime.config_options import hooks_of, read_config
 from slotcon_plugin.runtime.fit_machine import fit_to_machine
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
-NAMES = sorted(path.stem for path in CONFIGS.glob("*.py"))
+CONTINUAL = "decon_fpn_convnext_tiny_coco"  # needs weights to start from
+NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != CONTINUAL)
 ALL = sorted(path for path in CONFIGS.parent.glob("*/*.py") if path.parent.name != "_base_")
 # The paper's recipes: prototypes, epochs, preset, images.
 RECIPES = {
@@ -277,3 +280,47 @@ def test_recipes_with_adamw(name, tmp_path):
         schedule.step()
     ends = {round(group["weight_decay"], 6) for group in wrapper.optimizer.param_groups}
     assert ends == {0.0, 0.4}
+
+
+def test_the_continual_recipe_of_decon(tmp_path):
+    """From timm's weights: the decoder's heads alone at first, no encoder head; one step."""
+    timm = pytest.importorskip("timm")
+    pytest.importorskip("mmdet")
+    torch.save(timm.create_model("convnext_atto").state_dict(), tmp_path / "atto.pth")
+    config = CONFIGS / f"{CONTINUAL}.py"
+    images = write_images(tmp_path / "images", count=4)
+    cfg = read_config(config)
+    assert [hook for hook in hooks_of(cfg).values() if hook["type"] == "FreezeHook"]
+    assert cfg.model.encoder_loss_weight == 0 and len(cfg.model.decoder_head) == 4
+    head = dict(cfg.model.decoder_head[0])
+    head["prototypes"] = dict(type="Prototypes", num_prototypes=8, channels=16)
+    head["predictor"] = dict(type="SlotPredictor", channels=16, hidden_channels=16)
+    changed = {
+        "model.backbone.name": "convnext_atto",
+        "model.decoder.in_channels": [40, 80, 160, 320],
+        "model.decoder.out_channels": 16,
+        "model.decoder_neck": dict(in_channels=16, hidden_channels=16, out_channels=16),
+        "model.decoder_head": [head] * 4,
+        "train_dataloader.dataset.source": str(images),
+        "train_dataloader.dataset.preset": None,
+        "+train_dataloader.dataset.views": dict(type="TwoViews", size=64),
+        "train_dataloader.batch_size": 4,
+        "train_dataloader.num_workers": 0,
+        "train_dataloader.persistent_workers": False,
+        "train_cfg.max_epochs": 1,
+        "param_scheduler.0.warmup": 0,
+    }
+    options = [f"{key}={value!r}" for key, value in changed.items()]
+    with pytest.raises(ConfigError, match="No backbone is named"):
+        train(config, work_dir=tmp_path / "work", cfg_options=options)
+    path = train(
+        config, work_dir=tmp_path / "work", backbone=tmp_path / "atto.pth", cfg_options=options
+    )
+    state = load_checkpoint_safely(path / "epoch_1.pth")
+    weights = state["state_dict"]
+    start = torch.load(tmp_path / "atto.pth", weights_only=True)
+    for name in ("stem.0.weight", "stages.3.blocks.0.mlp.fc1.weight"):
+        assert torch.equal(weights[f"backbone.{name}"], start[name])
+    assert "convnext_atto" in state["meta"]["backbone"]
+    heads = {int(name.split(".")[1]) for name in weights if name.startswith("decoder_heads.")}
+    assert heads == {0, 1, 2, 3} and not any(name.startswith("head.") for name in weights)

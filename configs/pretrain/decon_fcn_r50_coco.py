@@ -12,7 +12,7 @@ Expected: 1.42 mIoU on VOC and 0.50 on Cityscapes more than SlotCon on COCO (pap
 
 The two convolutions of mmseg's FCNHead for VOC and Cityscapes: 256 channels, dilation 6, on the
 encoder's last map. For ADE20K: model.decoder.channels=512 model.decoder.dilation=1
-model.decoder_neck.in_channels=512. Transfers do not take the decoder yet: they use the encoder.
+model.decoder_neck.in_channels=512. They enter the decode_head of the FCN transfers.
 """
 
 _base_ = [

@@ -13,8 +13,8 @@ Expected: 0.37 box AP and 0.32 mask AP more than SlotCon on COCO (paper's abstra
 
 mmdet's FPN, of which the finest map (stride 4) is trained; the output convolutions of the others
 do not exist. Other variants of the paper: decoder_head=[...] with an entry for each of the four
-maps (deep supervision), encoder_loss_weight=0, lateral_channel_dropout=0.5. Transfers do not take
-the decoder yet: they use the encoder.
+maps (deep supervision), encoder_loss_weight=0, lateral_channel_dropout=0.5. The FPN enters
+the FPN of mmdet's and detectron2's Mask R-CNN; its other output convolutions start anew.
 """
 
 _base_ = [
