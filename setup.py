@@ -28,14 +28,14 @@ ONEDL_SEG = [*ONEDL, *MMCV, "onedl-mmsegmentation>=1.4", *SEG]
 ONEDL_BASELINES = [*ONEDL, *MMCV, "onedl-mmpretrain>=1.3.6"]  # DenseCL, MoCo v2, BYOL, SimSiam
 DEMO = ["matplotlib>=3.7", "scikit-image>=0.22", "scikit-learn>=1.3", "scipy>=1.11", "tqdm"]
 EXPORT = ["safetensors>=0.4"]
-EVAL = ["scipy>=1.11", "tabulate>=0.9", "tqdm"]  # tools/evaluate.py
-VISUALIZE = ["jinja2>=3.1", "matplotlib>=3.7", "scikit-learn>=1.3", "tqdm"]  # tools/visualize.py
+EVAL = ["scipy>=1.11", "tabulate>=0.9", "tqdm"]  # slotcon evaluate
+VISUALIZE = ["jinja2>=3.1", "matplotlib>=3.7", "scikit-learn>=1.3", "tqdm"]  # slotcon visualize
 FAST = ["simplejpeg>=1.7"]  # decodes JPEG straight into arrays; without it Pillow does
-TIMM = ["timm>=1.0"]  # timm's encoders, and the check of an export to timm
-HUB = ["huggingface_hub>=0.30", *EXPORT]  # tools/export.py --to hub
-ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"]  # tools/export.py --to onnx
+TIMM = ["timm>=1.0.16"]  # timm's encoders, and the check of an export to timm
+HUB = ["huggingface_hub>=0.34", *EXPORT, *TIMM]  # slotcon export --to hub
+ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3"]  # slotcon export --to onnx
 SOURCES = ["datasets>=3"]  # images of a Hugging Face data set
-LOGGERS = ["mlflow-skinny>=2.19", "wandb>=0.19"]  # tools/train.py --logger
+LOGGERS = ["mlflow-skinny>=2.19", "wandb>=0.19"]  # slotcon train --logger
 NOTEBOOK = ["ipykernel>=6", "nbclient>=0.10", "nbformat>=5.9"]  # docs/tutorial.ipynb
 DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]  # make docs
 TEST = ["pytest>=8", "pytest-xdist>=3.5", *DEMO, *EVAL, *EXPORT, *FAST, *VISUALIZE, *TIMM]
