@@ -15,6 +15,7 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..checkpoints.encoder import ALL
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut, check_initial_weights
 from ..datasets.dataset_facts import dataset_facts
@@ -28,7 +29,6 @@ from ..hooks.weights_hook import WeightsHook, left_out_of
 from ..models.slotcon import SlotCon
 from ..models.training_cost import TrainingCost
 from ..runtime.amp import precision_of
-from ..runtime.config_options import type_name
 from ..runtime.disk_space import check_space
 from ..runtime.fit_machine import global_batch
 from ..runtime.process_agreement import check_agreement
@@ -201,8 +201,6 @@ def _plan(cfg: Config, runner: Runner, processes: int, start: dict | None) -> di
         "work dir": cfg.work_dir,
         "disk": check_space(cfg, model, cfg.work_dir),
     }
-    if getattr(model, "decoder", None) is not None:
-        rows["decoder"] = f"{type_name(cfg.model.decoder.type)}; exports and transfers omit it"
     if left_out.names:
         rows["not loaded"] = "; ".join(left_out.lines())
     if isinstance(model, SlotCon):
@@ -217,7 +215,8 @@ def _backbone(cfg: Config, model: torch.nn.Module, start: dict | None, left_out:
     if start is not None:
         source = "from the checkpoint"
     elif hook is not None:
-        source = fill_backbone(model, cfg.model, hook.get("source"), left_out)
+        parts = hook.get("parts", ALL)
+        source = fill_backbone(model, cfg.model, hook.get("source"), left_out, parts)
     if not cfg.get("resume"):
         left_out.check_used()
     return source.removeprefix("backbone: ").replace("\n", "; ")

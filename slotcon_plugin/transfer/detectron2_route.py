@@ -21,7 +21,6 @@ from ..checkpoints.fill import check_state_dict
 from ..errors import CheckpointError, ConfigError
 from ..runtime.atomic_files import write_atomically
 from ..runtime.config_files import find_config
-from ..runtime.config_files import find_config
 from ..runtime.safe_loading import load_checkpoint_safely
 from ..runtime.wrapping import unwrapped
 from .coco_content import Needs
