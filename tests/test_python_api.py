@@ -20,6 +20,7 @@ from photographs import photographs
 from PIL import Image
 from tiny_training import load_tool, write_images
 from tiny_weights import features, ours, pixels, random_model, write_encoder
+from tqdm import tqdm
 
 import slotcon_plugin
 from benchmarks.processes import ROOT
@@ -249,6 +250,7 @@ def test_one_process_trains_evaluates_and_trains_again(tmp_path, capfd, monkeypa
     with pytest.raises(KeyboardInterrupt):
         slotcon_plugin.pretrain(images, work_dir, **interrupted)
     assert not list(work_dir.glob("*.lock"))
+    assert not tqdm._instances  # the bar of the interrupted training is closed
     assert slotcon_plugin.pretrain(images, work_dir, **options) == work_dir
     printed = capfd.readouterr()
     assert "training: 100%" in printed.err

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from ..datasets.sample_images import sample_photographs
 from ..datasets.sources import list_images
-from ..hooks.progress_bar_hook import ProgressBarHook
+from ..hooks.progress_bar_hook import progress_shown
 from ..runtime.config_options import read_config, type_name
 from ..runtime.config_rules import SEED, check_value, whole
 from ..runtime.fit_machine import fit_to_machine
@@ -62,12 +62,12 @@ def demo(
 
     with process_state_kept(), claim(work_dir):
         runner = Runner.from_cfg(demo_config(paths, work_dir, steps, seed))
-        runner.register_hook(ProgressBarHook())
         check_enough_images(runner.train_dataloader)
         move_aside(find_replaced(work_dir), work_dir, announce)
         before = group_photographs(runner.model, photographs)
         started = time.monotonic()
-        runner.train()
+        with progress_shown(runner):
+            runner.train()
         minutes = (time.monotonic() - started) / 60
         after = group_photographs(runner.model, photographs)
 

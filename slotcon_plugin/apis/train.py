@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from ..checkpoints.metadata import lookup
 from ..errors import ConfigError
 from ..hooks.process_watch_hook import report_progress
-from ..hooks.progress_bar_hook import ProgressBarHook
+from ..hooks.progress_bar_hook import progress_shown
 from ..runtime.config_options import read_config, type_name
 from ..runtime.config_rules import check_values
 from ..runtime.disk_space import check_space
@@ -157,12 +157,10 @@ def train(
         check_space(cfg, unwrapped(runner.model), cfg.work_dir)
         del start
         report_progress(runner, watch)
-        if progress:
-            runner.register_hook(ProgressBarHook())
         if rank == 0:
             move_aside(replaced, cfg.work_dir, say)
             note_images(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
-        with ended_runs(runner.visualizer):
+        with ended_runs(runner.visualizer), progress_shown(runner) if progress else nullcontext():
             runner.train()
     # Not after an error: the other processes may be waiting, and must see that this one ended.
     leave_processes()

@@ -1,6 +1,10 @@
 """A progress bar instead of log lines."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from ..evaluation.batches import progress_bar
 
@@ -9,6 +13,7 @@ class ProgressBarHook(Hook):
     """Shows the steps, the remaining time and the last logged loss."""
 
     priority = "VERY_LOW"  # after LoggerHook, whose loss it shows
+    bar = None
 
     def before_train(self, runner) -> None:
         self.bar = progress_bar(runner.max_iters, "training", "step", runner.iter)
@@ -19,5 +24,14 @@ class ProgressBarHook(Hook):
             self.bar.set_postfix_str(f"loss {scalars['train/loss'].current():.3f}", refresh=False)
         self.bar.update()
 
-    def after_train(self, runner) -> None:
-        self.bar.close()
+
+@contextmanager
+def progress_shown(runner: Runner) -> Iterator[None]:
+    """Show the progress of a runner's training; the bar also ends after an error."""
+    hook = ProgressBarHook()
+    runner.register_hook(hook)
+    try:
+        yield
+    finally:
+        if hook.bar is not None:
+            hook.bar.close()
