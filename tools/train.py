@@ -63,6 +63,9 @@ def parse_args() -> argparse.Namespace:
     text = "weights of the backbone: a file of tools/export.py or a checkpoint; 'supervised': "
     text += "torchvision's ImageNet weights; 'none': random"
     parser.add_argument("--backbone", metavar="FILE", help=text)
+    text = "of --backbone's file: the decoder too, if it has one of the model's kind (all), or the "
+    text += "encoder alone (default: the config's, all)"
+    parser.add_argument("--parts", choices=("all", "encoder"), help=text)
     text = "mixed precision (default: the config's on a GPU, float32 on a CPU; bf16 works on both)"
     parser.add_argument("--amp", choices=("fp16", "bf16", "off"), help=text)
     text = "scale the learning rate with the global batch (default: as in the config; the "

@@ -60,6 +60,7 @@ def train(
     hang_timeout: float = 90,
     dry_run: bool = False,
     step: bool = True,
+    parts: str | None = None,
     progress: bool = False,
 ) -> Path:
     """Train what a config describes, or print the plan; returns the work dir.
@@ -97,6 +98,8 @@ def train(
         dry_run: build everything, take one step on one batch, print the plan and the losses, and
             return. Nothing is written. Without a GPU the batch has 2 images of each process.
         step: with `dry_run`: take the step; False on a machine too small for it.
+        parts: of `backbone`: "all": a pretrained decoder too, if the model has one of its class;
+            "encoder": the encoder alone; None: the config's, "all".
         progress: print a progress bar and warnings; the other log lines are only in the log file.
     """
     rank, world_size = processes(launcher)
@@ -138,7 +141,7 @@ def train(
         lines = follow_rules(cfg, fit, world_size, start, budget, timed=step or not dry_run)
         for line in (*lines, *fit(cfg)):
             say(line)
-        for line in name_backbone(cfg, backbone and str(backbone)):
+        for line in name_backbone(cfg, backbone and str(backbone), parts):
             say(line)
         choose_loggers(cfg, logger, project=Path(config).stem)
         check = partial(check_agreement, config_facts(cfg), rank, world_size)
