@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -90,12 +91,7 @@ class TimmEncoder(nn.Module):
 
 def create(name: str, **options: Any) -> nn.Module:
     """timm's model with random weights; wrong names and options raise ConfigError."""
-    try:
-        import timm
-    except ImportError:
-        raise ConfigError(
-            "TimmEncoder needs timm, which is not installed: pip install timm"
-        ) from None
+    timm = _timm()
     if reading := [option for option in READING if options.get(option)]:
         raise ConfigError(
             f"TimmEncoder does not load weights by itself: remove `{reading[0]}` from the config "
@@ -126,8 +122,16 @@ def with_any_size(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def accepted_options(name: str, options: dict[str, Any]) -> set[str]:
     """The names of the options that the class of timm's model takes."""
-    import timm
-
     with torch.device("meta"):
-        kind = type(timm.create_model(name, **options))
+        kind = type(_timm().create_model(name, **options))
     return {n for base in kind.__mro__ for n in inspect.signature(base.__init__).parameters}
+
+
+def _timm() -> ModuleType:
+    try:
+        import timm
+    except ImportError:
+        raise ConfigError(
+            "Models of timm need timm, which is not installed: pip install 'slotcon_plugin[timm]'"
+        ) from None
+    return timm
