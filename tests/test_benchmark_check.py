@@ -6,8 +6,16 @@ import re
 import pytest
 import torch
 
-from benchmarks.processes import ROOT
-from benchmarks.small_benchmark import DET, SEG, small_benchmark, write_benchmark, write_mini
+from benchmarks.processes import CONFIGS, ROOT
+from benchmarks.small_benchmark import (
+    DET,
+    SEG,
+    decoder_options,
+    overrides,
+    small_benchmark,
+    write_benchmark,
+    write_mini,
+)
 from slotcon_plugin.apis.run_benchmark import run_benchmark
 from slotcon_plugin.benchmark.check_plan import check_plan
 from slotcon_plugin.benchmark.plan import Planner
@@ -140,3 +148,23 @@ def test_a_plan_whose_jobs_would_fail_is_refused(tmp_path, capfd, monkeypatch):
     with pytest.raises(ConfigError, match=r"would fail for 1 reasons:\n  transfers.voc: The data"):
         run_benchmark(file, dry_run=True, snakemake_options=options)  # of that job, elsewhere
     assert run_benchmark(file, dry_run=True, skip_checks=True) == 0
+
+
+def test_a_decoder_that_does_not_fit_is_found(tmp_path):
+    mini = write_mini(tmp_path / "mini")
+    content = small_benchmark(mini, tmp_path / "out")
+    del content["transfers"]["voc"]
+    stages = [
+        *("model.backbone.num_stages=4", "model.backbone.out_indices=(0,1,2,3)"),
+        *("model.neck.in_channels=512", "model.decoder.in_channels=[64,128,256,512]"),
+        "model.decoder.num_outs=4",
+    ]
+    options = overrides([*decoder_options(mini / "images", tmp_path), *stages])
+    config = str(CONFIGS / "decon_fpn_r18_demo.py")
+    content["pretrainings"] = dict(
+        decon=dict(config=config, overrides=options),
+        alone=dict(same_as="decon", parts="encoder"),
+    )
+    (where, problem), *others = problems_of(content, tmp_path).items()
+    assert (where, others) == ("transfers.coco with pretrainings.decon", [])
+    assert "does not fit MaskRCNN.neck" in problem and "--parts encoder" in problem

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from benchmarks.processes import ROOT
 from benchmarks.small_benchmark import small_benchmark, write_benchmark
 from slotcon_plugin.benchmark.clock import Notes
+from slotcon_plugin.benchmark.collect import build_table
 from slotcon_plugin.benchmark.job_states import describe_plan, states_of
 from slotcon_plugin.benchmark.jobs import JobResult, Plan, write_record
 from slotcon_plugin.benchmark.plan import Planner
@@ -307,3 +308,38 @@ def test_moving_the_repository_or_the_work_dir_changes_no_digest(tmp_path, monke
         "evaluate.tiny.s0.stuff.s0",
         "evaluate.theirs.s0.stuff.s0",
     }
+
+
+def test_parts_of_one_pretraining(content, tmp_path):
+    both = dict(same_as="tiny", parts="encoder")
+    content["pretrainings"] |= dict(alone=both)
+    jobs = jobs_of(content, tmp_path)
+    assert [name for name in jobs if name.startswith("pretrain.")] == ["pretrain.tiny.s0"]
+    whole, alone = jobs["export.tiny.s0"], jobs["export.alone.s0"]
+    assert alone.needs == whole.needs == ["pretrain.tiny.s0"]
+    assert [*whole.steps[0].command, "--parts", "encoder"] == alone.steps[0].command
+    assert alone.digest != whole.digest
+    assert jobs["transfer.alone.s0.coco.s0"].needs == ["export.alone.s0"]
+    del content["pretrainings"]["alone"]
+    assert jobs_of(content, tmp_path)["export.tiny.s0"].digest == whole.digest
+    for wrong, message in (
+        (dict(same_as="random"), "`random` is no entry with `config` or `checkpoint`; there is t"),
+        (dict(same_as="alone"), "`alone` is no entry"),
+        (dict(same_as="tiny", seeds=[1]), "`same_as` is not trained and takes no seeds"),
+        (dict(weights="supervised", parts="encoder"), "has no decoder and takes no parts"),
+        (dict(same_as="tiny", parts="decoder"), "parts is 'decoder'; expected 'all' or 'encoder'"),
+    ):
+        content["pretrainings"]["alone"] = wrong
+        with pytest.raises(ConfigError, match=message):
+            jobs_of(content, tmp_path)
+
+
+def test_decon_yaml():
+    benchmark = read_benchmark(ROOT / "configs" / "benchmark" / "decon.yaml")
+    jobs = {job.name: job for job in Planner(benchmark, ROOT, PROTOCOLS).plan().jobs}
+    trained = {name for name in jobs if name.startswith("pretrain.")}
+    assert trained == {f"pretrain.{name}.s0" for name in ("slotcon", "decon-fpn", "decon-fcn")}
+    assert jobs["export.decon-fpn-encoder.s0"].needs == ["pretrain.decon-fpn.s0"]
+    table = build_table(benchmark, PROTOCOLS, Plan(list(jobs.values()), []))
+    notes = "; ".join(table.notes)
+    assert "DeCon, FPN, encoder only: transfers get the encoder without its pretrained d" in notes

@@ -168,7 +168,8 @@ class _Check:
     def exported(self, one: Pretraining) -> Path | None:
         """The exported encoder of an entry."""
         if checkpoint := self.once(self.checkpoint, one):
-            data, _ = encoder_file(read_encoder(checkpoint), "openmmlab", ".pth")
+            encoder = read_encoder(checkpoint, parts=one.parts)
+            data, _ = encoder_file(encoder, "openmmlab", ".pth")
             return self.write(f"{one.name}_encoder.pth", data)
         return None
 

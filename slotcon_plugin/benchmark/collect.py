@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..checkpoints.encoder import ALONE
 from .jobs import JobResult, Plan, read_result
 from .measures import COLUMNS, read_measures
 from .protocols import Protocols, Reference
@@ -24,6 +25,8 @@ def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table
         deviations = _pretraining_deviations(one, plan, results, protocols)
         if deviations:
             notes.append(f"{MARK} {one.title}: {'; '.join(deviations)}")
+        if one.parts == ALONE:
+            notes.append(f"{one.title}: transfers get the encoder without its pretrained decoder")
         if one.checkpoint and published:
             notes.append(
                 f"{one.title}: {one.checkpoint}, taken as {published.title}, "
@@ -93,7 +96,7 @@ def _pretraining_deviations(
         return ["a checkpoint of an unknown pretraining"]
     found = []
     for job in plan.jobs:
-        if job.rule == "pretrain" and job.about["pretraining"] == one.name:
+        if job.rule == "pretrain" and job.about["pretraining"] == (one.same_as or one.name):
             found += job.deviations
             if one.paper and job.name in results:
                 protocol = protocols.references[one.paper].protocol

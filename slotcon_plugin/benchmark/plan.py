@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from ..checkpoints.encoder import ALL
 from ..errors import ConfigError
 from ..runtime.config_files import find_config
 from .jobs import Job, Plan, Step
@@ -118,6 +119,7 @@ class Planner:
         return self.resolved[where]
 
     def _pretraining(self, one: Pretraining, seed: int) -> Job:
+        one = self.benchmark.pretrainings.get(one.same_as, one)
         config, content, epochs, deviations = self._resolve(one, "train_cfg.max_epochs")
         values = dict(config=config, gpus=one.gpus, seed=seed, last=f"epoch_{epochs}.pth")
         options = _cfg_options(one.overrides)
@@ -148,6 +150,9 @@ class Planner:
         """The job that writes the encoder of a full checkpoint for the transfers."""
         source, recipe, needs = self._checkpoint(encoder)
         words = "python tools/export.py {source} {folder}/encoder.pth --to openmmlab"
+        if (parts := encoder.pretraining.parts) != ALL:
+            words += f" --parts {parts}"
+            recipe |= dict(parts=parts)
         steps = [Step(_words(words, dict(source=source)), "encoder.pth")]
         about = dict(pretraining=encoder.pretraining.name, seed=encoder.seed)
         return self._add("export", encoder.name, recipe, steps, gpus=0, about=about, needs=needs)

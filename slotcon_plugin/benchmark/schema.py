@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..checkpoints.encoder import ALL, ALONE, PARTS
 from ..errors import ConfigError, SlotConError
 from ..evaluation.label_formats import label_format
 from ..runtime.config_files import find_config
@@ -95,10 +96,15 @@ class Source(Section):
 
 
 class Pretraining(Source):
-    """An encoder: trained with `config`, read from `checkpoint`, or given `weights`."""
+    """An encoder: trained with `config`, read from `checkpoint`, or given `weights`.
+
+    `same_as` names another one, which is not trained twice: for other `parts` of it.
+    """
 
     checkpoint: File | None = None
     weights: Literal["random", "supervised"] | None = None
+    same_as: Name | None = None
+    parts: Literal[PARTS] = ALL  # what transfers get: with a pretrained decoder, or without it
     paper: Text | None = None  # the published row to compare with
     transfers: list[str] | None = None  # None: all
 
@@ -109,12 +115,16 @@ class Pretraining(Source):
 
     @model_validator(mode="after")
     def _check_source(self) -> "Pretraining":
-        given = [key for key in ("config", "checkpoint", "weights") if getattr(self, key)]
+        keys = ("config", "checkpoint", "weights", "same_as")
+        given = [key for key in keys if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(
                 f"has {' and '.join(given) or 'no source'}; expected one of `config` (to train), "
-                "`checkpoint` (a file of this package or a published one) and `weights`"
+                "`checkpoint` (a file of this package or a published one), `weights` and "
+                "`same_as` (another entry)"
             )
+        if self.weights and "parts" in self.model_fields_set:
+            raise ValueError(f"`weights: {self.weights}` has no decoder and takes no parts")
         wrong = self.model_fields_set & {"overrides", "gpus", "seeds"}
         if wrong and not self.config:
             raise ValueError(f"`{given[0]}` is not trained and takes no {', '.join(sorted(wrong))}")
@@ -175,6 +185,9 @@ class Benchmark(Section):
 
     @model_validator(mode="after")
     def _set_defaults(self) -> "Benchmark":
+        for name, one in self.pretrainings.items():
+            if one.parts == ALONE:
+                one.title = one.title or f"{name}, encoder only"
         for name, one in (*self.pretrainings.items(), *self.transfers.items()):
             one.name, one.title = name, one.title or name
             one.gpus = self.gpus if one.gpus is None else one.gpus
@@ -182,6 +195,7 @@ class Benchmark(Section):
             trained = isinstance(one, Transfer) and one.config
             one.seeds = one.seeds or (self.seeds if trained else [0])
         for one in self.pretrainings.values():
+            self._follow(one)
             for name in one.transfers or []:
                 if name not in self.transfers:
                     raise ValueError(
@@ -189,6 +203,20 @@ class Benchmark(Section):
                         f"{did_you_mean(name, self.transfers)}"
                     )
         return self
+
+    def _follow(self, one: Pretraining) -> None:
+        """Give a pretraining the source of the one that `same_as` names."""
+        if one.same_as is None:
+            return
+        other = self.pretrainings.get(one.same_as)
+        if other is None or other.same_as or other.weights:
+            known = [o.name for o in self.pretrainings.values() if not (o.same_as or o.weights)]
+            raise ValueError(
+                f"pretrainings.{one.name}.same_as: `{one.same_as}` is no entry with `config` or "
+                f"`checkpoint`; there is {', '.join(known) or 'none'}"
+            )
+        for key in ("config", "checkpoint", "overrides", "seeds", "gpus"):
+            setattr(one, key, getattr(other, key))
 
 
 def read_benchmark(path: str | Path) -> Benchmark:
