@@ -236,7 +236,7 @@ def test_the_remedies_train(damage, remedies, root, tmp_path, capsys):
     def dry_run(*options):
         name = f"+experiment_name=annotations{next(runs)}"
         own = [*transfer_options(DET, root), name, *options]
-        train(DET, tmp_path / "work", backbone="none", cfg_options=own, dry_run=True)
+        train(DET, work_dir=tmp_path / "work", backbone="none", cfg_options=own, dry_run=True)
         return capsys.readouterr().out
 
     with pytest.raises((DataError, ConfigError)):
@@ -445,7 +445,7 @@ def test_what_was_looked_at_is_said(root, tmp_path):
 
 def test_label_maps_of_the_test_set_are_looked_at_before_it_is_scored(root, tmp_path):
     options = [*transfer_options(SEG, root), f"+experiment_name=annotations{next(runs)}"]
-    work = train(SEG, tmp_path / "work", backbone="none", cfg_options=options)
+    work = train(SEG, work_dir=tmp_path / "work", backbone="none", cfg_options=options)
     save_map(root, squares(0, 30))
     options[-1] = f"+experiment_name=annotations{next(runs)}"
     with pytest.raises(DataError, match=r"000\.png has the values 30"):

@@ -366,12 +366,12 @@ def test_a_config_of_classes_trains_and_resumes(images, tmp_path, monkeypatch, c
     config = tmp_path / "of_classes.py"
     config.write_text(PYTHON_STYLE.replace("SOURCE", str(images)))
     work = tmp_path / "work"
-    train(config, work, dry_run=True)
+    train(config, work_dir=work, dry_run=True)
     assert "8 prototypes" in capsys.readouterr().out
-    train(config, work)
+    train(config, work_dir=work)
     assert (work / "epoch_1.pth").exists()
     longer = ["train_cfg.max_epochs=2", "model.type=mmengine.SlotCon"]
-    status = run_command(lambda: train(config, work, resume="auto", cfg_options=longer))
+    status = run_command(lambda: train(config, work_dir=work, resume="auto", cfg_options=longer))
     assert status == 1 and "trained under another schedule" in capsys.readouterr().err
 
 
@@ -410,10 +410,10 @@ train_dataloader = dict(
 train_cfg = dict(by_epoch=True, max_epochs=1)
 optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01))
 """)
-    train(config, tmp_path / "work", dry_run=True)
+    train(config, work_dir=tmp_path / "work", dry_run=True)
     assert "OtherMethod" in capsys.readouterr().out
-    train(config, tmp_path / "work")
+    train(config, work_dir=tmp_path / "work")
     assert (tmp_path / "work" / "epoch_1.pth").exists()
-    assert run_command(lambda: train(config, tmp_path, compile=True, dry_run=True)) == 1
+    assert run_command(lambda: train(config, work_dir=tmp_path, compile=True, dry_run=True)) == 1
     assert "--compile is for pretraining with SlotCon" in capsys.readouterr().err
     sys.modules.pop("other_method")
