@@ -8,6 +8,7 @@ Each is imported from its own module, because some need more libraries than othe
 - `plot_groups.plot_groups`: a picture of images and their groups
 - `list_configs.list_configs`: the names of the configs
 - `train.train`: pretraining, and training of detectors and segmentation networks
+- `plan.plan`: what a training takes, from timed steps
 - `test.test`: evaluation of detectors and segmentation networks
 - `evaluate.evaluate`: unsupervised segmentation, k-means, nearest neighbors, linear probe
 - `export.export`: encoder weights and checkpoints in other libraries' formats
