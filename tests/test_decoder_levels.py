@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from mmengine.config import Config
+from test_decoder_transfer import config_of, pretrained
 from test_decoder_transfer import files as files
-from test_decoder_transfer import pretrained
 
 from slotcon_plugin.apis.load import load
-from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.errors import CheckpointError, ConfigError
 from slotcon_plugin.evaluation.kinds import OPTIONS, open_network
+from slotcon_plugin.evaluation.limits import find_limits
 from slotcon_plugin.evaluation.networks import open_groups
 
 UINT8 = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0)).byte()
@@ -34,11 +36,20 @@ def test_groups_equal_the_models(files, kind):
     torch.testing.assert_close(encoder, model.teacher.backbone(inputs)[-1])
 
 
+def test_a_decoder_of_another_class(files):
+    """Its groups are drawn by the model, but a checkpoint's weights do not tell how to build it."""
+    model, path = pretrained("another"), files("another")
+    with pytest.raises(CheckpointError, match=r"PAFPN cannot be built .* --level encoder takes"):
+        open_groups(path)
+    assert open_groups(path, level="encoder")(UINT8).shape[1] == 8
+    assert model.predict(model.data_preprocessor(dict(inputs=UINT8))["inputs"])[0].scores.shape[0]
+    limits = find_limits(model, Config(dict(model=config_of("another"))), None)
+    assert any("--level 0: the decoder is PAFPN" in one for one in limits)
+
+
 def test_a_level_that_is_not_there(files):
     for level in (4, "3"):
-        with pytest.raises(
-            ConfigError, match=rf"level {level}: .*deep.pth has encoder, 0, 1"
-        ):
+        with pytest.raises(ConfigError, match=rf"level {level}: .*deep.pth has encoder, 0, 1"):
             open_groups(files("deep"), level=level)
     options = OPTIONS["probe"] | dict(level=1)
     with pytest.raises(ConfigError, match=r"level 1: the decoder, FPN of 4 lateral .* has 0"):

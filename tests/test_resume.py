@@ -58,15 +58,20 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 
 
 def test_a_decoder_and_its_dropout_resume_bit_for_bit(tmp_path):
-    """From a checkpoint within the training, in another process: all centers and teachers, too."""
+    """After kill -9 in the second epoch: all centers and teachers, too."""
     pytest.importorskip("mmdet")
     images, config = write_images(tmp_path / "images", count=20), CONFIGS / "decon_fpn_r18_demo.py"
-    for work_dir, resume in (("whole", None), ("resumed", tmp_path / "whole" / "epoch_1.pth")):
-        options = decoder_options(images, tmp_path / work_dir, epochs=2)
-        train_apart(1, config, cfg_options=options, resume=resume)
+    whole, killed = (
+        decoder_options(images, tmp_path / work_dir, epochs=2) for work_dir in ("whole", "killed")
+    )
+    kill_within_epoch(start_training(config, "--cfg-options", *killed), epoch=2)
+    assert not (tmp_path / "killed" / "epoch_2.pth").exists()
+    output = finish(start_training(config, "--resume", "--cfg-options", *killed))
+    assert "epoch_1.pth, after epoch 1, iteration 5" in output
+    train_apart(1, config, cfg_options=whole)
     one, other = (
         load_checkpoint_safely(tmp_path / work_dir / "epoch_2.pth")
-        for work_dir in ("whole", "resumed")
+        for work_dir in ("whole", "killed")
     )
     for part in COMPARED:
         assert_same(one[part], other[part], part)

@@ -82,7 +82,8 @@ class Decoder(NamedTuple):
         if not self.is_known:
             raise CheckpointError(
                 f"The decoder {self.name} cannot be built from its weights. Known are mmdet's FPN "
-                "and the convolutions of mmseg's FCNHead, with batch norm or no norm."
+                "and the convolutions of mmseg's FCNHead, with batch norm or no norm. "
+                "--level encoder takes the encoder's groups."
             )
         known = self.description
         options = {name: v for name, v in known["options"].items() if name != "start_level"}

@@ -69,6 +69,8 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
     if failed := [target for target, reason in reasons.items() if reason]:
         found.append(f"slotcon export --to {' or '.join(failed)}: {reasons[failed[0]]}")
     found += encoder.architecture.limits()
+    if encoder.decoder and not encoder.decoder.is_known:
+        found.append(f"slotcon evaluate and visualize --level 0: the decoder is {encoder.decoder}")
     for use, function in (
         ("slotcon export --to published", to_published),
         ("slotcon visualize, slotcon evaluate unsupervised and --projected", _read_groupings),
