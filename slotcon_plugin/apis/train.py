@@ -58,7 +58,7 @@ def train(
     overwrite: bool = False,
     logger: str | Sequence[str] | None = None,
     hang_timeout: float = 90,
-    dry_run: bool = False,
+    dry_run: bool | Callable[..., str] = False,
     step: bool = True,
     parts: str | None = None,
     progress: bool = False,
@@ -96,13 +96,15 @@ def train(
         hang_timeout: seconds without progress after which a process is reported as hanging and the
             training ended; 0: never. See `ProcessWatch`.
         dry_run: build everything, take one step on one batch, print the plan and the losses, and
-            return. Nothing is written. Without a GPU the batch has 2 images of each process.
+            return. Nothing is written. Without a GPU the batch has 2 images of each process. A
+            function in place of True has `rehearse`'s arguments and result; `plan` gives one.
         step: with `dry_run`: take the step; False on a machine too small for it.
         parts: of `backbone`: "all": a pretrained decoder too, if the model has one of its class;
             "encoder": the encoder alone; None: the config's, "all".
         progress: print a progress bar and warnings; the other log lines are only in the log file.
     """
     rank, world_size = processes(launcher)
+    planned = getattr(dry_run, "processes", None) or world_size
     cfg = read_config(config, cfg_options)
     check_complete(cfg, config)
     check_types(cfg)
@@ -126,7 +128,7 @@ def train(
     source = backbone or (backbone_hook(cfg) or {}).get("source")
     if is_own(cfg):
         lines += follow_data(cfg, source, resumed_depth(cfg, resume))
-    lines += fit_transfer(cfg, world_size, amp, auto_scale_lr)
+    lines += fit_transfer(cfg, planned, amp, auto_scale_lr)
     for line in (*lines, *fit_to_processes(cfg, launcher)):
         say(line)
     with (
@@ -137,8 +139,8 @@ def train(
         explained_errors(cfg),
     ):
         start, replaced = choose_start(cfg, resume, say, seed is None, overwrite, source)
-        fit = partial(fit_training, world_size=world_size, precision=amp, scale_lr=auto_scale_lr)
-        lines = follow_rules(cfg, fit, world_size, start, budget, timed=step or not dry_run)
+        fit = partial(fit_training, world_size=planned, precision=amp, scale_lr=auto_scale_lr)
+        lines = follow_rules(cfg, fit, planned, start, budget, timed=step or not dry_run)
         for line in (*lines, *fit(cfg)):
             say(line)
         for line in name_backbone(cfg, backbone and str(backbone), parts):
@@ -148,7 +150,7 @@ def train(
         if early := store_is_up():
             check()
         if dry_run:
-            plan = rehearse(cfg, world_size, start, step)
+            plan = (rehearse if dry_run is True else dry_run)(cfg, planned, start, step)
             if rank == 0:
                 print(plan, flush=True)
             leave_processes()
