@@ -40,10 +40,12 @@ def test_too_many_prototypes():
 
 
 def test_an_overlay_paints_groups_and_the_line_between_them():
-    gray = np.full((1, 3, 3), 100, np.uint8)
+    gray = np.full((1, 3, 3), 51, np.uint8)  # a fifth of white: two fifths of the color
     painted = painting.overlay(gray, np.array([[0, 0, 1]]), 0.5)
-    assert painted[0, 0].tolist() == [84, 109, 135]  # half of #4477aa, half of gray
-    assert painted[0, 2].tolist() == [int(0.4 * (c + 100) / 2 + 0.6 * 255) for c in RED]
+    assert painted[0, 0].tolist() == [47, 83, 119]  # (0.4 + 1) / 2 of #4477aa
+    assert painted[0, 2].tolist() == [int(0.25 * 0.7 * c + 0.75 * 255) for c in RED]
+    white = painting.overlay(np.full((1, 1, 3), 255, np.uint8), np.array([[0]]), 0.0)
+    assert white.min() > 253
 
 
 def test_a_marked_group_is_unchanged_and_the_rest_dark():

@@ -139,16 +139,23 @@ def _draw_gallery(
                 pixels, scores_khw = found
                 shape = pixels.shape[:2]
                 marked = mark(pixels, find_groups(scores_khw, *shape).assignment, k)
-                heated = heat(pixels, attention(scores_khw, k, shape, options.temperature))
-                drawn.append((pixels, marked, heated))
-                small = dict(marked=_thumbnail(marked, options), heated=_thumbnail(heated, options))
-                entries.append(dict(name=names[index], similarity=similarity, **small))
-            rows.append(dict(prototype=k, images=entries))
+                drawn.append((pixels, marked, attention(scores_khw, k, shape, options.temperature)))
+                entries.append(dict(name=names[index], similarity=similarity))
+            # Of hundreds of prototypes each has a small share: its largest one is light.
+            highest = max((float(share_hw.max()) for *_, share_hw in drawn), default=1.0) or 1.0
+            drawn = [(pixels, m, heat(pixels, hw / highest)) for pixels, m, hw in drawn]
+            for entry, (_, marked, heated) in zip(entries, drawn, strict=True):
+                entry |= dict(
+                    marked=_thumbnail(marked, options), heated=_thumbnail(heated, options)
+                )
+            rows.append(dict(prototype=k, images=entries, highest=highest))
             if drawn:
                 photographs, marked, heated = zip(*drawn)
                 stem = out / "prototypes" / f"{k:04}"
                 save_png(figures.draw_gallery({k: marked}, survey.usage), f"{stem}.png")
-                figure = figures.draw_attention(k, photographs, heated, options.temperature)
+                figure = figures.draw_attention(
+                    k, photographs, heated, options.temperature, highest
+                )
                 save_png(figure, f"{stem}_attention.png")
                 if len(first_rows) < MOST_ROWS:
                     first_rows[k] = marked

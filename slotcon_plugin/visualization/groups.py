@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .image_lines import GAP, add_box, lines_of, show_line, width_of
 from .painting import overlay, prototype_colors
 from .survey import scaled
 
@@ -13,6 +14,7 @@ Grouped = tuple[np.ndarray, np.ndarray]  # uint8 RGB (h, w, 3), and each pixel's
 SHORT_SIDE = 192  # pixels of the figure's images
 SCALES = (2 / 3, 1, 4 / 3)
 LARGEST_SHORT_SIDE = round(SHORT_SIDE * max(SCALES))  # of the encoder's inputs, pixels
+HEIGHT, WIDEST, NARROWEST, BAR = 1.9, 11.5, 6.2, 0.75  # of the figure, inches
 MARGIN = 64  # pixels that are added at each border of a photograph
 
 
@@ -73,35 +75,43 @@ def usage(grouped: list[Grouped], num_prototypes: int) -> np.ndarray:
 def draw_groups(rows: dict[str, list[Grouped]], num_prototypes: int, columns: int = 6) -> Figure:
     """Draw at most `columns` photographs, their groups at several times, and the prototypes' usage.
 
-    `rows` has the same photographs, grouped at a time, by the time's name.
+    `rows` has the same photographs, grouped at a time, by the time's name. A color is a prototype,
+    the same at all times.
     """
-    names = list(rows)
+    photographs = [photograph for photograph, _ in next(iter(rows.values()))[:columns]]
+    pictures = {"photograph": photographs}
+    for name, grouped in rows.items():
+        pictures[name] = [overlay(*one) for one in grouped[:columns]]
+    lines = lines_of(photographs, HEIGHT, WIDEST)
+    side, step, block = (
+        0.34,
+        HEIGHT + GAP,
+        3 * GAP,
+    )  # inches: of the names, a row, and between lines
+    width = max(width_of(lines), NARROWEST)
+    heights = len(lines) * (len(pictures) * step + block), len(rows) * BAR
+    figure = Figure(figsize=(side + width + GAP, GAP + sum(heights)))
+    top = GAP
+    for line in lines:
+        for name, images in pictures.items():
+            show_line(figure, line, images, side, top, HEIGHT)
+            box = add_box(figure, 0, top, side, HEIGHT)
+            box.text(0.55, 0.5, name, rotation=90, ha="center", va="center", fontsize=12)
+            top += step
+        top += block
     shares = {name: usage(grouped, num_prototypes) for name, grouped in rows.items()}
-    colors = prototype_colors(num_prototypes) / 255
-    shown = [photograph for photograph, _ in rows[names[0]][:columns]]
-    widths = [photograph.shape[1] / photograph.shape[0] for photograph in shown]
-
-    figure = Figure(figsize=(2.1 * sum(widths), 2.25 * (1 + len(rows)) + 1.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1 + len(rows), 0.62])
-    axes = top.subplots(1 + len(rows), len(shown), width_ratios=widths, squeeze=False)
-    for axis, photograph in zip(axes[0], shown, strict=True):
-        axis.imshow(photograph)
-    for name, line in zip(names, axes[1:], strict=True):
-        for axis, (photograph, assignment) in zip(line, rows[name], strict=False):
-            axis.imshow(overlay(photograph, assignment), interpolation="nearest")
-    for name, axis in zip(["photograph", *names], axes[:, 0], strict=True):
-        axis.set_ylabel(name, fontsize=12)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-
-    order = np.argsort(-shares[names[-1]], kind="stable")
-    panels = bottom.subplots(1, len(rows), sharey=True, squeeze=False)[0]
-    for panel, name in zip(panels, names, strict=True):
-        panel.bar(range(num_prototypes), 100 * shares[name][order], color=colors[order], width=0.85)
-        used = int((shares[name] > 0).sum())
-        panel.set_title(f"{name}: {used} of {num_prototypes} prototypes used", fontsize=11)
-        panel.set(xlabel="prototype, by its usage at the end", xticks=[])
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("% of pixels")
+    order = np.argsort(-list(shares.values())[-1], kind="stable")
+    colors = prototype_colors(num_prototypes)[order] / 255
+    for name, share_k in shares.items():
+        used = int((share_k > 0).sum())
+        box = add_box(figure, side, top, width, BAR - 3 * GAP)
+        box.set(xlim=(0, 1), ylim=(0, 1))
+        title = (
+            f"{name}: {used} of {num_prototypes} prototypes are used; their shares of the pixels"
+        )
+        box.text(0, 0.97, title, va="top", fontsize=12)
+        ends = share_k[order].cumsum()
+        lengths = dict(width=share_k[order], left=ends - share_k[order], height=0.4)
+        box.barh(0.2, color=colors, edgecolor="white", linewidth=0.5, **lengths)
+        top += BAR
     return figure

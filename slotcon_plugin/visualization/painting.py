@@ -79,16 +79,19 @@ def hex_color(color: np.ndarray) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color.tolist())
 
 
-def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.62) -> np.ndarray:
-    """Paint groups over the photograph in gray, with a light line between them.
+def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.35) -> np.ndarray:
+    """The photograph in shades of its groups' colors, with a light line between groups.
 
-    `pixels` is uint8 RGB (h, w, 3), `assignment` (h, w) the prototype of each pixel, and `strength`
-    the share of the color, 0-1.
+    Its brightness goes from black over the color to white, mixed with the plain color, so that dark
+    groups are distinguished too. `pixels` is uint8 RGB (h, w, 3), `assignment` (h, w) the prototype
+    of each pixel, and `strength` the share of the plain color, 0-1.
     """
-    colors = prototype_colors(int(assignment.max()) + 1)
-    painted = strength * colors[assignment] + (1 - strength) * _gray(pixels)
+    color = prototype_colors(int(assignment.max()) + 1)[assignment] / 255
+    light = _gray(pixels) / 255
+    shade = np.where(light < 0.5, 2 * light * color, 1 - 2 * (1 - light) * (1 - color))
+    painted = 255 * (strength * color + (1 - strength) * shade)
     line = borders(assignment)
-    painted[line] = 0.4 * painted[line] + 0.6 * 255
+    painted[line] = 0.25 * painted[line] + 0.75 * 255
     return painted.astype(np.uint8)
 
 
@@ -115,9 +118,13 @@ def mark(pixels: np.ndarray, assignment: np.ndarray, prototype: int) -> np.ndarr
     return painted.astype(np.uint8)
 
 
-def heat(pixels: np.ndarray, values: np.ndarray, strength: float = 0.8) -> np.ndarray:
-    """Paint values (h, w) in [0, 1] as heat over the photograph in gray; see `overlay`."""
-    painted = strength * heat_colors(values) + (1 - strength) * _gray(pixels)
+def heat(pixels: np.ndarray, values: np.ndarray, strength: float = 0.9) -> np.ndarray:
+    """Paint values (h, w) in [0, 1] as heat over the photograph in dark gray.
+
+    The color's share is `strength` at 1, and a fifth of it at 0, where the photograph is seen.
+    """
+    share = strength * (0.2 + 0.8 * np.sqrt(values))[..., None]
+    painted = share * heat_colors(values) + 0.7 * (1 - share) * _gray(pixels)
     return painted.astype(np.uint8)
 
 
