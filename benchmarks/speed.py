@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
 
         curves = growth(settings, report)
         title = f"{facts.get('gpu', facts['processor'])}, torch {facts['torch']}"
-        draw_growth(curves, title).savefig(args.growth, dpi=70)
+        draw_growth(curves, title).savefig(args.growth, dpi=90)
         report(f"drew {args.growth}")
         if args.json:
             write_json(args.json, facts, {**record, "growth": curves}, rows)

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.measuring import peak_bytes, race
 from benchmarks.speed_exchange import exchange
@@ -13,12 +14,12 @@ from benchmarks.speed_tables import Settings, clock
 LABELS = {
     "time": ("forward and backward, ms", 1e-3),
     "memory": ("peak, MiB", 2**20),
-    "bytes": ("bytes received in a step, KiB", 2**10),
+    "bytes": ("received in a step, KiB", 2**10),
 }
 AXES = {
-    "K": "prototypes K (batch size 4)",
-    "batch": "images in a process (smallest K)",
-    "processes": "processes (smallest K, batch size 4)",
+    "K": "prototypes K, batch 4",
+    "batch": "images in a process, smallest K",
+    "processes": "processes, smallest K, batch 4",
 }
 
 
@@ -58,28 +59,36 @@ def growth(settings: Settings, report: Callable[[str], None]) -> dict[str, dict[
 
 
 def draw_growth(curves: dict[str, dict[str, list]], title: str) -> Figure:
-    """One plot per curve of `growth`, ours and plain, on logarithmic axes.
+    """The curves of `growth`, ours and plain, on logarithmic axes: a column for each unit.
 
     Args:
         curves: as `growth` returns them.
         title: the machine and the versions.
     """
-    columns = 3
-    rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
-    plots = figure.subplots(rows, columns, squeeze=False).flatten()
-    for plot, (name, curve) in zip(plots, curves.items(), strict=False):
-        kind, axis = name.split(", ")
+    columns: dict[str, list[str]] = {}
+    for name in curves:
+        columns.setdefault(name.split(", ")[0], []).append(name)
+    rows = max(map(len, columns.values()))
+    figure = Figure(figsize=(3.6 * len(columns), 2.7 * rows + 0.4), layout="constrained")
+    plots = figure.subplots(rows, len(columns), squeeze=False, sharey="col")
+    for (kind, names), column in zip(columns.items(), plots.T, strict=True):
         label, unit = LABELS[kind]
-        for side, style in (("plain", "o--"), ("ours", "o-")):
-            plot.loglog(curve["x"], [value / unit for value in curve[side]], style, label=side)
-        plot.set_xlabel(AXES[axis])
-        plot.set_title(label, fontsize=10)
-        plot.set_xticks(curve["x"], [f"{x:,}" for x in curve["x"]], fontsize=8)
-        plot.minorticks_off()
-        plot.grid(alpha=0.3)
-        plot.legend(fontsize=8)
-    for plot in plots[len(curves) :]:
-        plot.set_axis_off()
-    figure.suptitle(title, fontsize=11)
+        for name, plot in zip(names, column, strict=False):
+            curve = curves[name]
+            for side, color in (("plain", "#999999"), ("ours", "#0077bb")):
+                values = [value / unit for value in curve[side]]
+                plot.loglog(curve["x"], values, "o-", color=color, label=side)
+            plot.set_xlabel(AXES[name.split(", ")[1]])
+            plot.set_xticks(curve["x"], [f"{x:,}" for x in curve["x"]])
+            plot.set_xticks([], minor=True)
+            plot.grid(alpha=0.3)
+            plot.spines[["top", "right"]].set_visible(False)
+        column[0].set_title(label, fontsize=11)
+        column[0].yaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
+        column[0].yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        column[0].yaxis.set_minor_locator(NullLocator())
+        for plot in column[len(names) :]:
+            plot.set_axis_off()
+    plots[0, 0].legend(frameon=False)
+    figure.suptitle(title, fontsize=11, color="#555555")
     return figure
