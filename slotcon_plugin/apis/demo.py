@@ -41,7 +41,7 @@ def demo(
     there are moved into a folder in it.
 
     Args:
-        data: a folder, searched to any depth, or a glob; None: eight photographs that scikit-image
+        data: a source of docs/images.md, such as a folder; None: eight photographs that scikit-image
             and scikit-learn contain.
         steps: training steps of 16 images.
         seed: of weights, order and views, and of the choice of images from a large folder.
