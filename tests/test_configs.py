@@ -309,6 +309,8 @@ def test_the_continual_recipe_of_decon(tmp_path):
         "train_dataloader.persistent_workers": False,
         "train_cfg.max_epochs": 1,
         "param_scheduler.0.warmup": 0,
+        "default_hooks.group_images": None,
+        "default_hooks.feature_rank": None,
     }
     options = [f"{key}={value!r}" for key, value in changed.items()]
     with pytest.raises(ConfigError, match="No backbone is named"):
