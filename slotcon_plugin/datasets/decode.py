@@ -178,7 +178,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     PIL may raise any exception.
     """
     tags = image.tag_v2 if image.format == "TIFF" else {}
-    deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
     if deep:
         check_range(image)
