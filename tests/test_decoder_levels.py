@@ -15,7 +15,7 @@ from slotcon_plugin.evaluation.networks import open_groups
 UINT8 = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0)).byte()
 
 
-@pytest.mark.parametrize("kind", ["deep", "no norm", "fcn"])
+@pytest.mark.parametrize("kind", ["deep", "fcn"])
 def test_groups_equal_the_models(files, kind):
     model, path = pretrained(kind), files(kind)
     inputs = model.data_preprocessor(dict(inputs=UINT8))["inputs"]
@@ -27,7 +27,7 @@ def test_groups_equal_the_models(files, kind):
     _, slots = load(path).network.slots(UINT8)
     torch.testing.assert_close(slots, torch.stack([one.slots for one in model.predict(inputs)]))
     maps = model.teacher.decoder(model.teacher.backbone(inputs))
-    for level in range(len(model.decoder_heads)):
+    for level in {0, len(model.decoder_heads) - 1}:
         options = OPTIONS["probe"] | dict(level=level)
         torch.testing.assert_close(open_network("probe", str(path), options)(UINT8), maps[level])
         found = open_network("knn", str(path), options | dict(projected=True))(UINT8)
