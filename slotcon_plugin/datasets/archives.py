@@ -167,6 +167,6 @@ def open_archive(path: str, again: bool = False) -> Archive:
 def split_archive(path: str) -> tuple[str, str] | None:
     """The archive and the name in it ("" for all) that a path such as "a.zip/b/c.jpg" means."""
     for end in (match.start() for match in _END.finditer(path)):
-        if os.path.isfile(path[:end]):
+        if path[:end] in _opened or os.path.isfile(path[:end]):
             return path[:end], path[end:].strip("/")
     return None
