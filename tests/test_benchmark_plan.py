@@ -13,6 +13,7 @@ from slotcon_plugin.benchmark.clock import Notes
 from slotcon_plugin.benchmark.collect import build_table
 from slotcon_plugin.benchmark.job_states import describe_plan, states_of
 from slotcon_plugin.benchmark.jobs import JobResult, Plan, write_record
+from slotcon_plugin.benchmark.measures import read_measures
 from slotcon_plugin.benchmark.plan import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.recipe import option_words, resolve
@@ -343,3 +344,51 @@ def test_decon_yaml():
     table = build_table(benchmark, PROTOCOLS, Plan(list(jobs.values()), []))
     notes = "; ".join(table.notes)
     assert "DeCon, FPN, encoder only: transfers get the encoder without its pretrained d" in notes
+
+
+def test_every_kind_of_evaluation_is_a_transfer(content, tmp_path):
+    """Of trained encoders by their checkpoint, of random weights by the config of the network."""
+    labels = dict(images="p", labels="l", labels_format="index:3", size=64)
+    learned = dict(labels, train_list="t.txt")
+    transfers = {
+        "groups": dict(labels, evaluate="unsupervised", column="groups"),
+        "clusters": dict(learned, evaluate="overcluster", clusters=5),
+        "retrieval": dict(learned, evaluate="retrieval", memory=100),
+        "probe": dict(learned, evaluate="probe", epochs=2, lr=0.1, stage=3),
+        "knn": dict(evaluate="knn", images="p", train="q"),
+    }
+    results = {
+        "unsupervised": dict(matchings={"many-to-one": dict(miou=1.5)}),
+        "overcluster": dict(clusterings={"5": {"many-to-one": dict(miou=2.5)}}),
+        "retrieval": dict(miou=3.5),
+        "probe": dict(miou=4.5),
+        "knn": dict(top1=5.5),
+    }
+    voc, tiny = content["transfers"]["voc"], content["pretrainings"]["tiny"]
+    content["transfers"] = dict(transfers, voc=voc)
+    network = dict(weights="random", config=tiny["config"], seeds=[0, 1])
+    content["pretrainings"] |= dict(network=network)
+    jobs = jobs_of(content, tmp_path)
+    for name, options in transfers.items():
+        trained, random = (
+            jobs[f"evaluate.tiny.s0.{name}.s0"],
+            jobs[f"evaluate.network.s1.{name}.s0"],
+        )
+        _, tool, kind, source, *words = trained.steps[0].command
+        assert (tool, kind) == ("tools/evaluate.py", options["evaluate"])
+        assert (
+            source == f"{jobs['pretrain.tiny.s0'].folder}/{jobs['pretrain.tiny.s0'].steps[0].done}"
+        )
+        assert set(options) - {"evaluate", "column"} <= {
+            word[2:].partition("=")[0].replace("-", "_") for word in words
+        }
+        assert random.steps[0].command[3].startswith("random:") and not random.needs
+        assert "--seed=1" in random.steps[0].command
+        other = jobs[f"evaluate.network.s0.{name}.s0"]
+        assert len({trained.digest, random.digest, other.digest}) == 3
+        metrics = dict(data=dict(test=dict(images=1)), results=results[kind])
+        measures = read_measures(trained.about["kind"], trained.about["column"], metrics)
+        assert list(measures) == [trained.about["column"]]
+    fine_tuned = [name for name in jobs if name.startswith("transfer.network")]
+    assert fine_tuned == ["transfer.network.s0.voc.s0"]  # its seed draws the weights
+    assert not any(name.startswith("evaluate.random") for name in jobs)  # of no known network

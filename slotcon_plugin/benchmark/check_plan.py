@@ -6,7 +6,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,8 +24,7 @@ from ..checkpoints.containers import pth_bytes
 from ..checkpoints.export_formats import encoder_file
 from ..datasets.decode import UnreadableImage, read_pixels
 from ..errors import ConfigError, DataError
-from ..evaluation.labeled_images import LabeledImages
-from ..evaluation.networks import open_groups
+from ..evaluation.kinds import complete_options, open_images, open_network
 from ..models.backbones import TorchvisionResNet
 from ..runtime.atomic_files import write_atomically
 from ..runtime.config_files import find_config
@@ -37,7 +36,7 @@ from ..transfer.fill_backbone import SUPERVISED, depth_of, fill_backbone
 from ..transfer.fit_transfer import fit_transfer, is_transfer
 from .jobs import Job
 from .recipe import option_words
-from .schema import Benchmark, Pretraining, Transfer
+from .schema import PATHS, Benchmark, Pretraining, Transfer
 
 SAMPLES = 16  # images of each dataset that are read
 Found = Callable[[str], Path]  # the file of a name in the benchmark
@@ -111,9 +110,9 @@ class _Check:
         elif job.rule == "export":
             self.once(self.exported, one)
         elif job.rule == "evaluate":
-            self.once(self.labels, other)
-            if checkpoint := self.once(self.checkpoint, one):
-                self.once(self.prototypes, one, checkpoint)
+            self.once(self.evaluated_images, other)
+            if source := self.once(self.checkpoint, one):
+                self.once(self.evaluated, other, one, source)
         elif job.about["kind"] == "detectron2":
             self.once(self.detectron2, other)
         elif self.once(self.network, other) and one.weights != "random":
@@ -141,7 +140,8 @@ class _Check:
         fit_to_machine(cfg)
         with explained_errors(cfg):
             loader = Runner.build_dataloader(cfg.train_dataloader)
-            _read_some(read_pixels, loader.dataset.paths)
+            read = partial(read_pixels, backend_args=loader.dataset.backend_args)
+            _read_some(read, loader.dataset.paths)
             model.expect_teacher_moves()
             _compute_losses(model, loader)
 
@@ -157,10 +157,12 @@ class _Check:
         with explained_errors(cfg):
             return cfg, MODELS.build(cfg.model)
 
-    def checkpoint(self, one: Pretraining) -> Path:
+    def checkpoint(self, one: Pretraining) -> Path | str:
         """The checkpoint of an entry; of a `config` one of the untrained model."""
         if one.checkpoint:
             return self.find(one.checkpoint)
+        if one.weights:
+            return f"random:{find_config(one.config)}"
         cfg, model = self.untrained(one.name)
         content = dict(state_dict=model.state_dict(), meta=dict(cfg=cfg.pretty_text))
         return self.write(f"{one.name}.pth", pth_bytes(content))
@@ -177,8 +179,14 @@ class _Check:
         write_atomically(data, self.folder / name)
         return self.folder / name
 
-    def prototypes(self, one: Pretraining, checkpoint: Path) -> None:
-        open_groups(checkpoint, "teacher")
+    def evaluated(self, one: Transfer, pretraining: Pretraining, source: Path | str) -> None:
+        open_network(one.evaluate, str(source), self.evaluation_options(one)[1])
+
+    def evaluation_options(self, one: Transfer) -> tuple[Path, dict]:
+        """The images of an evaluation, and its options."""
+        found = one.options
+        found |= {name: self.find(found[name]) for name in PATHS if name in found}
+        return found.pop("images"), complete_options(one.evaluate, found)
 
     def network(self, one: Transfer) -> tuple[nn.Module, Config]:
         """The model and the config of a transfer."""
@@ -210,11 +218,9 @@ class _Check:
             exported = self.write("supervised.pth", pth_bytes(dict(net.state_dict())))
         fill_backbone(model, cfg.model, str(exported))
 
-    def labels(self, one: Transfer) -> None:
-        paths = [self.find(name) if name else None for name in (one.images, one.labels, one.list)]
-        kind = one.labels_format or "coco-stuff"
-        dataset = LabeledImages(paths[0], paths[1], kind, one.size or 320, paths[2])
-        _read_some(dataset.__getitem__, range(len(dataset)))
+    def evaluated_images(self, one: Transfer) -> None:
+        for dataset in filter(None, open_images(one.evaluate, *self.evaluation_options(one))):
+            _read_some(dataset.__getitem__, range(len(dataset)))
 
     def detectron2(self, one: Transfer) -> None:
         if find_spec("detectron2") is None:

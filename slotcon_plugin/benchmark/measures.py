@@ -23,18 +23,30 @@ COLUMNS = {
     "city": [Measure("city", "City")],
     "voc": [Measure("voc", "VOC")],
     "ade": [Measure("ade", "ADE")],
+    "seg": [Measure("seg", "mIoU")],
     "stuff": [Measure("stuff_miou", "Stuff mIoU", 2), Measure("stuff_accuracy", "Stuff acc.", 2)],
+    "groups": [Measure("groups", "Groups mIoU")],
+    "clusters": [Measure("clusters", "Clusters mIoU")],
+    "retrieval": [Measure("retrieval", "Retrieval mIoU")],
+    "probe": [Measure("probe", "Probe mIoU")],
+    "knn": [Measure("knn", "k-NN top-1")],
 }
 _BOX_AND_MASK = [(name, size) for name in ("bbox", "segm") for size in _SIZES]
 _MATCHED = ("results", "matchings", "one-to-one")
+ONLY = "*"  # the only key of a dictionary, whatever its name
 # By kind of transfer and column: the keys of each measure in the metrics.
 SOURCES = {
     ("openmmlab", "coco"): [
         (f"coco/{name}_mAP{size and '_' + size}",) for name, size in _BOX_AND_MASK
     ],
     ("detectron2", "coco"): [(name, f"AP{size}") for name, size in _BOX_AND_MASK],
-    **{("openmmlab", column): [("mIoU",)] for column in ("city", "voc", "ade")},
+    **{("openmmlab", column): [("mIoU",)] for column in ("city", "voc", "ade", "seg")},
     ("unsupervised", "stuff"): [(*_MATCHED, "miou"), (*_MATCHED, "accuracy")],
+    ("unsupervised", "groups"): [("results", "matchings", "many-to-one", "miou")],
+    ("overcluster", "clusters"): [("results", "clusterings", ONLY, "many-to-one", "miou")],
+    ("retrieval", "retrieval"): [("results", "miou")],
+    ("probe", "probe"): [("results", "miou")],
+    ("knn", "knn"): [("results", "top1")],
 }
 
 
@@ -48,6 +60,8 @@ def read_measures(kind: str, column: str, metrics: dict) -> dict[str, float]:
     for measure, keys in zip(COLUMNS[column], SOURCES[kind, column], strict=True):
         value: object = metrics
         for key in keys:
+            if key == ONLY and isinstance(value, dict) and len(value) == 1:
+                (key,) = value
             value = value.get(key) if isinstance(value, dict) else None
         if type(value) not in (int, float) or not 0 <= factor * value <= 100 + 1e-6:
             raise DataError(

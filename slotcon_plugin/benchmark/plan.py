@@ -14,7 +14,7 @@ from ..runtime.config_files import find_config
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
 from .recipe import WITHOUT_EFFECT, file_digest, option_words, relative_paths, resolve
-from .schema import OPTIONS, Benchmark, Pretraining, Source, Transfer
+from .schema import PATHS, Benchmark, Pretraining, Source, Transfer
 
 FORMAT = 3  # counts up when results of older versions can no longer be used
 MAX_LENGTH = 10**9  # of a training, in epochs or iterations
@@ -65,8 +65,10 @@ class Planner:
             if not chosen:
                 left_out.append(f"{one.name}: none of its transfers")
             for seed in one.seeds if chosen else []:
-                encoder = Encoder(one, seed, self._pretraining(one, seed) if one.config else None)
+                encoder = Encoder(one, seed, self._pretraining(one, seed) if one.trained else None)
                 for transfer in chosen:
+                    if one.weights and transfer.config and seed != one.seeds[0]:
+                        continue  # random weights are drawn anew with each seed of the transfer
                     for transfer_seed in transfer.seeds:
                         self._transfer(encoder, transfer, transfer_seed)
         if not self.jobs:
@@ -134,8 +136,16 @@ class Planner:
         rest = dict(gpus=one.gpus, length=epochs, about=about, deviations=deviations)
         return self._add("pretrain", f"{one.name}.s{seed}", recipe, steps, **rest)
 
-    def _checkpoint(self, encoder: Encoder) -> tuple[str, dict, list[str]]:
-        """The full checkpoint: its path, a recipe with a digest of its origin, the job needed."""
+    def _source(self, encoder: Encoder) -> tuple[str, dict, list[str]]:
+        """The full checkpoint: its path, a recipe with a digest of its origin, the job needed.
+
+        Of random weights, what `evaluation.networks` takes instead of a path.
+        """
+        one = encoder.pretraining
+        if one.weights:
+            config, content, *_ = self._resolve(one, "train_cfg.max_epochs")
+            model = {key: value for key, value in content.items() if key.startswith("model.")}
+            return f"random:{config}", dict(of=model, seed=encoder.seed), []
         if encoder.job:
             path = f"{encoder.job.folder}/{encoder.job.steps[0].done}"
             return path, dict(of=encoder.job.digest), [encoder.job.name]
@@ -148,7 +158,7 @@ class Planner:
 
     def _export(self, encoder: Encoder) -> Job:
         """The job that writes the encoder of a full checkpoint for the transfers."""
-        source, recipe, needs = self._checkpoint(encoder)
+        source, recipe, needs = self._source(encoder)
         words = "python tools/export.py {source} {folder}/encoder.pth --to openmmlab"
         if (parts := encoder.pretraining.parts) != ALL:
             words += f" --parts {parts}"
@@ -164,7 +174,7 @@ class Planner:
         about |= dict(kind=transfer.kind, column=transfer.column)
         weights = encoder.pretraining.weights
         if transfer.evaluate:
-            if weights is None:  # other encoders have no prototypes
+            if weights is None or encoder.pretraining.config:  # which says what network it is
                 self._evaluation(name, encoder, transfer, about)
             return
         detectron2 = transfer.kind == "detectron2"
@@ -186,14 +196,13 @@ class Planner:
         self._add("transfer", name, recipe, steps, needs=needs, **rest)
 
     def _evaluation(self, name: str, encoder: Encoder, transfer: Transfer, about: dict) -> None:
-        source, recipe, needs = self._checkpoint(encoder)
-        command = ["python", "tools/evaluate.py", "unsupervised", source, "--quiet"]
-        for option in OPTIONS:
-            value = getattr(transfer, option)
-            if value is None:
-                continue
+        source, recipe, needs = self._source(encoder)
+        command = ["python", "tools/evaluate.py", transfer.evaluate, source, "--quiet"]
+        if encoder.pretraining.weights == "random":
+            command.append(f"--seed={encoder.seed}")
+        for option, value in transfer.options.items():
             recipe[option] = value
-            if option in ("images", "labels", "list"):
+            if option in PATHS:
                 value = self.find(value)
                 recipe[option] = self.file_digest(value) if value.is_file() else str(value)
             command.append(f"--{option.replace('_', '-')}={value}")

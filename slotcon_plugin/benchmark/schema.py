@@ -1,6 +1,6 @@
 """The YAML file that describes a benchmark: its sections, and errors that name the entry."""
 
-import os
+import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,15 +9,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..checkpoints.encoder import ALL, ALONE, PARTS
 from ..errors import ConfigError, SlotConError
+from ..evaluation.kinds import OPTIONS
 from ..evaluation.label_formats import label_format
 from ..runtime.config_files import find_config
 from ..runtime.config_options import did_you_mean
 from .measures import COLUMNS, SOURCES
-from .yaml_files import read_yaml
+from .yaml_files import read_yaml, with_environment
 
-VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 NOT_IN_FILE = {"name", "path"}  # set by `read_benchmark`
-OPTIONS = ("images", "labels", "labels_format", "list", "size")  # of slotcon evaluate
+EVALUATIONS = tuple(dict.fromkeys(kind for kind, _ in SOURCES if kind in OPTIONS))
+# Options of slotcon evaluate that name files or folders
+PATHS = ("images", "labels", "list", "train", "train_images", "train_labels", "train_list")
 
 
 def _check_different(seeds: list[int]) -> list[int]:
@@ -99,6 +101,7 @@ class Pretraining(Source):
     """An encoder: trained with `config`, read from `checkpoint`, or given `weights`.
 
     `same_as` names another one, which is not trained twice: for other `parts` of it.
+    Evaluations of random weights take the network that `config` describes, before its training.
     """
 
     checkpoint: File | None = None
@@ -117,26 +120,34 @@ class Pretraining(Source):
     def _check_source(self) -> "Pretraining":
         keys = ("config", "checkpoint", "weights", "same_as")
         given = [key for key in keys if getattr(self, key)]
-        if len(given) != 1:
+        untrained = self.weights == "random" and given == ["config", "weights"]
+        if len(given) != 1 and not untrained:
             raise ValueError(
                 f"has {' and '.join(given) or 'no source'}; expected one of `config` (to train), "
                 "`checkpoint` (a file of this package or a published one), `weights` and "
-                "`same_as` (another entry)"
+                "`same_as` (another entry), or `weights: random` and the `config` of the network"
             )
         if self.weights and "parts" in self.model_fields_set:
             raise ValueError(f"`weights: {self.weights}` has no decoder and takes no parts")
-        wrong = self.model_fields_set & {"overrides", "gpus", "seeds"}
-        if wrong and not self.config:
-            raise ValueError(f"`{given[0]}` is not trained and takes no {', '.join(sorted(wrong))}")
+        wrong = self.model_fields_set & {"overrides", "gpus", *(() if untrained else ["seeds"])}
+        if wrong and not self.trained:
+            raise ValueError(
+                f"`{given[-1]}` is not trained and takes no {', '.join(sorted(wrong))}"
+            )
         if self.weights == "random":  # torchvision's supervised weights are not the published row's
             self.paper = self.paper or "random"
         return self
 
+    @property
+    def trained(self) -> bool:
+        """Whether the benchmark trains it."""
+        return bool(self.config) and not self.weights
+
 
 class Transfer(Source):
-    """A measurement: training with `config`, or `evaluate: unsupervised`."""
+    """A measurement: training with `config`, or a kind of `evaluate`, with its options."""
 
-    evaluate: Literal["unsupervised"] | None = None
+    evaluate: Literal[EVALUATIONS] | None = None
     column: Literal[tuple(COLUMNS)] | None = None
     data: list[File] = []  # files and folders that are required
     optional: bool = False  # left out where `data` or the library is missing
@@ -144,27 +155,55 @@ class Transfer(Source):
     labels: File | None = None
     labels_format: Annotated[str, AfterValidator(_check_format)] | None = None
     list: File | None = None
-    size: Annotated[int, Field(ge=32)] | None = None
+    train: File | None = None
+    train_images: File | None = None
+    train_labels: File | None = None
+    train_list: File | None = None
+    size: Annotated[int, Field(ge=32, le=2**14)] | None = None
+    stage: Positive | None = None
+    level: Literal["encoder"] | Annotated[int, Field(ge=0, le=99)] | None = None
+    clusters: Positive | None = None
+    memory: Annotated[int, Field(ge=1, lt=2**32)] | None = None
+    neighbors: Positive | None = None
+    epochs: Positive | None = None
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
     def _check_kind(self) -> "Transfer":
         if bool(self.config) == bool(self.evaluate):
-            raise ValueError("expected either `config`, or `evaluate: unsupervised`")
-        wrong = self.model_fields_set & set(("seeds", "overrides") if self.evaluate else OPTIONS)
-        if wrong:
-            raise ValueError(f"`{self.kind}` takes no {', '.join(sorted(wrong))}")
+            raise ValueError(f"expected either `config`, or `evaluate: {' | '.join(EVALUATIONS)}`")
+        taken = {"images", *OPTIONS[self.evaluate]} if self.evaluate else {"seeds", "overrides"}
+        every = {"images", *itertools.chain(*OPTIONS.values()), "seeds", "overrides"}
+        if wrong := sorted(self.model_fields_set & every - taken):
+            raise ValueError(f"`{self.kind}` takes no {', '.join(wrong)}")
         if self.evaluate:
-            self.column = self.column or "stuff"
-            if not (self.images and self.labels):
-                raise ValueError("`evaluate: unsupervised` requires `images` and `labels`")
-        if (self.kind, self.column) not in SOURCES:
-            columns = [column for kind, column in SOURCES if kind == self.kind]
+            self._check_evaluation()
+        columns = [column for kind, column in SOURCES if kind == self.kind]
+        self.column = self.column or (columns[0] if self.evaluate else None)
+        if self.column not in columns:
             raise ValueError(f"column is {self.column!r}; expected {' or '.join(columns)}")
         return self
 
+    def _check_evaluation(self) -> None:
+        needed = {"images", "train" if self.evaluate == "knn" else "labels"}
+        if self.evaluate == "overcluster":
+            needed.add("clusters")  # one number: the table has a column for it
+        if missing := sorted(key for key in needed if not getattr(self, key)):
+            names = " and ".join(f"`{key}`" for key in missing)
+            raise ValueError(f"`evaluate: {self.evaluate}` requires {names}")
+        learns = self.evaluate in ("retrieval", "probe")
+        if learns and not (self.train_list or self.train_images):
+            raise ValueError(f"`evaluate: {self.evaluate}` requires `train_list` or `train_images`")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the evaluation that the file has."""
+        names = sorted({"images", *OPTIONS[self.evaluate]} & self.model_fields_set)
+        return {name: getattr(self, name) for name in names}
+
     @property
     def kind(self) -> str:
-        """openmmlab, detectron2 or unsupervised."""
+        """openmmlab, detectron2, or the kind of evaluation."""
         if self.evaluate:
             return self.evaluate
         return "detectron2" if self.config.endswith((".yaml", ".yml")) else "openmmlab"
@@ -178,7 +217,7 @@ class Benchmark(Section):
     work_dir: Folder
     seeds: Seeds = [0]  # of the transfers
     gpus: Count = 0
-    cores: Positive = 1  # of a job without GPUs; else of each GPU
+    cores: Positive = 1  # CPU cores for each GPU of a job; for a whole job without GPUs
     references: bool | list[str] = True  # published rows: all, none, or those named
     pretrainings: Annotated[dict[Name, Pretraining], Sections]
     transfers: Annotated[dict[Name, Transfer], Sections]
@@ -226,7 +265,7 @@ def read_benchmark(path: str | Path) -> Benchmark:
     """
     path = find_config(path)
     try:
-        content = _with_environment(read_yaml(path), f"{path}: ")
+        content = with_environment(read_yaml(path), f"{path}: ")
         if isinstance(content, dict):
             content.setdefault("work_dir", f"work_dirs/benchmark/{path.stem}")
         benchmark = Benchmark.model_validate(content)
@@ -249,22 +288,3 @@ def describe_errors(error: ValidationError) -> str:
             expected = re.sub("^Input should be", "expected", one["msg"])
             lines.append(f"{where} is {one['input']!r:.80}; {expected}")
     return "\n  ".join(lines)
-
-
-def _with_environment(value: object, where: str) -> object:
-    """The value with environment variables inserted into its texts."""
-    if isinstance(value, dict):
-        return {key: _with_environment(one, f"{where}{key}.") for key, one in value.items()}
-    if isinstance(value, list):
-        return [_with_environment(one, f"{where}{i}.") for i, one in enumerate(value)]
-
-    def look_up(found: re.Match) -> str:
-        text = os.environ.get(found[1]) or found[2]
-        if text is None:
-            raise ConfigError(
-                f"{where.rstrip('.: ')}: the environment variable {found[1]} is not set. "
-                f"Set it, or write ${{{found[1]}:-default}}."
-            )
-        return text
-
-    return VARIABLE.sub(look_up, value) if isinstance(value, str) else value
