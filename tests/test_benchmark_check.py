@@ -18,7 +18,7 @@ from benchmarks.small_benchmark import (
 )
 from slotcon_plugin.apis.run_benchmark import run_benchmark
 from slotcon_plugin.benchmark.check_plan import check_plan
-from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.planner import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import ConfigError

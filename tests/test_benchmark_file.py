@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.processes import ROOT
-from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.planner import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.recipe import file_digest, resolve
 from slotcon_plugin.benchmark.schema import read_benchmark

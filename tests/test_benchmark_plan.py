@@ -14,7 +14,7 @@ from slotcon_plugin.benchmark.collect import build_table
 from slotcon_plugin.benchmark.job_states import describe_plan, states_of
 from slotcon_plugin.benchmark.jobs import JobResult, Plan, write_record
 from slotcon_plugin.benchmark.measures import read_measures
-from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.planner import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.recipe import option_words, resolve
 from slotcon_plugin.benchmark.schema import read_benchmark

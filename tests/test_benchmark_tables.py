@@ -16,7 +16,7 @@ from slotcon_plugin.benchmark.collect import build_table
 from slotcon_plugin.benchmark.html_report import write_report
 from slotcon_plugin.benchmark.jobs import JobResult, write_record
 from slotcon_plugin.benchmark.measures import read_measures
-from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.planner import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.result_tables import Cell, write_tables
 from slotcon_plugin.benchmark.schema import read_benchmark

@@ -19,7 +19,7 @@ from slotcon_plugin.apis import plan as plan_module
 from slotcon_plugin.apis.plan import plan
 from slotcon_plugin.apis.step_times import StepTimes, time_steps
 from slotcon_plugin.benchmark.job_states import State
-from slotcon_plugin.benchmark.plan import Planner
+from slotcon_plugin.benchmark.planner import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.benchmark.timed_jobs import time_jobs

@@ -22,7 +22,7 @@ from ..benchmark.html_report import write_report
 from ..benchmark.job_states import describe_plan, states_of
 from ..benchmark.jobs import Job, Plan
 from ..benchmark.locks import present_gpus
-from ..benchmark.plan import Planner
+from ..benchmark.planner import Planner
 from ..benchmark.protocols import Protocols
 from ..benchmark.result_tables import write_tables
 from ..benchmark.schema import Benchmark, read_benchmark
