@@ -32,7 +32,7 @@ examples:
     slotcon train CONFIG --resume
   half the GPUs, the same global batch of 512 (2 iterations per step):
     slotcon train CONFIG --gpus 4 --cfg-options +optim_wrapper.accumulative_counts=2
-  Mask R-CNN and FCN from a pretraining's checkpoint or a file of tools/export.py:
+  Mask R-CNN and FCN from a pretraining's checkpoint or a file of slotcon export:
     slotcon train mask_rcnn_r50_fpn_syncbn_1x_coco --gpus 8 --backbone epoch_800.pth
     slotcon train fcn_r50_voc12aug --gpus 4 --backbone epoch_800.pth
   start from the weights of an earlier training, at step 0:
@@ -48,7 +48,7 @@ SLOTCON_READ_SECONDS (limits of an image, see docs/images.md).
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
-    parser.add_argument("config", help="config file, e.g. configs/pretrain/slotcon_r18_demo.py")
+    parser.add_argument("config", help="a path, or a name of slotcon list, e.g. slotcon_r18_demo")
     text = "images of a pretraining: a source of docs/images.md, such as a folder, or several; of "
     text += "fcn_own and mask_rcnn_own: the folder of images and labels (default: the config's)"
     parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
@@ -60,13 +60,14 @@ def parse_args() -> argparse.Namespace:
     text = "resume from this checkpoint; without PATH from the last good one in the work dir, or "
     text += "start a new training if there is none"
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=text)
-    text = "weights of the backbone: a file of tools/export.py or a checkpoint; 'supervised': "
+    text = "weights of the backbone: a file of slotcon export or a checkpoint; 'supervised': "
     text += "torchvision's ImageNet weights; 'none': random"
     parser.add_argument("--backbone", metavar="FILE", help=text)
     text = "of --backbone's file: the decoder too, if it has one of the model's kind (all), or the "
     text += "encoder alone (default: the config's, all)"
     parser.add_argument("--parts", choices=("all", "encoder"), help=text)
-    text = "mixed precision (default: the config's on a GPU, float32 on a CPU; bf16 works on both)"
+    text = "mixed precision (default: the config's on a GPU, float32 on a CPU); on a CPU, fp16 is "
+    text += "refused, and bf16 is slow without AVX-512"
     parser.add_argument("--amp", choices=("fp16", "bf16", "off"), help=text)
     text = "scale the learning rate with the global batch (default: as in the config; the "
     text += "pretraining configs do)"

@@ -177,7 +177,7 @@ def check_complete(cfg: Config, config: str | Path) -> None:
     """Check that a config has what every training needs; a ConfigError names what is missing."""
     if missing := [key for key in NEEDED if lookup(cfg._cfg_dict, key) is None]:
         is_yaml = Path(config).suffix in (".yaml", ".yml")
-        advice = " Is it for tools/benchmark.sh or tools/train_detectron2.py?" * is_yaml
+        advice = " Is it for slotcon benchmark or slotcon train_detectron2?" * is_yaml
         raise ConfigError(f"{config} cannot be trained: it has no {', '.join(missing)}.{advice}")
     lengths = [name for name in ("max_epochs", "max_iters") if cfg.train_cfg.get(name) is not None]
     if len(lengths) != 1:
