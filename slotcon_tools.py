@@ -43,6 +43,8 @@ def main() -> None:
         print(USAGE.format("\n".join(f"  {n:17} {about}" for n, (_, about) in commands.items())))
     elif name == "--version":
         print(runpy.run_path(str(package / "version.py"))["__version__"])
+    elif name.startswith("-"):
+        sys.exit(f"slotcon: {name} is no command, and options follow it: slotcon COMMAND {name}.")
     elif name not in commands:
         close = "".join(f" Did you mean {n}?" for n in difflib.get_close_matches(name, commands, 1))
         sys.exit(f"slotcon: there is no command {name}.{close} slotcon --help lists all.")

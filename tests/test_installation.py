@@ -134,6 +134,8 @@ def test_help_imports_no_torch(installed, tmp_path):
     assert said == "slotcon: there is no command traim. Did you mean train? " + (
         "slotcon --help lists all.\n"
     )
+    said = run(installed.parent / "slotcon", "--data", "a", "train", cwd=tmp_path, status=1)
+    assert said == "slotcon: --data is no command, and options follow it: slotcon COMMAND --data.\n"
 
 
 @pytest.mark.slow

@@ -83,9 +83,14 @@ def test_help_does_not_load_torch(name):
             ("draw_groups.py", DEMO, "none.pth", "--out", "none.png", "--count", "0"),
             "argument --count: '0', expected a whole number from 1 on",
         ),
+        (("train.py", DEMO, "--budget", "3", "h"), "as --data DIR; it is one word, as 3h, or"),
+        (("train.py", DEMO, "/my/images"), "unrecognized arguments: /my/images. A value follows"),
+        (("train.py", DEMO, "--buget=3h"), "--buget=3h. Did you mean --budget?"),
+        (("plan.py", DEMO, "--workers"), "unrecognized arguments: --workers. --help lists"),
+        (("train.py", "--data", "/my/images", DEMO), "required: config. Write it before --data,"),
     ],
 )
-def test_numbers_of_a_command_line_are_checked(arguments, message):
+def test_a_command_line_is_checked(arguments, message):
     tool, *words = arguments
     command = [sys.executable, ROOT / "tools" / tool, *words]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,6 +1,7 @@
 """What the tools share: parsers, types of options, and the call of the API. It imports no torch."""
 
 import argparse
+import difflib
 import math
 import os
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 if sys.version_info < (3, 10):  # noqa: UP036 - the user's own Python may be any
     sys.exit(f"error: Python >= 3.10 is needed, {sys.executable} is {sys.version.split()[0]}")
@@ -25,11 +27,27 @@ def new_parser(description: str, epilog: str | None = None, **options) -> argpar
     """A parser whose help keeps the line breaks of both texts."""
     kind = argparse.RawDescriptionHelpFormatter
     options |= dict(prog=PROGRAM) if PROGRAM else {}
-    parser = argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=kind, **options
-    )
+    parser = _Parser(description=description, epilog=epilog, formatter_class=kind, **options)
     add_traceback(parser)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors say what to do about words in a wrong place."""
+
+    def error(self, message: str) -> NoReturn:
+        kind, _, words = message.partition(": ")
+        if kind == "unrecognized arguments" and words.startswith("-"):
+            found = difflib.get_close_matches(words.split()[0], self._option_string_actions, 1)
+            message += f". Did you mean {found[0]}?" if found else ". --help lists the options."
+        elif kind == "unrecognized arguments":
+            message += ". A value follows the name of its option, as --data DIR; it is one word, as"
+            message += " 3h, or stands in quotes."
+        elif kind == "the following arguments are required" and not words.startswith("-"):
+            several = [a for a in self._actions if a.option_strings and a.nargs == "+"]
+            if name := next((n for a in several for n in a.option_strings if n in sys.argv), None):
+                message += f". Write it before {name}, which takes all the words that follow it."
+        super().error(message)
 
 
 def add_traceback(parser: argparse.ArgumentParser) -> None:
