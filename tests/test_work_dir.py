@@ -22,6 +22,7 @@ from slotcon_plugin.apis.train import train
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.runtime.file_locks import describe_holder, hold, try_lock
 from slotcon_plugin.runtime.run_command import run_command
+from slotcon_plugin.runtime.work_dir import claim
 
 runs = itertools.count()
 FORK = multiprocessing.get_context("fork")
@@ -145,6 +146,16 @@ def test_one_training_at_a_time(start, tmp_path, holder):
         assert f"Another training runs in {tmp_path / 'work'}" in output
         assert f"process {process.pid} on {platform.node()}" in output
         assert contents(tmp_path) == before
+
+
+def test_only_folders_with_files_stay(tmp_path):
+    work = tmp_path / "runs" / "first"
+    with claim(work, dry_run=True):
+        work.mkdir(parents=True)
+    assert not list(tmp_path.iterdir())
+    with claim(work):
+        (work / "log").touch()
+    assert contents(work).keys() == {Path("log")}
 
 
 def test_checkpoints_are_replaced_only_on_request(start, tmp_path):

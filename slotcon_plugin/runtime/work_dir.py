@@ -69,7 +69,8 @@ def claim(work_dir: str | Path, dry_run: bool = False) -> Iterator[None]:
     """
     check_writable(work_dir, "--work-dir", folder=True)
     work_dir = Path(work_dir)
-    existed, lock = work_dir.exists(), work_dir / LOCK
+    made = [folder for folder in (work_dir, *work_dir.parents) if not folder.exists()]
+    lock = work_dir / LOCK
     refusal = (
         f"Another training runs in {work_dir}; wait for its end, stop it, or choose another "
         "--work-dir. It is"
@@ -78,9 +79,9 @@ def claim(work_dir: str | Path, dry_run: bool = False) -> Iterator[None]:
         with nullcontext() if dry_run and not lock.exists() else hold(lock, refusal):
             yield
     finally:
-        if not existed:
-            with suppress(OSError):  # it is not empty, or was not made
-                work_dir.rmdir()
+        with suppress(OSError):  # one is not empty, or was not made
+            for folder in made:
+                folder.rmdir()
 
 
 def find_replaced(
