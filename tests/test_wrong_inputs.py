@@ -172,7 +172,7 @@ def test_advice_fits_the_tool(refused, images, tmp_path, monkeypatch):
     for name in ("COCO_ROOT", "VOC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     message = refused("train", DEMO.with_name("slotcon_r50_coco.py"), "--dry-run")
-    assert "environment variable COCO_ROOT" in message
+    assert "its default for the environment variable COCO_ROOT, which is not set; --data" in message
     voc = SEG.with_name("fcn_r50_voc12aug.py")
     message = refused("train", voc, "--dry-run", "--cfg-options", "data_root=/x")
     assert "Or set the environment variable VOC_ROOT" in message

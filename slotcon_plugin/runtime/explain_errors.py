@@ -107,7 +107,7 @@ def explained_errors(cfg: Config) -> Iterator[None]:
         for name, text in environment_texts(cfg):
             is_used = text and any(value.startswith(text) for value in values)
             if is_used and text in str(error) and name not in str(error):
-                add_note(error, f"The config takes {text} from the environment variable {name}.")
+                add_note(error, f"The config takes {text} from {_where(name, cfg)}.")
         raise
     except (SlotConError, OSError):
         raise
@@ -119,6 +119,15 @@ def explained_errors(cfg: Config) -> Iterator[None]:
             add_note(error, part.words)
             raise
         raise ConfigError(_why_not_built(error, part)) from error
+
+
+def _where(name: str, cfg: Config) -> str:
+    """Where a text of a config comes from, and how to name another one."""
+    found = f"the environment variable {name}"
+    if name not in os.environ:
+        found = f"its default for {found}, which is not set"
+    dataset = cfg.get("train_dataloader", {}).get("dataset", {})
+    return f"{found}; --data names other images" if "source" in dataset else found
 
 
 def _is_of_memory(error: BaseException) -> bool:
