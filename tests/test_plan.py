@@ -92,6 +92,12 @@ def test_the_plan_of_a_training_on_more_processes(images, tmp_path, monkeypatch,
         assert words in printed
 
 
+def test_a_plan_with_a_budget(images, tmp_path, monkeypatch):
+    options = [one for one in pretraining_options(images, tmp_path) if "max_epochs" not in one]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert plan(DEMO, budget="3epochs", steps=1, cfg_options=options)["images_seen"] == 3 * 12
+
+
 def test_too_little_memory_is_said_and_a_smaller_batch_is_timed(
     images, tmp_path, monkeypatch, capsys
 ):

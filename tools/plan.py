@@ -30,6 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
     text = "length of the training in epochs (default: the config's)"
     parser.add_argument("--epochs", type=positive, metavar="N", help=text)
+    text = "length of a pretraining, as in train: 45min, 200epochs, … (default: the config's)"
+    parser.add_argument("--budget", metavar="LENGTH", help=text)
     add_number(parser, "--steps", positive, 10, "timed steps")
     text = "for all steps; smaller batches are timed if they would take longer"
     add_number(parser, "--max-minutes", positive_real, 5, text)

@@ -42,6 +42,7 @@ def plan(
     gpus: int | None = None,
     data: str | Path | Sequence[str | Path] | None = None,
     epochs: int | None = None,
+    budget: str | None = None,
     steps: int = 10,
     max_minutes: float = 5,
     backbone: str | Path | None = None,
@@ -78,7 +79,7 @@ def plan(
             cfg_options = [*(cfg_options or []), *more]
         measured = _Measured(gpus or 1, steps, 60 * max_minutes)
         options = dict(data=data, epochs=epochs, backbone=backbone, amp=amp, compile=compile)
-        options |= dict(auto_scale_lr=auto_scale_lr, cfg_options=cfg_options)
+        options |= dict(budget=budget, auto_scale_lr=auto_scale_lr, cfg_options=cfg_options)
         train(config, overwrite=True, dry_run=measured, **options)  # nothing is replaced
     if out is not None:
         write_atomically(json.dumps(measured.numbers, indent=1).encode(), out)
