@@ -26,10 +26,10 @@ from statistics import median
 from typing import Any
 
 from mmengine.config import Config
-from PIL import Image
 
 from ..checkpoints import read_encoder
 from ..checkpoints.architecture import ResNetArchitecture
+from ..datasets.decode import UnreadableImage, read_unconverted
 from ..datasets.sources import IMAGE_SUFFIXES, walk_files
 from ..errors import ConfigError, DataError
 from ..evaluation.index_maps import read_index_map, sample, upright_size, values_in
@@ -98,11 +98,9 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
         split = splits["train" if name == "train" else "val"]
         keys = "ann_file", "data_prefix", "data_root", "img_suffix", "seg_map_suffix"
         own = {key: split[key] for key in keys if key in split}
-        own["ann_file"] = (
-            os.path.join(split["data_root"], own["ann_file"]) if is_det else own["ann_file"]
-        )
-        for part in ("dataloader", "evaluator"):
-            _fill(cfg._cfg_dict.get(f"{name}_{part}"), values | own)
+        _fill(cfg._cfg_dict.get(f"{name}_dataloader"), own)
+        file = os.path.join(split["data_root"], split["ann_file"])  # of COCO, for mmdet's metric
+        _fill(cfg._cfg_dict.get(f"{name}_evaluator"), dict(ann_file=file))
     _fill(cfg._cfg_dict, values)
     cfg.pop("own_data")  # the config that the work dir gets has the values
     size = f"short side {short}" if is_det else f"crops of {crop}"
@@ -212,18 +210,20 @@ def _classes(splits: dict[str, dict], own: dict) -> tuple[list[str], list | None
         if len(set(names)) != len(names) or not names:
             raise DataError(f"{file}: expected one name on each line, each once.")
         return names, _palette(maps[0], len(names)), f"{len(names)} classes of {file}"
-    values = set.union(
-        *sample(lambda i: values_in(read_index_map(maps[i])), len(maps), len(maps), SECONDS)
-    )
-    count = max(values - {IGNORED}, default=0) + 1
+    found = sample(lambda i: values_in(read_index_map(maps[i])), len(maps), len(maps), SECONDS)
+    count = max(set.union(*found) - {IGNORED}, default=0) + 1
     names = [f"class_{number}" for number in range(count)]
-    words = f"{count} classes, the values 0 to {count - 1} of the maps (names: {file})"
+    seen = f"{len(found)} of the {len(maps)} " * (len(found) < len(maps))
+    words = f"{count} classes, the values 0 to {count - 1} of {seen or 'the '}maps (names: {file})"
     return names, _palette(maps[0], count), words
 
 
 def _palette(path: str, count: int) -> list | None:
-    with Image.open(path) as image:
-        colors = image.getpalette() if image.mode == "P" else None
+    try:
+        image = read_unconverted(path)
+    except UnreadableImage:  # who reads the map explains it
+        return None
+    colors = image.getpalette() if image.mode == "P" else None
     if not colors or len(colors) < 3 * count:
         return None
     return [colors[3 * number : 3 * number + 3] for number in range(count)]
