@@ -1,6 +1,7 @@
 """Trainings on one's own images: --data, --epochs, --budget, and the rules of the own configs."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -70,8 +71,11 @@ def test_data_and_epochs_are_for_pretrainings():
     with pytest.raises(ConfigError, match=r"--data names the images of a pretraining, but fcn"):
         choose_images(cfg, "fcn", "images")
     for epochs, budget in ((3, None), (None, "3h")):
-        with pytest.raises(ConfigError, match="fcn is trained for 100 iterations, not for epochs"):
+        with pytest.raises(ConfigError, match=r"fcn is train_cfg.max_iters \(100\)"):
             list(choose_length(cfg, "fcn", epochs, budget))
+    cfg.train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12)
+    with pytest.raises(ConfigError, match=r"train_cfg\.max_epochs=N"):
+        list(choose_length(cfg, "fcn", 3, None))
 
 
 RECIPES = [  # images, processes, budget, seconds of an image -> values of `Recipe`
@@ -211,7 +215,7 @@ def test_own_labels(config, options, metric, run_tool, tmp_path):
     pytest.importorskip(dict(seg="mmseg", det="mmdet")[config[:3]])
     root, work = write_labeled(tmp_path / "own"), tmp_path / "work"
     file = CONFIGS.parent / f"{config}.py"
-    command = (file, "--data", root, "--backbone", "none", "--work-dir", work)
+    command = (file, "--data", os.path.relpath(root), "--backbone", "none", "--work-dir", work)
     status, out, err = run_tool("train", *command, "--cfg-options", *SHORT, *options)
     assert status == 0, err
     words = "2 categories of labels/train.json" if options else "3 classes, the values 0 to 2"
@@ -256,6 +260,7 @@ def test_values_that_follow_from_labels(tmp_path):
     follow_data(cfg, depth=50)
     assert cfg.model.roi_head.mask_head.num_classes == 2
     assert cfg.model.neck.in_channels == [256, 512, 1024, 2048]
+    assert cfg.val_dataloader.dataset.ann_file == "labels/val.json"
     assert cfg.val_evaluator.ann_file == str(root / "labels" / "val.json")
     used = {key: cfg[key] for key in (*LOADERS, "model", "train_cfg", "param_scheduler")}
     assert "'auto'" not in str(used)

@@ -90,12 +90,10 @@ def choose_length(
         if epochs is not None:
             check_value("--epochs", epochs, whole(1))
         if cfg.train_cfg.get("max_epochs") is None or is_transfer(cfg):
-            iterations = cfg.train_cfg.get("max_iters")
-            length = "iterations" if iterations == AUTO else f"{iterations:,} iterations"
-            length += ", not for epochs"
+            key = "max_iters" if cfg.train_cfg.get("max_epochs") is None else "max_epochs"
             raise ConfigError(
-                f"{named[0]} is for pretraining, but {config} is trained for {length}. Set "
-                "--cfg-options train_cfg.max_iters=N."
+                f"{named[0]} is for pretraining. The length of {config} is train_cfg.{key} "
+                f"({cfg.train_cfg[key]}): set --cfg-options train_cfg.{key}=N."
             )
         cfg.train_cfg.max_epochs = epochs or AUTO
     if cfg.train_cfg.get("max_epochs") != AUTO:
