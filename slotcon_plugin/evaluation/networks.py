@@ -234,7 +234,12 @@ def open_groups(
     content = read_source(path, seed)
     if not (levels := levels_in(content, path, part)):
         raise CheckpointError(f"{ENCODER_ALONE.format(path)} It has no {GROUPING[part][1]}.")
-    level = choose_level(levels, level, path)
+    return _groups_in(content, path, part, choose_level(levels, level, path), seed)
+
+
+def _groups_in(
+    content: dict, path: str | Path, part: str, level: str | int, seed: int
+) -> PixelGroups:
     features = _features_in(content, str(path), part, level=level, seed=seed)
     projector, prototypes_kd = read_grouping(content, path, part, level)
     return PixelGroups(features, projector, prototypes_kd, read_temperature(content, path, level))
@@ -244,7 +249,9 @@ def open_whole(
     path: str | Path, part: str | None = None, level: str | int | None = None, seed: int = 0
 ) -> PixelGroups | DenseFeatures:
     """Read everything of a file: `open_groups`, or `open_encoder` if it has no prototypes."""
-    named = _named_depth(str(path)) is not None
-    if not named and levels_in(read_source(path, seed), path, part or "teacher"):
-        return open_groups(path, part or "teacher", level, seed)
-    return open_encoder(str(path), part, seed=seed, level=level)
+    if _named_depth(str(path)) is not None:
+        return open_encoder(str(path), part, seed=seed, level=level)
+    content, grouped = read_source(path, seed), part or "teacher"
+    if levels := levels_in(content, path, grouped):
+        return _groups_in(content, path, grouped, choose_level(levels, level, path), seed)
+    return _features_in(content, str(path), part, level=level, seed=seed)
