@@ -1,14 +1,13 @@
 """Results as tables to read and as a JSON file to keep."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError
-from ..runtime.atomic_files import write_atomically
 from ..runtime.environment import collect_versions
+from ..runtime.scalars import write_metrics
 from ..runtime.text_formats import markdown_cell, one_line
 
 # Key of a score in the results -> title of its column.
@@ -107,8 +106,7 @@ def print_report(
 
 def write_json(path: Path, content: dict) -> None:
     """Write results with the versions they were made with, completely or not at all."""
-    text = json.dumps({**content, "versions": collect_versions()}, indent=1, allow_nan=False)
     try:
-        write_atomically(text.encode(), path)
+        write_metrics({**content, "versions": collect_versions()}, path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error

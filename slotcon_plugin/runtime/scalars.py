@@ -41,12 +41,16 @@ def note_images(work_dir: str | Path, **counts: int) -> None:
 
 
 def write_metrics(metrics: dict, path: str | Path) -> None:
-    """Write metrics, by name or nested, as JSON; null for those that are not finite, such as
+    """Write results, by name or nested, as JSON; null for numbers that are not finite, such as
     COCO's mean over no objects."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [*map(plain, value)]
+        if value is None or isinstance(value, str | int):
+            return value
         return float(value) if math.isfinite(value) else None
 
     write_atomically(json.dumps(plain(metrics), indent=1).encode(), path)
