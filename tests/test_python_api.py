@@ -88,7 +88,7 @@ WRONG = {
     "32-bit values": Image.fromarray(np.full((4, 4), 70_000, np.int32)),
     "16-bit values reach only": Image.fromarray(np.full((4, 4), 100, np.uint16)),
     "L*a*b*": Image.new("LAB", (4, 4)),
-    "long side would have more than 4096": np.zeros((10, 1000), np.uint8),
+    "long side would have 32000, more than 4096": np.zeros((10, 1000), np.uint8),
 }
 
 

@@ -395,7 +395,7 @@ def test_images_with_a_very_long_side_are_left_out(tmp_path):
     assert counts.images == 2
     (reason,) = left_out
     assert "line.png: it has 1 x 3000 pixels; with a short side of 64" in reason
-    assert "192000, more than --max-long-side 128" in reason
+    assert "192000, more than 128: cut" in reason
 
 
 def test_an_image_that_is_removed_after_the_first_pass(tmp_path, monkeypatch):

@@ -9,17 +9,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from ..datasets.sources import list_images
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..evaluation.batches import LoaderOptions, choose_device
 from ..runtime.atomic_files import write_atomically
 from ..runtime.config_rules import check_value, whole
 from ..runtime.launch import announce
 from ..runtime.regular_files import printable
 from ..runtime.work_dir import check_writable
-from ..visualization.survey import read_whole
+from ..visualization.survey import read_each, read_whole
 from .load import load
 from .trained_model import MAX_LONG_SIDE, SlotConModel
 
@@ -84,8 +83,6 @@ def embed(
         for indices, images_b3hw in _batches_of_one_size(paths, read, loader, left_out):
             vectors_bc = network(images_b3hw.to(checkpoint.device)).float().mean(dim=(2, 3))
             rows.update(zip(indices, vectors_bc.cpu().numpy(), strict=True))
-    if not rows:
-        raise DataError(f"None of the {len(paths)} images can be used. First: {left_out[0]}")
     used = sorted(rows)
     found = Embeddings(np.stack([rows[i] for i in used]), [paths[i] for i in used])
     if left_out:
@@ -128,27 +125,19 @@ def _contents(found: Embeddings, files: list[Path]) -> Iterator[bytes]:
 def _batches_of_one_size(
     paths: list[str], read: partial, loader: LoaderOptions, left_out: list[str]
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Indices and images (b, 3, h, w) of each batch; reasons of others go into `left_out`."""
+    """Indices and images (b, 3, h, w) of each batch; for the arguments see `read_each`."""
     waiting: dict[tuple, list[tuple[int, Tensor]]] = {}
 
     def take(shape: tuple) -> tuple[list[int], Tensor]:
         indices, images = zip(*waiting.pop(shape))
-        bar.update(len(indices))
         return list(indices), torch.stack(images)
 
-    # Without batches, a loader process calls collate_fn with one item.
-    options = dict(batch_size=None, num_workers=loader.processes, collate_fn=read)
-    with loader.progress_bar(len(paths), "embedding") as bar:
-        for index, image in enumerate(DataLoader(paths, generator=torch.Generator(), **options)):
-            if isinstance(image, str):
-                left_out.append(image)
-                bar.update(1)
-                continue
-            same = waiting.setdefault(tuple(image.shape), [])
-            same.append((index, image))
-            if len(same) == loader.batch_size:
-                yield take(tuple(image.shape))
-            elif sum(map(len, waiting.values())) >= WAITING * loader.batch_size:
-                yield take(max(waiting, key=lambda shape: len(waiting[shape])))
-        for shape in list(waiting):
-            yield take(shape)
+    for index, image in read_each(paths, read, loader, "embedding", left_out):
+        same = waiting.setdefault(tuple(image.shape), [])
+        same.append((index, image))
+        if len(same) == loader.batch_size:
+            yield take(tuple(image.shape))
+        elif sum(map(len, waiting.values())) >= WAITING * loader.batch_size:
+            yield take(max(waiting, key=lambda shape: len(waiting[shape])))
+    for shape in list(waiting):
+        yield take(shape)

@@ -14,12 +14,11 @@ from torch import Tensor
 from ..datasets.given_images import GivenImage, listed_images, read_given
 from ..errors import CheckpointError, DataError
 from ..evaluation.batches import choose_device
-from ..evaluation.labeled_images import scaled_size
 from ..evaluation.networks import DecodedMap, DenseFeatures, PixelGroups
 from ..runtime.config_rules import check_value, whole
 from ..visualization.contact_sheet import png_bytes
 from ..visualization.painting import overlay
-from ..visualization.survey import find_groups, to_input
+from ..visualization.survey import check_long_side, find_groups, to_input
 
 MAX_LONG_SIDE = 4096  # pixels of a network's input
 MOST_PIXELS = 2**21  # for which the best prototype is computed; larger images repeat them
@@ -167,13 +166,11 @@ class SlotConModel:
 
     def _input(self, given: GivenImage, size: int) -> tuple[Image.Image, Tensor]:
         image = read_given(given)
-        if max(scaled_size(image.size, size)) > MAX_LONG_SIDE:
+        try:
+            check_long_side(image, size, MAX_LONG_SIDE)
+        except ValueError as error:
             name = f" {given}" * isinstance(given, str | os.PathLike)
-            raise DataError(
-                f"The image{name} has {image.width} x {image.height} pixels; with a short side of "
-                f"{size}, the long side would have more than {MAX_LONG_SIDE}: cut it into parts, "
-                "or give a smaller size."
-            )
+            raise DataError(f"The image{name} cannot be used: {error}.") from error
         return image, to_input(image, size)[None].to(self.device)
 
     @torch.no_grad()

@@ -44,14 +44,22 @@ def read_drawable(
     """Read an image; it is unreadable too if its long side were above `max_long_side` at a short
     side of `size` pixels, because memory is proportional to the long side."""
     image = read_image(path, backend_args)
-    long_side = max(scaled_size(image.size, size))
-    if long_side > max_long_side:
-        raise UnreadableImage(
-            path,
-            f"it has {image.width} x {image.height} pixels; with a short side of {size}, the long "
-            f"side would have {long_side}, more than --max-long-side {max_long_side}",
-        )
+    try:
+        check_long_side(image, size, max_long_side)
+    except ValueError as error:
+        raise UnreadableImage(path, str(error)) from error
     return image
+
+
+def check_long_side(image: Image.Image, size: int, most: int) -> None:
+    """A ValueError if the long side were above `most` at a short side of `size` pixels."""
+    long_side = max(scaled_size(image.size, size))
+    if long_side > most:
+        raise ValueError(
+            f"it has {image.width} x {image.height} pixels; with a short side of {size}, the long "
+            f"side would have {long_side}, more than {most}: cut it into parts, or change the size "
+            "or the option --max-long-side, where there is one"
+        )
 
 
 def scaled(
@@ -142,6 +150,28 @@ class Survey:
         return [(-index, float(similarity)) for _, similarity, index in ordered]
 
 
+def read_each(
+    paths: list[str], read: Callable, loader: LoaderOptions, title: str, left_out: list[str]
+) -> Iterator[tuple[int, Tensor]]:
+    """Number and pixels of each image that `read` (see `read_whole`) can read; the reasons for the
+    others are added to `left_out`.
+
+    A DataError if all are left out.
+    """
+    # Without batches, a loader process calls collate_fn with one item. With its own generator, the
+    # loader does not advance the user's.
+    options = dict(batch_size=None, num_workers=loader.processes, generator=torch.Generator())
+    with loader.progress_bar(len(paths), title) as bar:
+        for index, image in enumerate(DataLoader(paths, collate_fn=read, **options)):
+            if isinstance(image, str):
+                left_out.append(image)
+            else:
+                yield index, image
+            bar.update(1)
+    if len(left_out) == len(paths):
+        raise DataError(f"None of the {len(paths)} images can be used. First: {left_out[0]}")
+
+
 class ScoredImages:
     """Reads images with `read` (see `read_whole`), and scores them on the loader's device.
 
@@ -154,27 +184,21 @@ class ScoredImages:
         self.left_out: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray, Tensor]]:
-        # Without batches, a loader process calls collate_fn with one item.
-        options = dict(batch_size=None, num_workers=self.loader.processes, collate_fn=self.read)
-        with self.loader.progress_bar(len(self.paths), "grouping") as bar:
-            for index, image in enumerate(DataLoader(self.paths, **options)):
-                if (scored := self._score(image)) is not None:
-                    yield index, *scored
-                bar.update(1)
-        if len(self.left_out) == len(self.paths):
-            raise DataError(
-                f"None of the {len(self.paths)} images can be used. First: {self.left_out[0]}"
-            )
+        for index, image in read_each(
+            self.paths, self.read, self.loader, "grouping", self.left_out
+        ):
+            yield index, *self._score(image)
 
     def again(self, index: int) -> tuple[np.ndarray, Tensor] | None:
         """Pixels and scores of one image; None if its file was removed or changed meanwhile."""
-        return self._score(self.read(self.paths[index]))
-
-    @torch.no_grad()
-    def _score(self, image: Tensor | str) -> tuple[np.ndarray, Tensor] | None:
+        image = self.read(self.paths[index])
         if isinstance(image, str):
             self.left_out.append(image)
             return None
+        return self._score(image)
+
+    @torch.no_grad()
+    def _score(self, image: Tensor) -> tuple[np.ndarray, Tensor]:
         (scores_khw,) = self.network(image[None].to(self.loader.device))
         return image.permute(1, 2, 0).numpy(), scores_khw
 
