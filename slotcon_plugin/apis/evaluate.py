@@ -31,7 +31,8 @@ def evaluate(
     Args:
         kind: "unsupervised" (prototypes against classes), "overcluster" (k-means clusters of
             features against classes), "retrieval" (dense nearest neighbors), "probe" (a linear
-            layer of every pixel) or "knn" (whole images by their nearest neighbors).
+            layer of every pixel), "knn" (whole images by their nearest neighbors) or "rank" (RankMe
+            and α-ReQ of features, without labels).
         networks: one or several checkpoints, exported encoders or torchvision's weights,
             "random:resnet50" or "supervised:resnet50"; for "unsupervised" full checkpoints.
         images: the images to score: a folder, a glob or a list file; for knn a folder with a folder
