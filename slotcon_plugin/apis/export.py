@@ -47,9 +47,9 @@ def export(
         license: for "hub", the Hub's identifier of the weights' license; by default "apache-2.0".
 
     Raises:
-        ConfigError: `out` cannot be written, or an option is wrong.
+        ConfigError: `out` cannot be written, an option is wrong, or a library is missing.
         CheckpointError: the checkpoint cannot be read or does not fit `to`; or the exported model
-            computes something else than the encoder, or its library is missing.
+            computes something else than the encoder.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if to not in FORMATS:

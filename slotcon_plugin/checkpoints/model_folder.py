@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
 from ..models.timm_encoder import accepted_options, create, with_any_size
+from ..runtime.extras import import_extra
 from ..runtime.text_formats import markdown_cell, markdown_text
 from .architecture import Architecture, ResNetArchitecture
 from .containers import FOLDER_WEIGHTS, safetensors_bytes
@@ -124,15 +125,9 @@ def model_card(encoder: Encoder, name: str, license: str) -> bytes:
         license: the Hub's identifier of a license, such as "apache-2.0".
 
     Raises:
-        CheckpointError: huggingface_hub is missing.
-        ConfigError: the license is no identifier.
+        ConfigError: huggingface_hub is missing, or the license is no identifier.
     """
-    try:
-        from huggingface_hub import ModelCardData
-    except ImportError:
-        raise CheckpointError(
-            "--to hub needs huggingface_hub: pip install 'slotcon_plugin[hub]'"
-        ) from None
+    hub = import_extra("huggingface_hub", "hub", "--to hub")
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", license):
         raise ConfigError(
             f"--license {license!r}: expected an identifier of the Hugging Face Hub in lower case, "
@@ -145,7 +140,7 @@ def model_card(encoder: Encoder, name: str, license: str) -> bytes:
         )
     training = {"images": "not stated", **encoder.meta["training"]}
     method = training["method"]
-    front = ModelCardData(
+    front = hub.ModelCardData(
         license=license,
         library_name="timm",
         pipeline_tag="image-feature-extraction",

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..models.measure import SIDE
+from ..runtime.extras import import_extra
 from .containers import METADATA_KEY
 from .encoder import Encoder
 from .fill import fill
 
 TOLERANCE = 1e-4  # of the largest value of an output
 INPUT, OUTPUTS = "images", ("map", "pooled")
-MISSING = "--to onnx needs onnx, onnxruntime and onnxscript: pip install 'slotcon_plugin[onnx]'"
 
 
 class OnnxModel(NamedTuple):
@@ -70,15 +70,11 @@ def onnx_model(encoder: Encoder) -> OnnxModel:
     that pad inside take multiples of their stride; others images of one size.
 
     Raises:
-        CheckpointError: a library is missing, or torch cannot export the encoder, or onnxruntime
-            computes something else.
+        ConfigError: a library is missing.
+        CheckpointError: torch cannot export the encoder, or onnxruntime computes something else.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise CheckpointError(f"{MISSING} ({error})") from None
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        import_extra(name, "onnx", "--to onnx")
     net = encoder.architecture.build()
     fill(net, encoder)
     timm_model = getattr(net, "net", None)

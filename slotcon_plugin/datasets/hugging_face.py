@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ..errors import ConfigError, DataError
+from ..runtime.extras import import_extra
 from ..runtime.regular_files import printable, read_regular_file
 from ..runtime.text_formats import listed
 from .archives import Members
@@ -89,14 +90,7 @@ def _parse(source: str) -> tuple[str, dict[str, str]]:
 
 
 def _library() -> ModuleType:
-    try:
-        import datasets
-    except ImportError as error:
-        raise ConfigError(
-            "Images of a Hugging Face data set need its library: pip install "
-            "'slotcon_plugin[sources]'"
-        ) from error
-    return datasets
+    return import_extra("datasets", "sources", "A Hugging Face data set")
 
 
 def _load(path: str, options: dict[str, str]) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..runtime.config_options import did_you_mean
+from ..runtime.extras import import_extra
 
 # Options of timm's classes that let the position embeddings follow the size of the images.
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
@@ -128,10 +129,4 @@ def accepted_options(name: str, options: dict[str, Any]) -> set[str]:
 
 
 def _timm() -> ModuleType:
-    try:
-        import timm
-    except ImportError:
-        raise ConfigError(
-            "Models of timm need timm, which is not installed: pip install 'slotcon_plugin[timm]'"
-        ) from None
-    return timm
+    return import_extra("timm", "timm", "An encoder of timm")

@@ -7,7 +7,6 @@ import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from mmengine.visualization.vis_backend import force_init_env
 from ..errors import ConfigError
 from .atomic_files import write_atomically
 from .config_options import did_you_mean, type_name
+from .extras import import_extra
 
 BACKENDS = {
     "tensorboard": "TensorboardVisBackend",
     "wandb": "WandbLogger",
     "mlflow": "MLflowLogger",
 }
-INSTALL = {"tensorboard": "tensorboard"}  # of the others: the extra
 RUNS = "loggers.json"  # the runs' ids, in the work dir
 SECRET = re.compile(r"passw|secret|credential|token|(api|access|private|account)_?key", re.I)
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")  # of an address
@@ -46,15 +45,8 @@ def choose_loggers(cfg: Config, names: str | Sequence[str] | None, project: str)
         if name not in BACKENDS:
             close = did_you_mean(str(name), BACKENDS)
             raise ConfigError(f"--logger {name}: there is no such logger.{close}")
-        try:
-            # Before MMEngine opens its log: on import, MLflow closes the open files of all logs.
-            import_module(name)
-        except ImportError as error:
-            package = INSTALL.get(name, "'slotcon_plugin[loggers]'")
-            raise ConfigError(
-                f"--logger {name} needs {name}, which cannot be imported ({error}): "
-                f"pip install {package}"
-            ) from error
+        # Before MMEngine opens its log: on import, MLflow closes the open files of all logs.
+        import_extra(name, "loggers", f"--logger {name}")
     local = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
     cfg.visualizer = cfg.get("visualizer") or local
     present = cfg.visualizer.get("vis_backends") or local["vis_backends"]

@@ -1,4 +1,6 @@
-"""Images of what a model learned. All modules but `painting` need `slotcon_plugin[visualize]`.
+"""Images of what a model learned.
+
+All modules but `painting`, `contact_sheet` and `survey` need `slotcon_plugin[visualize]`.
 
 `album` draws all of slotcon visualize with `survey`, `embedding`, `figures` and `page`; `groups`
 draws photographs before and after a training, `curves` what it logged.
