@@ -140,6 +140,7 @@ def test_images_of_a_preset_that_are_not_there_are_made(tmp_path, monkeypatch, c
         (dict(gpus=0), "--gpus is 0, expected a whole number from 1"),
         (dict(steps=1.5), "--steps is 1.5"),
         (dict(max_minutes=-1), "--max-minutes is -1"),
+        (dict(out="/"), "--out / is a folder"),
         (dict(gpus=13), "fewer than one batch of 4 for each of 13 processes"),
     ],
 )

@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import json
 import os
 import resource
 import tempfile
@@ -18,15 +17,15 @@ from PIL import Image
 
 from ..checkpoints.metadata import lookup
 from ..datasets.sources import PRESETS
-from ..errors import ConfigError
 from ..runtime.amp import precision_of
-from ..runtime.atomic_files import write_atomically
 from ..runtime.config_options import read_config
-from ..runtime.config_rules import check_value, whole
+from ..runtime.config_rules import POSITIVE, check_value, whole
 from ..runtime.device_peaks import peak_flops
 from ..runtime.fit_machine import global_batch
 from ..runtime.launch import cores_each
+from ..runtime.scalars import write_metrics
 from ..runtime.text_formats import describe_bytes, describe_duration
+from ..runtime.work_dir import check_writable
 from .first_step import FEW
 from .step_times import WARM_UP, StepTimes, time_steps
 from .train import train
@@ -71,8 +70,9 @@ def plan(
     """
     for name, value in (("--gpus", 1 if gpus is None else gpus), ("--steps", steps)):
         check_value(name, value, whole(1))
-    if not 0 < max_minutes < float("inf"):
-        raise ConfigError(f"--max-minutes is {max_minutes}, expected a number above 0")
+    check_value("--max-minutes", max_minutes, POSITIVE)
+    if out is not None:
+        check_writable(out, "--out", inputs=[config, backbone])
     with ExitStack() as at_end:
         if data is None:
             data, more = _made_images(read_config(config, cfg_options), at_end)
@@ -82,7 +82,7 @@ def plan(
         options |= dict(budget=budget, auto_scale_lr=auto_scale_lr, cfg_options=cfg_options)
         train(config, overwrite=True, dry_run=measured, **options)  # nothing is replaced
     if out is not None:
-        write_atomically(json.dumps(measured.numbers, indent=1).encode(), out)
+        write_metrics(measured.numbers, out)
     return measured.numbers
 
 
@@ -106,7 +106,7 @@ class _Measured:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        times = self._time(trial, start, found.seconds / max(found.images, 1))
+        times = self._time(trial, start)
         one = times.images_per_second  # of one process
         seen = -(-found.iterations // cfg.optim_wrapper.get("accumulative_counts", 1))
         seen *= global_batch(cfg, processes)
@@ -139,14 +139,13 @@ class _Measured:
         """The configured batch size, or a smaller one that fits and of which FEWEST steps can be
         taken in the given time."""
         batch = cfg.train_dataloader.batch_size
-        image = (
-            found.seconds / max(found.images, 1) * cfg.optim_wrapper.get("accumulative_counts", 1)
-        )
-        affordable = int(self.max_seconds / max(image * FEWEST, 1e-9))
+        accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
+        step = found.seconds / max(found.images, 1) * accumulated  # of one image
+        affordable = int(self.max_seconds / max(step * FEWEST, 1e-9))
         fits = found.cost.largest_batch if found.cost and not found.cost.fits else batch
         return min(max(min(affordable, fits), FEW), batch)
 
-    def _time(self, cfg: Config, start: dict | None, image_seconds: float) -> StepTimes:
+    def _time(self, cfg: Config, start: dict | None) -> StepTimes:
         """The times of steps; after Ctrl-C those so far, if there are any."""
         began = said = time.monotonic()
         latest, taken = None, 0
