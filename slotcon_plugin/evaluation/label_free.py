@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..datasets.sources import Source, list_images
-from ..functional.spectrum import alpha_req, covariance_spectrum, rankme
+from ..functional.spectrum import rank_figures
 from .batches import LoaderOptions, Network, sample_rows
 from .labeled_images import center_square, read_required
 
@@ -53,7 +53,5 @@ def rank_features(
         return torch.randperm(len(rows_pd), generator=generator)
 
     rows_nd = sample_rows(rows_of, choose, test, cells, seed, loader, "encoding")
-    singular_values = covariance_spectrum(rows_nd, centered=False).sqrt()
-    figures = rankme(singular_values), alpha_req(covariance_spectrum(rows_nd))
-    named = dict(zip(("rankme", "alpha_req"), (round(value, 4) for value in figures)))
-    return named | dict(cells=len(rows_nd), channels=rows_nd.shape[1])
+    rankme, alpha_req = (round(value, 4) for value in rank_figures(rows_nd))
+    return dict(rankme=rankme, alpha_req=alpha_req, cells=len(rows_nd), channels=rows_nd.shape[1])

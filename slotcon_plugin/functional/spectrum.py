@@ -27,6 +27,12 @@ def covariance_spectrum(features_nd: Tensor, centered: bool = True) -> Tensor:
     return torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)
 
 
+def rank_figures(features_nd: Tensor) -> tuple[float, float]:
+    """`rankme` and `alpha_req` of features."""
+    singular_values_r = covariance_spectrum(features_nd, centered=False).sqrt()
+    return rankme(singular_values_r), alpha_req(covariance_spectrum(features_nd))
+
+
 def rankme(singular_values_r: Tensor) -> float:
     """RankMe, a smooth rank: exp of the entropy of the singular values divided by their sum.
 
