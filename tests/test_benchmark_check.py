@@ -23,6 +23,7 @@ from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.errors import ConfigError
 from slotcon_plugin.models.slotcon import SlotCon
+from slotcon_plugin.runtime import config_options
 
 pytest.importorskip("mmdet", reason="detection needs mmdet")
 pytest.importorskip("mmseg", reason="segmentation needs mmseg")
@@ -113,20 +114,21 @@ def test_images_and_labels_are_read(tmp_path):
     assert all("/00" in message for message in found.values())
 
 
-def test_few_models_are_in_memory_at_once(tmp_path):
+def test_few_models_are_in_memory_at_once(tmp_path, monkeypatch):
     content = small_benchmark(write_mini(tmp_path / "mini"), tmp_path / "out")
     tiny = content["pretrainings"]["tiny"]
     content["pretrainings"] = {f"tiny{i}": tiny for i in range(4)}
     benchmark, counts = read_benchmark(write_benchmark(tmp_path / "b.yaml", content)), []
     planner = Planner(benchmark, ROOT, Protocols(ROOT))
 
-    def find(name):
+    def read_config(*given):  # before each model
         gc.collect()
         counts.append(sum(type(one) is SlotCon for one in gc.get_objects()))
-        return planner.find(name)
+        return config_options.read_config(*given)
 
     jobs = [job for job in planner.plan().jobs if job.rule == "pretrain"]
-    assert check_plan(benchmark, jobs, find, 0) == []
+    monkeypatch.setattr("slotcon_plugin.benchmark.check_plan.read_config", read_config)
+    assert check_plan(benchmark, jobs, planner.find, 0) == []
     assert len(counts) == 4 and max(counts) - counts[0] == 1
 
 

@@ -155,7 +155,8 @@ def test_options_of_a_transfer(option, refused, root, tmp_path, monkeypatch):
     small = [*transfer_options(SEG, root), option]
     message = refused("train", SEG, "--dry-run", *options, "--cfg-options", *small)
     assert TRANSFERS[option] in message
-    assert not list(tmp_path.iterdir())
+    # mmseg imports timm, and that wandb, which makes its temporary folders at once
+    assert not [path for path in tmp_path.iterdir() if "wandb" not in path.name]
 
 
 @pytest.mark.parametrize("text", FILES)

@@ -29,10 +29,16 @@ def draw_batch(runner: Runner) -> tuple[dict, int]:
 def batch_cost(runner: Runner, batch: dict) -> TrainingCost | None:
     """What a step with the config's batch size costs, from a batch of any number of images."""
     runner.model.train()
-    if isinstance(model := unwrapped(runner.model), SlotCon):
-        model.expect_teacher_moves()
     batch_size = runner.cfg.train_dataloader.batch_size
-    return training_cost(runner.model, runner.optim_wrapper, batch, batch_size)
+    model, declared = unwrapped(runner.model), None
+    if isinstance(model, SlotCon):  # without a hook that moves the teacher, the step is refused
+        declared = model.teacher_moves
+        model.expect_teacher_moves()
+    try:
+        return training_cost(runner.model, runner.optim_wrapper, batch, batch_size)
+    finally:
+        if declared is not None:
+            model.teacher_moves = declared
 
 
 def first_step(runner: Runner, batch: dict, drawn: int) -> tuple[str, int, float]:
