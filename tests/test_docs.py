@@ -72,10 +72,9 @@ def each_page(test):
 
 @functools.cache
 def help_of(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *command, "--help"], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    return done.stdout
+    program = "bash" if command[0].endswith(".sh") else sys.executable
+    words = [program, *command, "--help"]
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True).stdout
 
 
 def commands(page: Path) -> Iterator[tuple[str, str]]:
