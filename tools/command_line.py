@@ -122,6 +122,36 @@ def add_number(parser, name: str, kind, default: float, text: str) -> None:
     parser.add_argument(name, type=kind, default=default, metavar="N", help=text)
 
 
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `slotcon train` and `slotcon plan` share."""
+    text = "images of a pretraining: a source of docs/images.md, such as a folder, or several; of "
+    text += "fcn_own and mask_rcnn_own: the folder of images and labels (default: the config's)"
+    parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
+    text = "length of the training in epochs (default: the config's)"
+    parser.add_argument("--epochs", type=positive, metavar="N", help=text)
+    text = "length of a pretraining: 45min, 3h, 2days, 200epochs, or paper (default: the config's)"
+    parser.add_argument("--budget", metavar="LENGTH", help=text)
+    text = "weights of the backbone: a file of slotcon export or a checkpoint; 'supervised': "
+    text += "torchvision's ImageNet weights; 'none': random (default: the config's)"
+    parser.add_argument("--backbone", metavar="FILE", help=text)
+    text = "mixed precision (default: the config's on a GPU, float32 on a CPU); on a CPU, fp16 is "
+    text += "refused, and bf16 is slow without AVX-512"
+    parser.add_argument("--amp", choices=("fp16", "bf16", "off"), help=text)
+    text = "scale the learning rate with the global batch (default: as in the config; the "
+    text += "pretraining configs do)"
+    switch = argparse.BooleanOptionalAction
+    parser.add_argument("--auto-scale-lr", action=switch, default=None, help=text)
+    text = "torch.compile encoder and projector"
+    parser.add_argument("--compile", action="store_true", help=text)
+
+
+def add_loading(parser: argparse.ArgumentParser, quiet: str = "no progress bars") -> None:
+    """Add --workers, --device and --quiet, whose help is `quiet`."""
+    add_number(parser, "--workers", natural, 0, "loader processes, at most one a core")
+    parser.add_argument("--device", help="default: a GPU if there is one")
+    parser.add_argument("--quiet", action="store_true", help=quiet)
+
+
 def add_allow_missing(parser: argparse.ArgumentParser) -> None:
     """Add --allow-missing, which may be given several times."""
     text = "load weights although tensors of these names are missing, left over or of another "

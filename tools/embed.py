@@ -7,7 +7,7 @@ counted. No labels are read and nothing is trained.
 import argparse
 import sys
 
-from command_line import add_level, add_number, natural, new_parser, positive, run_api
+from command_line import add_level, add_loading, add_number, new_parser, positive, run_api
 
 EXAMPLES = """
 networks:
@@ -39,9 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--projected", action="store_true", help=text)
     add_number(parser, "--size", positive, 320, "short side of the network's input, pixels")
     add_number(parser, "--batch-size", positive, 16, "images of one size that are encoded together")
-    add_number(parser, "--workers", natural, 0, "loader processes, at most one a core")
-    parser.add_argument("--device", help="default: a GPU if there is one")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_loading(parser)
     return parser.parse_args(argv)
 
 

@@ -17,6 +17,7 @@ import sys
 
 from command_line import (
     add_level,
+    add_loading,
     add_number,
     add_traceback,
     natural,
@@ -51,6 +52,7 @@ examples:
 """
 MATCHINGS = ("one-to-one", "many-to-one")
 PARTS = ("teacher", "student")
+IMAGES = "a folder, a glob, a list file, an archive or a data set"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -133,8 +135,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     _add_networks(one)
     add_number(one, "--cells", positive, 50_000, "largest number of cells of the feature maps")
-    text = "a folder, a glob, a list file, an archive or a data set"
-    one.add_argument("--images", required=True, metavar="PATH", help=text)
+    one.add_argument("--images", required=True, metavar="PATH", help=IMAGES)
     add_number(one, "--size", positive, 320, "side of the square, pixels")
     _add_common(one)
     return parser.parse_args(argv)
@@ -165,9 +166,7 @@ def _add_neighbors(parser: argparse.ArgumentParser, count: int, temperature: flo
 
 def _add_pixels(parser: argparse.ArgumentParser, labels_format: str, size: int) -> None:
     path = dict(required=True, metavar="PATH")
-    parser.add_argument(
-        "--images", **path, help="a folder, a glob, a list file, an archive or a data set"
-    )
+    parser.add_argument("--images", **path, help=IMAGES)
     parser.add_argument("--labels", **path, help="a folder of PNG maps, or a panoptic JSON file")
     text = "coco-stuff, panoptic, voc, ade20k; index:N or index:FILE: values are numbers of N "
     text += "classes, or of those that the text file names, from 0 on (%(default)s)"
@@ -188,11 +187,8 @@ def _add_train(parser: argparse.ArgumentParser, purpose: str, default: str) -> N
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add_traceback(parser)
     add_number(parser, "--batch-size", positive, 16, "images per batch")
-    add_number(parser, "--workers", natural, 0, "loader processes, at most one a core")
-    parser.add_argument("--device", help="default: a GPU if there is one")
     parser.add_argument("--out", metavar="FILE", help="write all results as JSON")
-    text = "no progress bars, no table of classes"
-    parser.add_argument("--quiet", action="store_true", help=text)
+    add_loading(parser, "no progress bars, no table of classes")
 
 
 if __name__ == "__main__":

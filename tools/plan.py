@@ -7,7 +7,15 @@ Nothing is trained, and nothing is written.
 import argparse
 import sys
 
-from command_line import add_cfg_options, add_number, new_parser, positive, positive_real, run_api
+from command_line import (
+    add_cfg_options,
+    add_number,
+    add_training,
+    new_parser,
+    positive,
+    positive_real,
+    run_api,
+)
 
 EXAMPLES = """
 examples:
@@ -26,23 +34,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("config", help="a path, or a name of slotcon list")
     text = "GPUs of the training that is planned; steps are timed on one (1)"
     parser.add_argument("--gpus", type=positive, metavar="N", help=text)
-    text = "images of a pretraining, as in train (default: the config's)"
-    parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
-    text = "length of the training in epochs (default: the config's)"
-    parser.add_argument("--epochs", type=positive, metavar="N", help=text)
-    text = "length of a pretraining, as in train: 45min, 200epochs, … (default: the config's)"
-    parser.add_argument("--budget", metavar="LENGTH", help=text)
+    add_training(parser)
     add_number(parser, "--steps", positive, 10, "timed steps")
     text = "for all steps; smaller batches are timed if they would take longer"
     add_number(parser, "--max-minutes", positive_real, 5, text)
-    text = "weights of the backbone, as in train (default: the config's)"
-    parser.add_argument("--backbone", metavar="FILE", help=text)
-    text = "mixed precision (default: the config's on a GPU, float32 on a CPU)"
-    parser.add_argument("--amp", choices=("fp16", "bf16", "off"), help=text)
-    text = "scale the learning rate with the global batch (default: as in the config)"
-    switch = argparse.BooleanOptionalAction
-    parser.add_argument("--auto-scale-lr", action=switch, default=None, help=text)
-    parser.add_argument("--compile", action="store_true", help="torch.compile, as in train")
     add_cfg_options(parser)
     parser.add_argument("--out", metavar="FILE", help="also write the numbers, as JSON")
     return parser.parse_args()

@@ -13,9 +13,9 @@ from command_line import (
     add_gpus,
     add_launcher,
     add_number,
+    add_training,
     natural,
     new_parser,
-    positive,
     run_api,
     start_on_gpus,
 )
@@ -49,36 +49,18 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="a path, or a name of slotcon list, e.g. slotcon_r18_demo")
-    text = "images of a pretraining: a source of docs/images.md, such as a folder, or several; of "
-    text += "fcn_own and mask_rcnn_own: the folder of images and labels (default: the config's)"
-    parser.add_argument("--data", nargs="+", metavar="PATH", help=text)
-    text = "length of the training in epochs (default: the config's)"
-    parser.add_argument("--epochs", type=positive, metavar="N", help=text)
-    text = "length of a pretraining: 45min, 3h, 2days, 200epochs, or paper (default: the config's)"
-    parser.add_argument("--budget", metavar="LENGTH", help=text)
+    add_training(parser)
     parser.add_argument("--work-dir", help="folder of checkpoints and logs (default: the config's)")
     text = "resume from this checkpoint; without PATH from the last good one in the work dir, or "
     text += "start a new training if there is none"
     parser.add_argument("--resume", nargs="?", const="auto", metavar="PATH", help=text)
-    text = "weights of the backbone: a file of slotcon export or a checkpoint; 'supervised': "
-    text += "torchvision's ImageNet weights; 'none': random"
-    parser.add_argument("--backbone", metavar="FILE", help=text)
     text = "of --backbone's file: the decoder too, if it has one of the model's kind (all), or the "
     text += "encoder alone (default: the config's, all)"
     parser.add_argument("--parts", choices=("all", "encoder"), help=text)
-    text = "mixed precision (default: the config's on a GPU, float32 on a CPU); on a CPU, fp16 is "
-    text += "refused, and bf16 is slow without AVX-512"
-    parser.add_argument("--amp", choices=("fp16", "bf16", "off"), help=text)
-    text = "scale the learning rate with the global batch (default: as in the config; the "
-    text += "pretraining configs do)"
-    switch = argparse.BooleanOptionalAction
-    parser.add_argument("--auto-scale-lr", action=switch, default=None, help=text)
     text = "seed of weights, order and views (default: the config's)"
     parser.add_argument("--seed", type=natural, help=text)
     text = "bitwise repeatable kernels on a GPU; slower"
     parser.add_argument("--deterministic", action="store_true", help=text)
-    text = "torch.compile encoder and projector"
-    parser.add_argument("--compile", action="store_true", help=text)
     text = "use a work dir with checkpoints of an earlier training, which are moved into a folder"
     text += " in it"
     parser.add_argument("--overwrite", action="store_true", help=text)

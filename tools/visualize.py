@@ -19,6 +19,7 @@ import sys
 
 from command_line import (
     add_level,
+    add_loading,
     add_number,
     natural,
     new_parser,
@@ -67,9 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_number(parser, "--thumbnail", positive, 192, "short side of the page's images, pixels")
     add_number(parser, "--temperature", positive_real, 0.07, "of the attention")
     add_number(parser, "--seed", natural, 0, "of --limit and the map")
-    add_number(parser, "--workers", natural, 0, "loader processes, at most one a core")
-    parser.add_argument("--device", help="default: a GPU if there is one")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_loading(parser)
     return parser.parse_args(argv)
 
 
