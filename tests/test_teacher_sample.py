@@ -17,7 +17,7 @@ from benchmarks.processes import CONFIGS, DEMO
 from benchmarks.small_benchmark import decoder_options, pretraining_options
 from slotcon_plugin.functional.dense import upsampled_argmax
 from slotcon_plugin.hooks.feature_rank_hook import measure_features
-from slotcon_plugin.hooks.group_images_hook import draw_sheet
+from slotcon_plugin.hooks.group_images_hook import draw_sample
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.fit_machine import fit_to_machine
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -91,7 +91,7 @@ def test_a_pretraining_is_drawn_and_measured_and_stays_the_same(tmp_path):
     assert not (tmp_path / "without" / "groups").exists()
     (hook,) = [one for one in looked_at.hooks if type(one).__name__ == "GroupImagesHook"]
     looked_at.model.teacher.eval()
-    sheet = draw_sheet(looked_at.model, hook.sample)
+    sheet = np.asarray(draw_sample(looked_at.model, hook.sample))
     last = np.asarray(Image.open(tmp_path / "with" / "groups" / "epoch_2.png"))
     assert np.array_equal(last, sheet) and sheet.shape == (324, 980, 3)
     assert np.array_equal(sheet[164:, :160], painted(looked_at.model, hook.sample[0]))

@@ -1,6 +1,5 @@
 """Images with their groups, drawn during a pretraining."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from ..functional.dense import upsampled_argmax
 from ..models.slotcon import SlotCon
 from ..runtime.atomic_files import write_atomically
 from ..runtime.work_dir import GROUPS
-from ..visualization.painting import groups_sheet
+from ..visualization.contact_sheet import draw_sheet, png_bytes
 from .teacher_sample import TeacherSampleHook, in_batches
 
 SIDE = 160  # of an image in the file, pixels
@@ -59,28 +58,22 @@ class GroupImagesHook(TeacherSampleHook):
 
     def _draw(self, runner, done: int) -> None:
         def draw(model: SlotCon, images_n3hw: Tensor) -> None:
-            sheet = draw_sheet(model, images_n3hw)
-            file = io.BytesIO()
-            Image.fromarray(sheet).save(file, "PNG", optimize=True)
+            sheet = draw_sample(model, images_n3hw)
             path = Path(runner.work_dir, GROUPS, f"{self.unit}_{done}.png")
-            write_atomically(file.getvalue(), path)
+            write_atomically(png_bytes(sheet), path)
             step = runner.iter if self.unit == "epoch" else done
             for backend in runner.visualizer._vis_backends.values():  # no public name
                 if not isinstance(backend, LocalVisBackend):  # which would write it once more
-                    backend.add_image("groups", sheet, step)
+                    backend.add_image("groups", np.asarray(sheet), step)
 
         self.look(runner, draw)
 
 
-def draw_sheet(model: SlotCon, images_n3hw: Tensor, side: int = SIDE) -> np.ndarray:
-    """Images, uint8 (n, 3, s, s), and their groups on the level with the largest map.
-
-    See `groups_sheet`; `side` is that of an image, pixels.
-    """
-
+def draw_sample(model: SlotCon, images_n3hw: Tensor) -> Image.Image:
+    """Images, uint8 (n, 3, s, s), and below each its groups on the level with the largest map."""
     margin = min(MARGIN, images_n3hw.shape[3] - 1)
-    whole = round(side * (1 + 2 * margin / images_n3hw.shape[3]))
-    inside = slice((whole - side) // 2, (whole - side) // 2 + side)
+    whole = round(SIDE * (1 + 2 * margin / images_n3hw.shape[3]))
+    inside = slice((whole - SIDE) // 2, (whole - SIDE) // 2 + SIDE)
 
     def best(pixels_b3hw: Tensor) -> Tensor:
         # Convolutions pad the borders with zeros, which would be groups of their own.
@@ -89,5 +82,6 @@ def draw_sheet(model: SlotCon, images_n3hw: Tensor, side: int = SIDE) -> np.ndar
         return upsampled_argmax(largest.scores, whole, whole)[:, inside, inside]
 
     assignments = in_batches(model, images_n3hw, best).cpu().numpy()
-    small = F.interpolate(images_n3hw, (side, side), mode="bilinear", antialias=True)
-    return groups_sheet(small.numpy(), assignments)
+    small = F.interpolate(images_n3hw, (SIDE, SIDE), mode="bilinear", antialias=True)
+    images = small.permute(0, 2, 3, 1).numpy()
+    return draw_sheet(zip(images, assignments, strict=True), SIDE, gap=4)

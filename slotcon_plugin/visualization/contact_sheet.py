@@ -1,6 +1,6 @@
 """Several photographs and their groups in one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from io import BytesIO
 
 import numpy as np
@@ -8,43 +8,42 @@ from PIL import Image
 
 from .painting import overlay
 
-HEIGHT, WIDTH, GAP = 200, 1400, 8  # of each photograph, of the sheet, and between; pixels
+WIDTH = 1400  # of the sheet, pixels
 
 
-def draw_sheet(grouped: Sequence[tuple[np.ndarray, np.ndarray]]) -> Image.Image:
+def draw_sheet(
+    grouped: Iterable[tuple[np.ndarray, np.ndarray]], height: int = 200, gap: int = 8
+) -> Image.Image:
     """Each photograph above its groups, in lines of at most WIDTH pixels.
 
-    `grouped` has uint8 RGB (h, w, 3) and the prototype of each pixel (h, w), of one or more images.
+    Args:
+        grouped: uint8 RGB (h, w, 3) and the prototype of each pixel (h, w), of one or more images.
+        height: of each photograph, pixels; wide ones are less high.
+        gap: between them, pixels.
     """
-    pairs = [_pair(*one) for one in grouped]
-    lines: list[list[Image.Image]] = [[]]
-    for pair in pairs:
-        if lines[-1] and sum(one.width + GAP for one in [*lines[-1], pair]) - GAP > WIDTH:
-            lines.append([])
-        lines[-1].append(pair)
-    widths = [sum(one.width + GAP for one in line) - GAP for line in lines]
-    heights = [max(one.height for one in line) for line in lines]
-    sheet = Image.new("RGB", (max(widths), sum(heights) + 2 * GAP * (len(lines) - 1)), "white")
-    top = 0
-    for line, height in zip(lines, heights, strict=True):
-        left = 0
-        for one in line:
-            sheet.paste(one, (left, top))
-            left += one.width + GAP
-        top += height + 2 * GAP
+    sheet, left, top, bottom = Image.new("RGB", (0, 0)), 0, 0, 0
+    for pixels, assignment in grouped:
+        pair = _pair(pixels, assignment, height, gap)
+        if left and left + pair.width > WIDTH:
+            left, top = 0, bottom + 2 * gap
+        right, bottom = left + pair.width, max(bottom, top + pair.height)
+        larger = Image.new("RGB", (max(sheet.width, right), bottom), "white")
+        larger.paste(sheet)
+        larger.paste(pair, (left, top))
+        sheet, left = larger, right + gap
     return sheet
 
 
-def _pair(pixels: np.ndarray, assignment: np.ndarray) -> Image.Image:
+def _pair(pixels: np.ndarray, assignment: np.ndarray, height: int, gap: int) -> Image.Image:
     photograph = Image.fromarray(pixels)
-    scale = min(HEIGHT / photograph.height, WIDTH / photograph.width)
+    scale = min(height / photograph.height, WIDTH / photograph.width)
     size = [max(round(side * scale), 1) for side in photograph.size]
     groups = Image.fromarray(assignment.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     photograph = photograph.resize(size, Image.Resampling.BILINEAR)
     painted = Image.fromarray(overlay(np.asarray(photograph), np.asarray(groups)))
-    pair = Image.new("RGB", (size[0], 2 * size[1] + GAP), "white")
+    pair = Image.new("RGB", (size[0], 2 * size[1] + gap), "white")
     pair.paste(photograph, (0, 0))
-    pair.paste(painted, (0, size[1] + GAP))
+    pair.paste(painted, (0, size[1] + gap))
     return pair
 
 

@@ -95,18 +95,6 @@ def overlay(pixels: np.ndarray, assignment: np.ndarray, strength: float = 0.35) 
     return painted.astype(np.uint8)
 
 
-def groups_sheet(images_n3hw: np.ndarray, assignments_nhw: np.ndarray, gap: int = 4) -> np.ndarray:
-    """Images of one size in a row, uint8 RGB, and below each its groups, see `overlay`.
-
-    Returns uint8 RGB (2 h + gap, n (w + gap) - gap, 3).
-    """
-    images = images_n3hw.transpose(0, 2, 3, 1)
-    painted = [overlay(*pair) for pair in zip(images, assignments_nhw, strict=True)]
-    space = dict(pad_width=((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
-    rows = (np.pad(np.stack(row), **space) for row in (images, painted))
-    return np.concatenate([np.concatenate([*row], axis=1) for row in rows])[:-gap, :-gap]
-
-
 def mark(pixels: np.ndarray, assignment: np.ndarray, prototype: int) -> np.ndarray:
     """The photograph with one group in its own colors, outlined, and all else dark and gray."""
     inside = assignment == prototype
