@@ -1,11 +1,12 @@
 """Evaluation of frozen networks on labeled images, without fine-tuning."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from ..errors import ConfigError
 from ..evaluation.batches import LoaderOptions, choose_device
 from ..evaluation.evaluation_report import Run, print_report, score_parts, write_json
 from ..evaluation.kinds import FUNCTIONS, complete_options, open_images, open_network, own_options
@@ -59,7 +60,10 @@ def evaluate(
         What `out` contains: `evaluation`, `options`, `data`, and `network` and `results`, or for
         several networks a list of such pairs, `networks`. Scores are in percent.
     """
-    sources = [networks] if isinstance(networks, str | Path) else networks
+    is_one = isinstance(networks, str | Path) or not isinstance(networks, Iterable)
+    sources = [networks] if is_one else list(networks)
+    if wrong := [source for source in sources if not isinstance(source, str | Path)]:
+        raise ConfigError(f"networks has {wrong[0]!r}, expected paths of checkpoints, or names.")
     sources = [str(source) for source in sources]
     options, device = complete_options(kind, options), choose_device(device)
     loader = LoaderOptions(device, batch_size, workers, progress=not quiet)

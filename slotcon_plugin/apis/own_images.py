@@ -36,8 +36,14 @@ def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable |
     """
     if data is None:
         return
+    is_one = isinstance(data, str | os.PathLike) or not isinstance(data, Iterable)
+    paths = [data] if is_one else list(data)
+    if wrong := [one for one in paths if not isinstance(one, str | os.PathLike)]:
+        raise ConfigError(f"--data has {wrong[0]!r}, expected a path or several.")
     if is_own(cfg):
-        cfg.own_data.root = _only_folder(data)
+        if len(paths) != 1:
+            raise ConfigError(f"--data names {len(paths)} paths, expected one folder with labels.")
+        cfg.own_data.root = os.path.expanduser(paths[0])
         return
     if is_transfer(cfg):
         kind = type_name(cfg.train_dataloader.dataset.get("type"))
@@ -47,16 +53,8 @@ def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable |
             "config say how its data are named."
         )
     dataset = cfg.train_dataloader.dataset
-    is_one = isinstance(data, str | os.PathLike)
-    dataset.source = os.fspath(data) if is_one else [os.fspath(one) for one in data]
+    dataset.source = [os.fspath(one) for one in paths]
     dataset.preset = None
-
-
-def _only_folder(data: str | Path | Iterable) -> str:
-    paths = [data] if isinstance(data, str | os.PathLike) else list(data)
-    if len(paths) != 1:
-        raise ConfigError(f"--data names {len(paths)} paths, expected one folder with labels.")
-    return os.path.expanduser(os.fspath(paths[0]))
 
 
 def resumed_depth(cfg: Config, resume: str | Path | None) -> int | None:

@@ -48,14 +48,17 @@ def read_config(
 
     A ConfigError names the file, key or value that cannot be used.
     """
-    path = find_config(path)
+    path, options = find_config(path), [] if options is None else options
+    is_list = isinstance(options, list | tuple)
+    if not is_list or any(not isinstance(one, str) for one in options):
+        raise ConfigError(f"{named}: {options!r}, expected a list of texts KEY=VALUE")
     try:
         _check_bases(path)
         cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is a program: it can raise anything
         why = _why_not_read(error, path)
         raise ConfigError(f"The config {path} cannot be read: {why}") from error
-    pairs = [_read_option(cfg, option, named) for option in options or []]
+    pairs = [_read_option(cfg, option, named) for option in options]
     values = dict(pairs)
     try:
         cfg.merge_from_dict(values)
