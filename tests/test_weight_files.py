@@ -141,7 +141,7 @@ def broken_files(folder: Path, checkpoint: Path) -> dict[str, str]:
         "optimizer.pth": ({"epoch": 3}, "its entries are epoch"),
         "detector.pth": (
             {"state_dict": dict.fromkeys(("backbone.conv1.weight", "neck.bias"), torch.ones(1))},
-            "its entries are backbone.conv1.weight, neck.bias",
+            "is not a complete ResNet",
         ),
         "values.pth": ({"conv1.weight": 3}, "contains something else than tensors: conv1.weight"),
         "densenet.pth": (

@@ -11,22 +11,14 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError
 from ..runtime.safe_loading import check_finite
 from . import metadata, names
-from .architecture import Architecture, ResNetArchitecture, recognize, refuse_deep_stem
+from .architecture import Architecture, ResNetArchitecture, recognize
 from .configured import SAME_NAMES, ConfiguredEncoder, read_configured
 from .containers import METADATA_KEY, read_file
 from .decoder_weights import Decoder, decoder_of, take_decoder
+from .file_kinds import NETWORK, OTHER, TEACHER, find_half, find_prefix, find_tensors
 
-# A name in the file -> the kind of file. The first one that is found decides. "slotcon" and
-# "published" are full checkpoints; mmdet, mmseg and timm use torchvision's names.
-KINDS = {
-    "teacher.backbone.conv1.weight": "slotcon",
-    "encoder_k.conv1.weight": "published",
-    "stem.conv1.weight": "detectron2",
-    "conv1.weight": "torchvision",
-}
-OTHER = "encoder"  # the kind of a file of another encoder than a ResNet
-TEACHER = "teacher.backbone."  # before the names in a checkpoint of this package
-DECODERS = {"teacher": "teacher.decoder.", "student": "decoder."}  # likewise, of each part's
+# Before a decoder's names in a checkpoint of this package.
+DECODERS = {"teacher": "teacher.decoder.", "student": "decoder."}
 PARTS = ALL, ALONE = "all", "encoder"  # what is used of a file
 
 
@@ -58,10 +50,10 @@ def read_encoder(
     """Read the encoder in a file, and its decoder if there is one.
 
     Args:
-        path: a checkpoint of slotcon train or a published one; an exported file of any format; or
-            torchvision's or timm's weights.
-        part: "teacher" or "student" of a full checkpoint; None means the teacher, or the part that
-            an exported file contains.
+        path: a checkpoint of slotcon train or a published one, or of another method or network, see
+            `names.NETWORKS`; an exported file of any format; or torchvision's or timm's weights.
+        part: "teacher" or "student" of a full checkpoint of SlotCon or DINO; None means the
+            teacher, or the part that an exported file contains.
         like: the encoder that is to be filled. It is needed for files of timm's and OpenMMLab's
             weights, which do not state their architecture, apart from ResNets.
         parts: "all", or "encoder": without the decoder, which is not even checked.
@@ -84,6 +76,8 @@ def encoder_of(
     if parts not in PARTS:
         raise ConfigError(f"parts is {parts!r}, expected {' or '.join(map(repr, PARTS))}.")
     content, decoder = take_decoder(content, str(path), use=parts == ALL)
+    if (own := find_half(content, part or "teacher")) is not None:
+        content = {**content, "state_dict": own}
     stated = _stated(content, str(path))
     tensors, kind = find_tensors(content, str(path), known=stated or like)
     if stated is None and like is not None and not _is_resnet(tensors, kind):
@@ -99,10 +93,11 @@ def encoder_of(
                 "torchvision's kind, TimmEncoder, or one of OpenMMLab's encoders of which the "
                 "config is enough (docs/encoders.md)."
             )
-        named = names.rename(tensors, *_table(kind, part or "teacher"), str(path))
+        named = _renamed(tensors, kind, part or "teacher", str(path))
         architecture = recognize(named.values, str(path))
     check_finite(named.values, str(path))
-    meta = _metadata(content, kind, part, path, architecture)
+    half = None if own is None else part or "teacher"
+    meta = _metadata(content, kind, part, path, architecture, half)
     if isinstance(architecture, ResNetArchitecture):
         stages = (meta["architecture"].get(key) for key in ("strides", "dilations"))
         architecture = architecture.with_stages(*stages, str(path))
@@ -147,7 +142,7 @@ def _stated(content: dict, source: str) -> ConfiguredEncoder | None:
 
 def _is_resnet(tensors: Mapping[str, Tensor], kind: str) -> bool:
     try:
-        recognize(names.rename(tensors, *_table(kind, "teacher"), "").values, "")
+        recognize(_renamed(tensors, kind, "teacher", "").values, "")
     except CheckpointError:
         return False
     return True
@@ -157,7 +152,7 @@ def _named_as(
     known: ConfiguredEncoder, tensors: Mapping[str, Tensor], kind: str, part: str, source: str
 ) -> names.Renamed:
     """The tensors of an encoder of known architecture, which must be complete."""
-    named = names.rename(tensors, *_table(kind, part, SAME_NAMES), source)
+    named = _renamed(tensors, kind, part, source, SAME_NAMES)
     shapes = known.shapes()
     left = [name for name in named.values if name not in shapes]
     unused = known.unused_names() if left else set()
@@ -169,44 +164,30 @@ def _named_as(
     return names.Renamed(values, old_names, dropped)
 
 
-def find_tensors(content: dict, source: str, known: object = None) -> tuple[dict[str, Tensor], str]:
-    """The tensors in a file's content by name, without WRAPPERS, and the file's kind.
-
-    If the architecture is `known`, the names may be of other encoders than KINDS.
-    """
-    tensors = next((content[key] for key in ("state_dict", "model") if key in content), content)
-    tensors = tensors if isinstance(tensors, dict) else {}
-    if all(isinstance(name, str) for name in tensors):
-        for prefix in names.WRAPPERS * 2:  # they can be nested, e.g. module._orig_mod.
-            if tensors and all(name.startswith(prefix) for name in tensors):
-                tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-        refuse_deep_stem(tensors, source)
-        kind = next((kind for name, kind in KINDS.items() if name in tensors), None)
-        if kind is None and any(name.startswith(TEACHER) for name in tensors):
-            kind = "slotcon"
-        elif tensors and known:
-            kind = kind or OTHER
-        if kind is not None:
-            if others := [name for name, v in tensors.items() if not isinstance(v, Tensor)]:
-                raise CheckpointError(
-                    f"{source} contains something else than tensors: {names.listed(others)}."
-                )
-            return dict(tensors), kind
-    raise CheckpointError(
-        f"{source} contains no known encoder; its entries are "
-        f"{names.listed(map(str, tensors or content)) or 'none'}. Expected a checkpoint of "
-        "slotcon train (teacher.backbone.*), a published SlotCon checkpoint (model: "
-        "module.encoder_k.*), an exported encoder, or torchvision's weights (conv1.weight, …)."
-    )
+def _renamed(
+    tensors: Mapping[str, Tensor], kind: str, part: str, source: str, known: names.Pairs = ()
+) -> names.Renamed:
+    """The encoder's tensors under its own names; `known` is the table of these, or a ResNet's."""
+    prefix, others = "", ()
+    if kind == NETWORK:
+        prefix = find_prefix(tensors, bool(known))
+        heads = tuple(prefix + head for head in names.NETWORK_HEADS)
+        others = tuple(n for n in tensors if not n.startswith(prefix) or n.startswith(heads))
+        own = tensors.keys() - {*others}
+        tensors = {name: value for name, value in tensors.items() if name in own}
+    named = names.rename(tensors, *_table(kind, part, known, prefix), source)
+    return named._replace(dropped=(*named.dropped, *others))
 
 
 def _table(
-    kind: str, part: str, known: names.Pairs | None = None
+    kind: str, part: str, known: names.Pairs = (), prefix: str = ""
 ) -> tuple[names.Pairs, tuple[str, ...]]:
     """The table from the names in a kind of file to `state_dict`'s, and the names to drop.
 
-    `known` is the table of an encoder's names, by default a ResNet's.
+    `known` is the table of an encoder's names, by default a ResNet's; `prefix` that of `NETWORK`.
     """
+    if kind == NETWORK:
+        return [(prefix + name, name) for name, _ in known or names.TORCHVISION], ()
     if kind not in ("slotcon", "published") and known:
         return known, ()
     if kind == "detectron2":
@@ -223,16 +204,35 @@ def _table(
 
 
 def _metadata(
-    content: dict, kind: str, part: str | None, path: Path, architecture: Architecture
+    content: dict,
+    kind: str,
+    part: str | None,
+    path: Path,
+    architecture: Architecture,
+    half: str | None,
 ) -> dict:
-    """The metadata in an exported file, or new ones from a checkpoint's config."""
-    if kind in ("slotcon", "published"):
+    """The metadata in an exported file, or new ones from a checkpoint's config.
+
+    `half` is the part of a checkpoint of `NETWORK` that is used, if it has parts.
+    """
+    if kind in ("slotcon", "published", NETWORK):
         config = metadata.read_config(content)
+        if kind == NETWORK and half is None:
+            half = "backbone"
+            if part is not None:
+                raise CheckpointError(
+                    f"{path} has no {part}, which --part {part} asks for: it is not of SlotCon or "
+                    "DINO, and the encoder that gradients train is read."
+                )
         if isinstance(architecture, ResNetArchitecture):
             stages = metadata.read_stages(content, config, str(path))
             architecture = architecture.with_stages(*stages, str(path))
-        origin = {"file": path.name, "kind": kind, "part": part or "teacher"}
-        return metadata.describe(architecture, config, origin, metadata.describe_training(content))
+        origin = {"file": path.name, "kind": kind, "part": half or part or "teacher"}
+        training = metadata.describe_training(content)
+        if kind == NETWORK:
+            config = metadata.in_unit_range(config)
+            training = training if config else {"method": "not stated in the file"}
+        return metadata.describe(architecture, config, origin, training)
     attributes = getattr(content, "_metadata", None) or {}  # of a plain state dict
     stored = attributes.get(METADATA_KEY) or content.get("meta") or {}
     if "origin" not in stored:

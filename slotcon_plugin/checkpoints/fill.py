@@ -11,7 +11,8 @@ from ..models.backbones import DEPTHS
 from ..runtime.safe_loading import check_finite
 from ..runtime.wrapping import unwrapped
 from .architecture import refuse_deep_stem
-from .encoder import KINDS, Encoder
+from .encoder import Encoder
+from .file_kinds import KINDS
 from .left_out import LeftOut
 from .names import WRAPPER, rename
 

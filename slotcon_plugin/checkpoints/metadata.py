@@ -123,6 +123,16 @@ def describe_training(content: dict) -> dict[str, Any]:
     return {"method": method.rpartition(".")[2] if isinstance(method, str) else "SlotCon", **plain}
 
 
+def in_unit_range(config: dict) -> dict:
+    """A config, with mean and std of a detector's preprocessor, for 0-255, divided by 255."""
+    pixels = lookup(config, "model.data_preprocessor")
+    mean, std = (lookup(pixels, name) for name in ("mean", "std"))
+    if not (_are_three_numbers(mean) and _are_three_numbers(std)) or max(mean) <= 1:
+        return config
+    scaled = {"mean": [v / 255 for v in mean], "std": [v / 255 for v in std]}
+    return {**config, "model": {**config["model"], "data_preprocessor": {**pixels, **scaled}}}
+
+
 def describe_pixels(config: dict) -> dict[str, Any]:
     """Channel order, mean and std of the encoder's input, for pixels of 0-1 and of 0-255."""
     mean = lookup(config, "model.data_preprocessor.mean") or IMAGENET_MEAN

@@ -69,6 +69,16 @@ DECODER = (
 )
 PARTS = {"student": PUBLISHED[1], "teacher": PUBLISHED[2]}  # the encoders
 
+# Before an encoder's names in full checkpoints of other methods and networks. Of methods with a
+# momentum encoder it is the one that gradients train. The rest of such a file is not used.
+NETWORKS = (
+    "backbone.",  # mmpretrain's methods, mmdet's and mmseg's networks, DINO
+    "encoder_q.",  # MoCo v1 and v2
+    "base_encoder.",  # MoCo v3
+    "encoder.",  # SimSiam
+)
+NETWORK_HEADS = ("fc.", "head.")  # which those files have within the encoder
+
 
 def fpn_in_detectron2(stages: Sequence[int]) -> Pairs:
     """An FPN of mmdet and of detectron2, with laterals of these stages of DETECTRON2."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkpoints.encoder import find_tensors
+from ..checkpoints.file_kinds import find_tensors
 from ..checkpoints.metadata import lookup, read_config
 from ..checkpoints.names import PUBLISHED, differences, rename, reverse
 from ..errors import CheckpointError
@@ -17,7 +17,8 @@ from ..runtime.config_rules import POSITIVE
 from ..runtime.safe_loading import check_finite
 
 ENCODER_ALONE = (
-    "{} is an encoder alone, without projector and prototypes: a full checkpoint is needed here. "
+    "{} is an encoder alone, without projector and prototypes: a full checkpoint of SlotCon is "
+    "needed here. "
     "slotcon evaluate overcluster, retrieval, probe and knn take any encoder."
 )
 
