@@ -24,6 +24,7 @@ from .datasets.unlabeled_images import UnlabeledImages
 from .hooks.backbone_hook import BackboneHook
 from .hooks.diagnostics_hook import AverageOutputsHook, DiagnosticsHook
 from .hooks.feature_rank_hook import FeatureRankHook
+from .hooks.fixed_rate_hook import FixedRateHook
 from .hooks.freeze_hook import FreezeHook
 from .hooks.group_images_hook import GroupImagesHook
 from .hooks.loss_guard_hook import LossGuardHook
@@ -82,6 +83,7 @@ NAMES = {
         ResumeCheckHook,
         IterSeedHook,
         BackboneHook,
+        FixedRateHook,
         FreezeHook,
         PreciseBNHook,
         UnsupervisedSegHook,

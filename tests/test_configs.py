@@ -22,7 +22,7 @@ from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 
 CONTINUAL = "decon_fpn_convnext_tiny_coco"  # needs weights to start from
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.py") if path.stem != CONTINUAL)
-ALL = sorted(path for path in CONFIGS.parent.glob("*/*.py") if path.parent.name != "_base_")
+ALL = sorted(path for path in CONFIGS.parent.glob("*/**/*.py") if "_base_" not in path.parts)
 # The paper's recipes: prototypes, epochs, preset, images.
 RECIPES = {
     "slotcon_r50_coco": (256, 800, "coco", 118_287),

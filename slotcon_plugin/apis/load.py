@@ -12,7 +12,7 @@ from ..models.levels import ENCODER
 from ..runtime.config_options import read_config
 from ..runtime.launch import announce
 from ..runtime.resume_state import find_last_good_checkpoint
-from ..transfer.fit_transfer import is_slotcon
+from ..transfer.fit_transfer import is_transfer
 from .trained_model import SlotConModel
 
 CONFIG_SUFFIXES = (".py", ".yaml", ".yml", ".json")
@@ -45,6 +45,8 @@ def load(
     """
     if isinstance(source, SlotConModel):
         return source
+    if not isinstance(source, str | Path):
+        raise ConfigError(f"{source!r} is given as a network, expected a path or a name.")
     if part not in (None, "teacher", "student"):
         raise ConfigError(f"part is {part!r}, expected 'teacher', 'student' or None.")
     device = choose_device(device)
@@ -75,8 +77,8 @@ def _untrained(source: str | Path, level: str | int | None) -> PixelGroups | Den
         if Path(source).suffix or Path(source).exists():
             raise
         raise ConfigError(f"There is no checkpoint and no work dir {source}. {error}") from error
-    if not cfg.get("model") or not is_slotcon(cfg):
-        raise ConfigError(f"{source} is not the config of a pretraining with SlotCon.")
+    if not cfg.get("model") or is_transfer(cfg):
+        raise ConfigError(f"{source} is not the config of a pretraining.")
     seed = (cfg.get("randomness") or {}).get("seed") or 0
     announce(f"{source} is a config: the network has random weights, from seed {seed}")
     return open_whole(f"{RANDOM}{source}", level=level, seed=seed)

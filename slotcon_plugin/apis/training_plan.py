@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
+from mmengine.registry import VISBACKENDS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from mmengine.visualization import Visualizer
+from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visualizer
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,9 +27,9 @@ from ..functional.collectives import rank, world_size
 from ..hooks.diagnostics_hook import DiagnosticsHook
 from ..hooks.teacher_sample import TeacherSampleHook
 from ..hooks.weights_hook import WeightsHook, left_out_of
-from ..models.slotcon import SlotCon
 from ..models.training_cost import TrainingCost
 from ..runtime.amp import precision_of
+from ..runtime.config_options import find_class
 from ..runtime.disk_space import check_space
 from ..runtime.fit_machine import global_batch
 from ..runtime.process_agreement import check_agreement
@@ -54,6 +55,12 @@ def _rehearsal(at_end: ExitStack) -> type[Runner]:
     return Rehearsal
 
 
+def _starts_a_run(backend: dict) -> bool:
+    """Whether a logger writes outside the work dir, as to a server."""
+    kind = find_class(backend.get("type"), VISBACKENDS)  # None: the Runner says what is wrong
+    return isinstance(kind, type) and not issubclass(kind, LocalVisBackend | TensorboardVisBackend)
+
+
 @contextmanager
 def rehearsal(cfg: Config, start: dict | None = None) -> Iterator[Runner]:
     """The Runner of a training, built and checked, in a temporary folder, which is removed.
@@ -66,8 +73,9 @@ def rehearsal(cfg: Config, start: dict | None = None) -> Iterator[Runner]:
     with tempfile.TemporaryDirectory(prefix="slotcon_dry_run_") as folder, ExitStack() as at_end:
         cfg.work_dir = folder
         cfg.experiment_name = Path(folder).name  # MMEngine keeps a logger for each name
-        if cfg.get("visualizer"):  # loggers would start a run
-            cfg.visualizer.vis_backends = [dict(type="LocalVisBackend")]
+        if cfg.get("visualizer"):
+            backends = cfg.visualizer.get("vis_backends") or []
+            cfg.visualizer.vis_backends = [one for one in backends if not _starts_a_run(one)]
         runner = _rehearsal(at_end).from_cfg(cfg)
         runner._hooks = [one for one in runner.hooks if not isinstance(one, TeacherSampleHook)]
         for hook in runner.hooks:
@@ -155,6 +163,7 @@ def check_start(runner: Runner, cfg: Config, start: dict | None) -> None:
         if rank() == 0:
             print("\n".join(lines), flush=True)
     loader = runner.train_dataloader
+    check_queue(unwrapped(runner.model), loader.batch_size)
     if world_size() > 1:
         check_agreement(dataset_facts(loader.dataset), rank(), world_size())
     check_enough_images(loader)
@@ -164,6 +173,16 @@ def check_start(runner: Runner, cfg: Config, start: dict | None) -> None:
             f"train_dataloader.sampler is an {type(loader.sampler).__name__}, with which an epoch "
             "never ends. Take train_cfg = dict(type='IterBasedTrainLoop', max_iters=N), or the "
             "sampler ImageSampler (of images without labels) or DefaultSampler."
+        )
+
+
+def check_queue(model: torch.nn.Module, batch_size: int | None) -> None:
+    """MoCo's and DenseCL's queue must hold a whole number of batches of all processes."""
+    length, batch = getattr(model, "queue_len", None), (batch_size or 1) * world_size()
+    if length and length % batch:
+        raise ConfigError(
+            f"model.queue_len is {length}, expected a multiple of the batch of all processes, "
+            f"{batch}: set --cfg-options model.queue_len={-(-length // batch) * batch}."
         )
 
 
@@ -203,7 +222,7 @@ def _plan(cfg: Config, runner: Runner, processes: int, start: dict | None) -> di
     }
     if left_out.names:
         rows["not loaded"] = "; ".join(left_out.lines())
-    if isinstance(model, SlotCon):
+    if not is_transfer(cfg) and hasattr(model, "backbone"):
         lines = describe_limits(model, cfg, measure_encoder(model))
         words = "; ".join(line.rstrip(".") for line in lines)
         rows["encoder"] = words or "trained as a whole, and read by all tools"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
@@ -26,6 +26,7 @@ from ..datasets.decode import UnreadableImage, read_pixels
 from ..errors import ConfigError, DataError
 from ..evaluation.kinds import complete_options, open_images, open_network
 from ..models.backbones import TorchvisionResNet
+from ..models.slotcon import SlotCon
 from ..runtime.atomic_files import write_atomically
 from ..runtime.config_files import find_config
 from ..runtime.config_options import hooks_of, read_config
@@ -142,7 +143,10 @@ class _Check:
             loader = Runner.build_dataloader(cfg.train_dataloader)
             read = partial(read_pixels, backend_args=loader.dataset.backend_args)
             _read_some(read, loader.dataset.paths)
-            model.expect_teacher_moves()
+            if isinstance(model, SlotCon):
+                model.expect_teacher_moves()
+            else:  # BYOL's momentum depends on the length of the training
+                MessageHub.get_current_instance().update_info("max_iters", 1)
             _compute_losses(model, loader)
 
     def _untrained(self, name: str) -> tuple[Config, nn.Module]:
@@ -151,9 +155,11 @@ class _Check:
         cfg = self.config(one)
         if is_transfer(cfg):
             raise ConfigError(
-                f"{one.config} trains {cfg.model.type}, expected SlotCon. Name the checkpoint of "
-                "another method's encoder: {checkpoint: FILE}."
+                f"{one.config} trains {cfg.model.type} on images with labels, expected a "
+                "pretraining, on UnlabeledImages. Name the checkpoint of another encoder: "
+                "{checkpoint: FILE}."
             )
+        fit_transfer(cfg, max(one.gpus or 0, 1))
         with explained_errors(cfg):
             return cfg, MODELS.build(cfg.model)
 

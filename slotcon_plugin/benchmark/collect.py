@@ -6,6 +6,7 @@ from ..checkpoints.encoder import ALONE
 from .jobs import JobResult, Plan, read_result
 from .measures import COLUMNS, read_measures
 from .protocols import Protocols, Reference
+from .recipe import other_library
 from .result_tables import MARK, Cell, Column, Row, Table
 from .schema import Benchmark, Pretraining
 
@@ -25,6 +26,7 @@ def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table
         deviations = _pretraining_deviations(one, plan, results, protocols)
         if deviations:
             notes.append(f"{MARK} {one.title}: {'; '.join(deviations)}")
+        notes += _other_method(one, plan, results)
         if one.parts == ALONE:
             notes.append(f"{one.title}: transfers get the encoder without its pretrained decoder")
         if one.checkpoint and published:
@@ -102,6 +104,20 @@ def _pretraining_deviations(
                 protocol = protocols.references[one.paper].protocol
                 found += protocols.counted(protocol, results[job.name])
     return list(dict.fromkeys(found))
+
+
+def _other_method(one: Pretraining, plan: Plan, results: dict[str, JobResult]) -> list[str]:
+    """A note that says whose implementation a method other than SlotCon is."""
+    jobs = [job for job in plan.jobs if job.rule == "pretrain"]
+    jobs = [job for job in jobs if job.about["pretraining"] == (one.same_as or one.name)]
+    content = jobs[0].recipe["config"] if jobs else {}
+    if (library := other_library(content)) is None:
+        return []
+    versions = results[jobs[0].name].versions if jobs[0].name in results else {}
+    names = (library, f"onedl-{library}")  # of its distributions
+    found = " ".join([library, *(versions[name] for name in names if name in versions)])
+    method = content["model.type"].rpartition(".")[2]
+    return [f"{one.title}: the method is {method}, as {found} has it"]
 
 
 def _difference(published: Reference, columns: list[Column], cells: dict[int, Cell]) -> list[Row]:

@@ -13,7 +13,14 @@ from ..errors import ConfigError
 from ..runtime.config_files import find_config
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
-from .recipe import WITHOUT_EFFECT, file_digest, option_words, relative_paths, resolve
+from .recipe import (
+    WITHOUT_EFFECT,
+    file_digest,
+    option_words,
+    other_library,
+    relative_paths,
+    resolve,
+)
 from .schema import PATHS, Benchmark, Pretraining, Source, Transfer
 
 FORMAT = 3  # counts up when results of older versions can no longer be used
@@ -129,8 +136,9 @@ class Planner:
         draw = "python tools/draw_groups.py {config} {folder}/{last} --out {folder}/groups.png"
         steps = [
             Step(_words(train, values, options), values["last"]),
-            Step(_words(draw, values, options), "groups.png", needed=False),
         ]
+        if other_library(content) is None:
+            steps.append(Step(_words(draw, values, options), "groups.png", needed=False))
         recipe = dict(config=content, seed=seed)
         about = dict(pretraining=one.name, seed=seed, config=one.config)
         rest = dict(gpus=one.gpus, length=epochs, about=about, deviations=deviations)

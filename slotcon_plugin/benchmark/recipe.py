@@ -74,6 +74,12 @@ def _flatten(content: dict, prefix: str = "") -> dict:
     return flat
 
 
+def other_library(content: dict) -> str | None:
+    """The library whose method a resolved config of a pretraining trains; None for SlotCon."""
+    library = str(content.get("model.type", "")).rpartition(".")[0]
+    return None if library in ("", "mmengine") else library
+
+
 def _read_detectron2(config: Path, used_by: tuple[Path, ...] = ()) -> dict:
     if config.resolve() in used_by:
         raise ConfigError(f"{used_by[-1]}: `_BASE_` leads back to {config}.")

@@ -14,19 +14,22 @@ from ..checkpoints.export_formats import LIBRARIES, check_format
 from ..checkpoints.metadata import MEASURED, lookup
 from ..checkpoints.published import to_published
 from ..errors import CheckpointError
+from ..models.handed_on import handed_on
 from ..models.measure import SIDE, run_on_meta
+from ..models.slotcon import SlotCon
 from ..runtime.text_formats import listed
 from .group_weights import levels_in, read_grouping
 
 MAX_REASON = 300  # characters
+GROUPS = "slotcon visualize, slotcon evaluate unsupervised and --projected"
 
 
 def measure_encoder(model: nn.Module) -> dict | None:
-    """What `meta.encoder` has of SlotCon's encoder: its stages, or the `problem` with them.
+    """What `meta.encoder` has of a pretraining's encoder: its stages, or the `problem` with them.
 
     None for an encoder that no table of weights has.
     """
-    backbone = model.teacher.backbone
+    backbone = handed_on(model)
     name = type(backbone).__name__
     try:
         recognize(backbone.state_dict(), name)
@@ -46,7 +49,7 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
     The tools' own functions are tried on the model's weights. Random numbers stay as they are.
 
     Args:
-        model: a SlotCon.
+        model: that of a pretraining, with a `backbone`.
         cfg: the config of the training.
         measured: of `measure_encoder`.
     """
@@ -57,7 +60,7 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
     try:
         encoder = encoder_of(content, path)
     except CheckpointError as error:
-        backbone = model.teacher.backbone
+        backbone = handed_on(model)
         name = type(backbone).__name__
         reason = _failure(recognize, backbone.state_dict(), name) or str(error)
         return [
@@ -71,9 +74,11 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
     found += encoder.architecture.limits()
     if encoder.decoder and not encoder.decoder.is_known:
         found.append(f"slotcon evaluate and visualize --level 0: the decoder is {encoder.decoder}")
+    if not isinstance(model, SlotCon):
+        return [*found, f"{GROUPS}, which need SlotCon's prototypes"]
     for use, function in (
         ("slotcon export --to published", to_published),
-        ("slotcon visualize, slotcon evaluate unsupervised and --projected", _read_groupings),
+        (GROUPS, _read_groupings),
     ):
         if reason := _failure(function, content, str(path)):
             found.append(f"{use}: {shorten(reason, MAX_REASON)}")
@@ -92,7 +97,7 @@ def find_untrained(model: nn.Module, size: int | None) -> list[str]:
     A copy without data is run. The result is [] if it cannot be run so.
 
     Args:
-        model: a SlotCon.
+        model: that of a pretraining, with a `backbone`.
         size: side of the views, pixels; None is 224.
     """
     try:

@@ -1,13 +1,15 @@
 """Label-free figures of the teacher's features, measured during a pretraining."""
 
+from functools import partial
 from itertools import count
 
+from mmengine.model import BaseModel
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
 from ..functional.checks import check_integers, check_numbers
 from ..functional.spectrum import alpha_req, covariance_spectrum, rankme
-from ..models.slotcon import SlotCon
+from ..models.handed_on import last_map
 from .collapse_warnings import rank_warning
 from .diagnostics_hook import is_logged
 from .teacher_sample import TeacherSampleHook, in_batches
@@ -16,7 +18,7 @@ NAMES = ("train/rankme", "train/alpha_req")
 
 
 class FeatureRankHook(TeacherSampleHook):
-    """Logs RankMe and α-ReQ of the last map of the teacher's encoder, which transfers use.
+    """Logs RankMe and α-ReQ of the last map of the encoder that transfers use, the teacher's.
 
     The features are those of all cells of the maps of the sample's images, without labels, and the
     same in any number of processes. They are measured for the last line of the log in each of
@@ -51,7 +53,7 @@ class FeatureRankHook(TeacherSampleHook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if self._is_due(runner, batch_idx):
 
-            def measure(model: SlotCon, images_n3hw: Tensor) -> None:
+            def measure(model: BaseModel, images_n3hw: Tensor) -> None:
                 found = measure_features(model, images_n3hw)
                 for name, value in zip(NAMES, found, strict=True):
                     runner.message_hub.update_scalar(name, value)
@@ -77,9 +79,9 @@ class FeatureRankHook(TeacherSampleHook):
         return self.points * (following + 1) // runner.max_iters > part
 
 
-def measure_features(model: SlotCon, images_n3hw: Tensor) -> tuple[float, float]:
-    """RankMe and α-ReQ of the cells of the teacher's last encoder map; images are uint8."""
-    maps_nchw = in_batches(model, images_n3hw, model.encode)
+def measure_features(model: BaseModel, images_n3hw: Tensor) -> tuple[float, float]:
+    """RankMe and α-ReQ of the cells of the encoder's last map; images are uint8."""
+    maps_nchw = in_batches(model, images_n3hw, partial(last_map, model))
     cells_nd = maps_nchw.permute(0, 2, 3, 1).flatten(0, 2)
     singular_values = covariance_spectrum(cells_nd, centered=False).sqrt()
     return rankme(singular_values), alpha_req(covariance_spectrum(cells_nd))

@@ -34,6 +34,7 @@ class GroupImagesHook(TeacherSampleHook):
     """
 
     purpose = "no images of groups are drawn"
+    needs_groups = True
 
     def __init__(self, images: int = 6, scale: float = 2, seed: int = 0) -> None:
         super().__init__(images, scale, seed)

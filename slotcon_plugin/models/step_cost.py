@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..datasets.data_preprocessor import TwoViewPreprocessor
 from ..functional.alignment import ViewGeometry
 from ..functional.collectives import as_one_process
 from .slotcon import SlotCon
@@ -75,8 +76,8 @@ def step_cost(
     """Run a step on tensors that have a device, a type and a shape, but no values.
 
     Weights, statistics and random numbers stay as they are. Every prototype that could win a pixel
-    counts as active, and other processes are left out. Of models other than SlotCon the losses are
-    left out, and the heads too if they depend on values, as a detector's do.
+    counts as active, and other processes are left out. Of models other than SlotCon that depend on
+    values the losses are left out, and the heads too if these do, as a detector's.
 
     Args:
         model: in training mode, on the device of the training, without a wrapper.
@@ -98,12 +99,15 @@ def step_cost(
         return [value for name, value in outputs.items() if "loss" in name]
 
     ways = [lambda: model(images(), mode="tensor"), lambda: model.extract_feat(images())]
+    parts = [ways[1]]  # of a step
+    if isinstance(getattr(model, "data_preprocessor", None), TwoViewPreprocessor):
+        ways, parts = [losses, *ways], ways
     for function in [losses] if isinstance(model, SlotCon) else ways:
         try:
             flops, memory = _run(_Run(model, function), precision)
         except Exception:  # of any module: it only means that this cannot be found out
             continue
-        return StepCost(flops, memory, whole=function is not ways[1])
+        return StepCost(flops, memory, whole=function not in parts)
     return None
 
 

@@ -15,7 +15,7 @@ from ..version import __version__
 PACKAGES = (
     *("torchvision", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "onedl-mmsegmentation"),
     *("mmengine", "mmcv", "mmdet", "mmsegmentation", "detectron2"),
-    *("numpy", "pillow", "simplejpeg", "snakemake", "timm"),
+    *("onedl-mmpretrain", "mmpretrain", "numpy", "pillow", "simplejpeg", "snakemake", "timm"),
 )
 
 

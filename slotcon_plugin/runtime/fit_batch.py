@@ -66,6 +66,11 @@ def fit_random_numbers(cfg: Config) -> list[str]:
     sampler.type = "EndlessSampler"
     for dataset in [part for part in _parts(loader.dataset) if "pipeline" in part]:
         dataset.pipeline = [dict(type="mmengine.SeedFromDraw"), *dataset.pipeline]
+    return seed_iterations(cfg)
+
+
+def seed_iterations(cfg: Config) -> list[str]:
+    """Add `IterSeedHook`, for models that draw random numbers while they train."""
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), dict(type="IterSeedHook")]
     return ["random numbers: seeded for each image and each iteration, also after --resume"]
 

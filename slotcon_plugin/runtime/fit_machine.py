@@ -38,8 +38,8 @@ def fit_training(
 
 
 def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
-    """NCCL and synchronized batch norm on GPUs; gloo, batch norm per process and an equal part of
-    the cores on CPUs.
+    """NCCL and, unless `sync_bn` is None, synchronized batch norm on GPUs; gloo, batch norm per
+    process and an equal part of the cores on CPUs.
 
     On CPUs the process group is initialized here: MMEngine would ask for a GPU.
     """
@@ -49,11 +49,12 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
         gpus = torch.cuda.device_count()
         return [f"one of {gpus} GPUs is used; slotcon train CONFIG --gpus N uses N"] * (gpus > 1)
     if torch.cuda.is_available():
-        cfg.sync_bn = "torch"
+        cfg.sync_bn = cfg.get("sync_bn", "torch")
         cfg.env_cfg = cfg.get("env_cfg") or {}
         cfg.env_cfg.dist_cfg = cfg.env_cfg.get("dist_cfg") or {}
         cfg.env_cfg.dist_cfg.setdefault("timeout", int(TIMEOUT.total_seconds()))
-        return [f"{world_size} processes on GPUs: NCCL, synchronized batch norm"]
+        norm = "synchronized batch norm" if cfg.sync_bn else "batch norm per process"
+        return [f"{world_size} processes on GPUs: NCCL, {norm}"]
     kind = "MMDistributedDataParallel"
     cfg.model_wrapper_cfg = dict(type=kind, device_ids=None, broadcast_buffers=False)
     cfg.pop("sync_bn", None)

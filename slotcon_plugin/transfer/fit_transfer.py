@@ -8,7 +8,7 @@ from ..datasets.unlabeled_images import UnlabeledImages
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import find_class
-from ..runtime.fit_batch import fit_batch_norm, fit_random_numbers, fit_total_batch
+from ..runtime.fit_batch import fit_batch_norm, fit_random_numbers, fit_total_batch, seed_iterations
 from .data_layout import check_layout
 
 
@@ -31,11 +31,14 @@ def fit_transfer(
 ) -> list[str]:
     """Check the data's layout, and adapt batch size, batch norm and random numbers in place.
 
-    Returns the changes, one line each; none for a pretraining. `precision` and `scale_lr` are those
-    of `fit_machine.fit_to_machine`.
+    Of a pretraining by another method than SlotCon batch norm and random numbers are adapted, of
+    SlotCon nothing. Returns the changes, one line each. `precision` and `scale_lr` are those of
+    `fit_machine.fit_to_machine`.
     """
-    if not is_transfer(cfg):
+    if is_slotcon(cfg):
         return []
+    if not is_transfer(cfg):
+        return [*fit_batch_norm(cfg), *seed_iterations(cfg)]
     is_detection = "roi_head" in cfg.model or "detector" in cfg.model
     if precision == "bf16" and is_detection and not torch.cuda.is_available():
         raise ConfigError(

@@ -1,0 +1,41 @@
+"""MoCo v2, ResNet-18 at stride 16, on the images, views and batch of slotcon_r18_small.
+
+Paper:    Chen et al., "Improved Baselines with Momentum Contrastive Learning" (arXiv 2003.04297);
+          this recipe is ours. The implementation is mmpretrain's.
+Command:  slotcon train mocov2_r18_small --data /my/images --epochs 30
+Data:     some hundred images or more, named by --data or DATA_ROOT; at least 32.
+Cost:     30 epochs of 701 images are 630 steps; minutes: not measured.
+Expected: not run at length.
+
+As mocov2_r50_coco.py, with a queue of 512 keys, less than an epoch of some hundred images, a
+momentum of 0.99 (mmpretrain writes 1 - momentum) and lr 0.03 for a batch of 32, which follows the
+batch.
+"""
+
+_base_ = ["../slotcon_r18_demo.py"]
+
+custom_imports = dict(imports=["slotcon_plugin", "mmpretrain.models"], allow_failed_imports=False)
+
+model = dict(
+    _delete_=True,
+    type="mmpretrain.MoCo",
+    queue_len=512,
+    feat_dim=128,
+    momentum=0.01,
+    backbone=dict(type="TorchvisionResNet", depth=18, num_stages=3),
+    neck=dict(type="mmpretrain.MoCoV2Neck", in_channels=256, hid_channels=512, out_channels=128),
+    head=dict(
+        type="mmpretrain.ContrastiveHead",
+        loss=dict(type="mmpretrain.CrossEntropyLoss"),
+        temperature=0.2,
+    ),
+    data_preprocessor=dict(type="TwoViewPreprocessor"),
+)
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type="SGD", lr=0.03, momentum=0.9, weight_decay=1e-4)
+)
+param_scheduler = dict(warmup=0, final=0)
+sync_bn = None
+train_dataloader = dict(batch_size=32, dataset=dict(views=dict(size=96, scale=(0.08, 1.0))))
+auto_scale_lr = dict(base_batch_size=32)
+train_cfg = dict(max_epochs=30)
