@@ -8,7 +8,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
 from ..functional.checks import check_integers, check_numbers
-from ..functional.spectrum import alpha_req, covariance_spectrum, rankme
+from ..functional.spectrum import rank_figures
 from ..models.handed_on import last_map
 from .collapse_warnings import rank_warning
 from .diagnostics_hook import is_logged
@@ -82,6 +82,4 @@ class FeatureRankHook(TeacherSampleHook):
 def measure_features(model: BaseModel, images_n3hw: Tensor) -> tuple[float, float]:
     """RankMe and α-ReQ of the cells of the encoder's last map; images are uint8."""
     maps_nchw = in_batches(model, images_n3hw, partial(last_map, model))
-    cells_nd = maps_nchw.permute(0, 2, 3, 1).flatten(0, 2)
-    singular_values = covariance_spectrum(cells_nd, centered=False).sqrt()
-    return rankme(singular_values), alpha_req(covariance_spectrum(cells_nd))
+    return rank_figures(maps_nchw.permute(0, 2, 3, 1).flatten(0, 2))
