@@ -41,8 +41,8 @@ def demo(
     there are moved into a folder in it.
 
     Args:
-        data: a source of docs/images.md, such as a folder; None: eight photographs that scikit-image
-            and scikit-learn contain.
+        data: a source of docs/images.md, such as a folder; None: eight photographs that
+            scikit-image and scikit-learn contain.
         steps: training steps of 16 images.
         seed: of weights, order and views, and of the choice of images from a large folder.
         max_long_side: longer images are not drawn, see `draw_groups.draw_groups`.
