@@ -8,22 +8,20 @@ import re
 import warnings
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from mmengine.logging import print_log
 
 from ..errors import DataError
-from ..runtime.regular_files import NOT_UTF8, printable, read_regular_file
+from ..runtime.regular_files import printable, read_regular_file
 from .archives import ARCHIVE_SUFFIXES, SOLID_SUFFIXES, open_archive, split_archive
 from .hugging_face import PREFIX, open_rows, split_address
+from .list_files import read_list
 from .storage import URI, is_elsewhere, list_elsewhere, open_backend
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff")
 LIST_SUFFIXES = (".txt", ".lst", ".list")
-
-LONGEST_LINE = 4096  # bytes: no path of Linux is longer
 HIDDEN = re.compile(r"(^|/)\.")
-NOT_DECODED = re.compile("[\udc80-\udcff]")  # bytes of a file name that are not UTF-8
 
 Source = str | os.PathLike
 
@@ -53,7 +51,7 @@ def list_images(
 
     Args:
         source: a folder (searched to any depth), a glob ("**" matches folders to any depth), a list
-            file (.txt, .lst, .list: see `read_list`), an archive (.zip, .tar) or a folder in it,
+            file (.txt, .lst, .list: see `list_files`), an archive (.zip, .tar) or a folder in it,
             a Hugging Face data set (hf:NAME?split=train&column=image), an image, or a sequence of
             these. With `preset`, the dataset's root folder.
         preset: "coco", "coco+" or "imagenet": list the training images of that dataset under
@@ -95,41 +93,6 @@ def suffix_counts(skipped: Counter) -> str:
     if rest := skipped.total() - sum(count for _, count in skipped.most_common(5)):
         listed.append(f"{rest} others")
     return printable(", ".join(listed)) or "none"
-
-
-def read_list(
-    source: Source,
-    is_known: Callable[[str], bool],
-    read: Callable[[Source], bytes] = read_regular_file,
-) -> list[str]:
-    """The lines of a list file, without blank lines and lines that start with "#".
-
-    The file is text in UTF-8. A line that is not UTF-8 is accepted if `is_known` of it: names of
-    files may have any bytes, which Python reads as surrogates.
-    """
-    name, lines = printable(str(source)), []
-    try:
-        content = bytes(read(source)).removeprefix(b"\xef\xbb\xbf")  # Windows's mark of UTF-8
-    except Exception as error:  # also of a storage backend
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"The list {name} cannot be read: {reason}.") from error
-    # Of bytes, because str.splitlines() also splits at characters that a name may contain.
-    for number, raw in enumerate(content.splitlines(), 1):
-        line, problem = os.fsdecode(raw.strip()), None
-        if not line or line.startswith("#"):
-            continue
-        if len(raw) > LONGEST_LINE:
-            problem = f"{len(raw):,} bytes, more than a path can have. Is it a text file?"
-        elif b"\0" in raw:
-            problem = "a zero byte. Save the list as UTF-8 text, not as UTF-16 or in binary."
-        elif NOT_DECODED.search(line) and not is_known(line):
-            problem = f"{printable(line)}, which names no file, and {NOT_UTF8}"
-        if problem:
-            raise DataError(f"The list {name}, line {number}, has {problem}")
-        lines.append(line)
-    if not lines:
-        raise DataError(f"The list {name} is empty. Expected one image on each line.")
-    return lines
 
 
 def _list_one(

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..datasets.sources import read_list, walk_files
+from ..datasets.list_files import read_list
+from ..datasets.sources import walk_files
 from ..errors import ConfigError, DataError, UnreadableFileError
 from ..runtime.regular_files import read_text_file
 from . import coco_stuff

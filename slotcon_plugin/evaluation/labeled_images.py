@@ -9,7 +9,8 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as tv
 
 from ..datasets.decode import UnreadableImage, image_limits, read_image
-from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images, read_list
+from ..datasets.list_files import read_list
+from ..datasets.sources import IMAGE_SUFFIXES, Source, list_images
 from ..errors import DataError, UnreadableFileError
 from ..runtime.regular_files import printable
 from ..runtime.text_formats import listed
