@@ -205,11 +205,16 @@ def test_what_load_takes(checkpoint, tmp_path, capsys):
         "slotcon_r18_dem": "Did you mean slotcon_r18_demo?",
         ROOT / "configs" / "seg" / "fcn_r18_tiny.py": "not the config of a pretraining",
         ROOT / "README.md": "cannot be read",
+        None: "None is given as a network",
+        3: "3 is given as a network",
     }.items():
         with pytest.raises(SlotConError, match=words.replace("?", r"\?")):
             slotcon_plugin.load(source)
     with pytest.raises(ConfigError, match="part is 'both'"):
         slotcon_plugin.load(checkpoint, part="both")
+    for wrong in (untrained, [None]):
+        with pytest.raises(ConfigError, match=r"networks has .*, expected paths"):
+            slotcon_plugin.evaluate("rank", wrong, tmp_path)
     with pytest.raises(ConfigError, match="tpu"):
         slotcon_plugin.load(checkpoint, device="tpu")
 
@@ -247,6 +252,12 @@ def test_one_process_trains_evaluates_and_trains_again(tmp_path, capfd, monkeypa
 
     with pytest.raises(DataError, match="does not exist"):
         slotcon_plugin.pretrain(tmp_path / "nowhere", work_dir, **options)
+    for wrong in (3, [images, None]):
+        with pytest.raises(ConfigError, match=r"--data has (3|None), expected a path"):
+            slotcon_plugin.pretrain(wrong, work_dir, **options)
+    for wrong in ("a=1", {"a": 1}, [1], 5):
+        with pytest.raises(ConfigError, match="expected a list of texts KEY=VALUE"):
+            slotcon_plugin.pretrain(images, work_dir, epochs=1, cfg_options=wrong)
     with pytest.raises(KeyboardInterrupt):
         slotcon_plugin.pretrain(images, work_dir, **interrupted)
     assert not list(work_dir.glob("*.lock"))
