@@ -59,6 +59,8 @@ def test_a_budget_of_a_fixed_recipe(tmp_path):
     choose_images(cfg, "small", write_images(tmp_path / "images", count=40))
     with pytest.raises(ConfigError, match=r"--budget and --cfg-options train_cfg\.max_epochs both"):
         list(choose_length(cfg, "small", None, "3h", ["train_cfg.max_epochs=5"]))
+    with pytest.raises(ConfigError, match=r"--epochs and --cfg-options train_cfg\.max_epochs both"):
+        list(choose_length(cfg, "small", 3, None, ["train_cfg.max_epochs=5"]))
     assert not list(choose_length(cfg, "small", None, "10epochs"))
     lines = list(follow_rules(cfg, fit_to_machine))
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (10, 2)
@@ -237,6 +239,13 @@ def test_values_that_follow_from_labels(tmp_path):
     pytest.importorskip("mmseg")
     pytest.importorskip("mmdet")
     root = write_labeled(tmp_path / "own")
+    found = follow_data(own_config(root))[0]
+    assert "3 classes, the values 0 to 2 of the maps without names" in found
+    shutil.copytree(root, tmp_path / "gaps")
+    for path in (tmp_path / "gaps" / "labels").glob("*/*.png"):
+        Image.fromarray(np.array(Image.open(path)) * 3).save(path)
+    found = follow_data(own_config(tmp_path / "gaps"))[0]
+    assert "7 classes, the values 0 to 6 of the maps, of which 4 do not occur, without" in found
     (root / "classes.txt").write_text("ground\nbox\ndisk\n\n")
     cfg = own_config(root, "seg/fcn_own", "model.backbone.depth=50", "train_cfg.max_iters=7")
     follow_data(cfg)

@@ -211,10 +211,13 @@ def _classes(splits: dict[str, dict], own: dict) -> tuple[list[str], list | None
             raise DataError(f"{file}: expected one name on each line, each once.")
         return names, _palette(maps[0], len(names)), f"{len(names)} classes of {file}"
     found = sample(lambda i: values_in(read_index_map(maps[i])), len(maps), len(maps), SECONDS)
-    count = max(set.union(*found) - {IGNORED}, default=0) + 1
+    used = set.union(*found) - {IGNORED}
+    count = max(used, default=0) + 1
     names = [f"class_{number}" for number in range(count)]
     seen = f"{len(found)} of the {len(maps)} " * (len(found) < len(maps))
-    words = f"{count} classes, the values 0 to {count - 1} of {seen or 'the '}maps (names: {file})"
+    unused = f", of which {count - len(used)} do not occur," * (len(used) < count)
+    words = f"{count} classes, the values 0 to {count - 1} of {seen or 'the '}maps{unused} without "
+    words += f"names ({file} would give them)"
     return names, _palette(maps[0], count), words
 
 
