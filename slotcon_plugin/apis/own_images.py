@@ -82,7 +82,7 @@ def choose_length(
     if any(option.lstrip("+").startswith("train_cfg.max_epochs=") for option in cfg_options):
         lengths["--cfg-options train_cfg.max_epochs"] = True
     named = [name for name, value in lengths.items() if value is not None]
-    if len(named) > 1 and budget is not None:
+    if len(named) > 1:
         raise ConfigError(f"{' and '.join(named)} both give the length: give one of them.")
     if epochs is not None or budget is not None:
         if epochs is not None:
