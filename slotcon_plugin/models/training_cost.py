@@ -8,7 +8,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from ..runtime.disk_space import TWO_MOMENTS
+from ..runtime.disk_space import moments_of
 from ..runtime.text_formats import describe_bytes
 from ..runtime.wrapping import unwrapped
 from .step_cost import StepCost, step_cost
@@ -75,9 +75,7 @@ def training_cost(
     device = next(model.parameters()).device
     weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     gradients = sum(p.nbytes for p in trained)
-    optimizer = getattr(wrapper, "optimizer", None)
-    name = type(optimizer).__name__
-    moments = 2 if any(word in name for word in TWO_MOMENTS) else 1
+    moments = moments_of(type(getattr(wrapper, "optimizer", None)).__name__)
     shared = torch.distributed.is_initialized()  # the gradients' buckets
     accumulates = getattr(wrapper, "_accumulative_counts", 1) > 1
     fixed = weights + gradients * (moments + shared + accumulates)

@@ -62,5 +62,9 @@ def _checkpoint_size(cfg: Config, model: nn.Module) -> int:
     """Bytes of a model's weights and of the optimizer's state, estimated by its name."""
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    name = type_name(cfg.optim_wrapper.optimizer.type)
-    return weights + trained * (2 if any(word in name for word in TWO_MOMENTS) else 1)
+    return weights + trained * moments_of(type_name(cfg.optim_wrapper.optimizer.type))
+
+
+def moments_of(optimizer: str) -> int:
+    """How many numbers an optimizer of this class keeps for each weight, at most, by its name."""
+    return 2 if any(word in optimizer for word in TWO_MOMENTS) else 1
