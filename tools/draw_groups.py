@@ -20,7 +20,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="a checkpoint of that pretraining")
     parser.add_argument("--out", required=True, metavar="FILE", help="the figure, .png")
     parser.add_argument(
-        "--images", metavar="PATH", help="a folder, a glob, a list file, an archive or a data set"
+        "--images",
+        metavar="PATH",
+        help="a folder, a glob, a list file, an archive or a data set (default: the config's)",
     )
     add_level(parser, "0")
     add_number(parser, "--count", positive, 6, "number of photographs")
