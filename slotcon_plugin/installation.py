@@ -73,6 +73,14 @@ def extras_of(module: str) -> list[str]:
     return [extra for extra in dict.fromkeys(found) if extra not in FOR_DEVELOPERS]
 
 
+def where_from(error: ImportError) -> str:
+    """The extra that installs what could not be imported, as a sentence; "" if there is none."""
+    if not (extras := extras_of(str(error.name).split(".")[0])):
+        return ""
+    also = f", also with [{'], ['.join(extras[1:])}]" * (len(extras) > 1)
+    return f"It comes with pip install 'slotcon_plugin[{extras[0]}]'{also}."
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

@@ -1,6 +1,7 @@
 """Other methods, of mmpretrain, on this plugin's images: training, files, evaluation, benchmark."""
 
 import json
+import sys
 from argparse import Namespace
 
 import pytest
@@ -16,6 +17,7 @@ from benchmarks.small_benchmark import SEG, small_benchmark, write_benchmark, wr
 from slotcon_plugin.apis.evaluate import evaluate
 from slotcon_plugin.apis.export import export
 from slotcon_plugin.apis.load import load
+from slotcon_plugin.apis.replay import replay
 from slotcon_plugin.apis.train import train
 from slotcon_plugin.benchmark.check_plan import check_plan
 from slotcon_plugin.benchmark.collect import build_table
@@ -23,7 +25,7 @@ from slotcon_plugin.benchmark.planner import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.checkpoints import read_encoder
-from slotcon_plugin.errors import CheckpointError, ConfigError
+from slotcon_plugin.errors import CheckpointError, ConfigError, TrainingStopped
 from slotcon_plugin.runtime.config_files import ROOT
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
@@ -210,6 +212,19 @@ def test_files_of_other_methods(tmp_path):
         assert torch.equal(state["conv1.weight"], other["conv1.weight"])
     with pytest.raises(CheckpointError, match="has no student"):
         read_encoder(tmp_path / "moco.pth", part="student")
+
+
+def test_a_step_whose_loss_is_lost_is_repeated(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    changed = tiny_options("densecl") | {"optim_wrapper.optimizer.lr": 1e30}
+    options = [f"{key}={value}" for key, value in changed.items()]
+    with pytest.raises(TrainingStopped, match="not finite"):
+        train("densecl_r18_small", images, work_dir=tmp_path, cfg_options=options)
+    replay(tmp_path / "nonfinite_step" / "rank0.pth")
+    assert "loss_single" in capsys.readouterr().out
+    monkeypatch.setitem(sys.modules, "mmpretrain.models", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"pip install 'slotcon_plugin\[onedl-baselines"):
+        read_config("mocov2_r18_small")
 
 
 def test_a_queue_of_a_broken_number_of_batches_is_refused(images, tmp_path, monkeypatch):

@@ -20,6 +20,11 @@ from ..functional.collectives import world_size
 from .left_out import LeftOut
 
 SCOPES = ("mmengine", "mmdet", "mmseg")
+# mmpretrain's classes that are built; others of it read files or download.
+MMPRETRAIN = (
+    *("MoCo", "DenseCL", "BYOL", "SimSiam", "MoCoV2Neck", "DenseCLNeck", "NonLinearNeck"),
+    *("ContrastiveHead", "LatentPredictHead", "CrossEntropyLoss", "CosineSimilarityLoss"),
+)
 
 
 class StepResult(NamedTuple):
@@ -136,6 +141,9 @@ def build_model(content: dict, path: str) -> nn.Module:
         known |= _names(MODELS) | _names(TASK_UTILS)
         for kind in _types(content["config"]):
             scope, _, name = kind.rpartition(".") if isinstance(kind, str) else ("?", "", "")
+            if scope == "mmpretrain" and name in MMPRETRAIN:
+                import_module("mmpretrain.models")
+                continue
             if scope not in ("", *SCOPES) or name not in known:
                 raise CheckpointError(
                     f"{path} names the type {kind!r}, which is not registered. Import the module "

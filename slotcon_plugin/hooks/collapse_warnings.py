@@ -51,6 +51,5 @@ def rank_warning(rankme: float, least: float) -> str:
     """A line about features with a smaller RankMe than `least`."""
     return (
         f"the features are collapsing: RankMe is {rankme:.1f}, below {least:g}: they vary in few "
-        "directions. Is the learning rate 1.0 x global batch / 256, and the teacher momentum that "
-        "of the recipe?"
+        "directions. Are learning rate, for this batch, and teacher momentum those of the recipe?"
     )

@@ -13,6 +13,7 @@ from ..evaluation.retrieval import retrieve
 from ..evaluation.unsupervised_segmentation import unsupervised
 from ..functional.checks import check_integers
 from ..functional.dense import upsampled_argmax
+from ..models.slotcon import SlotCon
 from ..runtime.wrapping import unwrapped
 from ..visualization.painting import overlay
 
@@ -73,10 +74,17 @@ class UnsupervisedSegHook(Hook):
         for dataset in filter(None, (self.dataset, self.train)):
             for _ in batches(dataset, LoaderOptions(batch_size=self.batch_size), "checking"):
                 pass
-        unwrapped(runner.model).position(self.level)  # an error if there is no such level
+        model = unwrapped(runner.model)
+        self.active = isinstance(model, SlotCon)
+        if self.active:
+            model.position(self.level)  # an error if there is no such level
+        else:
+            name = type(model).__name__
+            runner.logger.info(f"no scores of groups are logged: they are SlotCon's, not {name}'s")
 
     def after_train_epoch(self, runner) -> None:
-        if self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner):
+        due = self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)
+        if due and self.active:
             self.evaluate(runner)
 
     @torch.no_grad()

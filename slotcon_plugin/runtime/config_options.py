@@ -15,6 +15,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 
 from ..errors import ConfigError, did_you_mean
+from ..installation import where_from
 from .config_files import find_config
 from .config_rules import check_values, find_rule
 from .launch import announce
@@ -85,6 +86,11 @@ def _check_bases(path: Path, above: tuple[Path, ...] = ()) -> None:
 def _why_not_read(error: BaseException, path: Path) -> str:
     if isinstance(error, ConfigError):
         return str(error)
+    first = error  # of `custom_imports`, MMEngine repeats it with sys.path
+    while isinstance(first.__context__, ImportError):
+        first = first.__context__
+    if isinstance(first, ImportError) and (sentence := where_from(first)):
+        return f"{first}. {sentence}"
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     files = [frame.f_locals.get("filename") for frame in reversed(frames)]
     files = [file for file in files if isinstance(file, str) and os.path.isfile(file)]

@@ -16,7 +16,7 @@ from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS, Registry, build_func
 from torch import nn
 
 from ..errors import ConfigError, DataError, SlotConError
-from ..installation import extras_of
+from ..installation import where_from
 from .config_options import did_you_mean, entries, environment_texts, type_name
 
 MEMORY = (
@@ -82,9 +82,8 @@ def describe(error: BaseException) -> str:
         remedy = f" {REMEDIES.get(error.errno, '')}".rstrip()
     elif known := [advice for words, advice in REMEDIES_BY_TEXT.items() if words in text]:
         remedy = f" {known[0]}"
-    elif isinstance(error, ImportError) and (extras := extras_of(str(error.name).split(".")[0])):
-        also = f", also with [{'], ['.join(extras[1:])}]" * (len(extras) > 1)
-        return f"{text}. It comes with pip install 'slotcon_plugin[{extras[0]}]'{also}."
+    elif isinstance(error, ImportError) and (sentence := where_from(error)):
+        return f"{text}. {sentence}"
     elif file := _file_in_use(error):
         notes += f", while {file} was read"
     return (
