@@ -74,8 +74,10 @@ def test_encoders_of_every_origin(checkpoint, image, tmp_path):
     torch.testing.assert_close(open_encoder(str(plain))(image), random(image))
     with pytest.raises(CheckpointError, match="is an encoder alone"):
         open_groups(plain)
-    with pytest.raises(ConfigError, match="expected random:resnet18, :resnet34"):
+    with pytest.raises(ConfigError, match="There is no config vit"):
         open_encoder("random:vit")
+    with pytest.raises(ConfigError, match="expected supervised:resnet18, :resnet34"):
+        open_encoder("supervised:vit")
     with pytest.raises(ConfigError, match="has the stages 1 to 3"):
         open_encoder(str(checkpoint), stage=4)
     for name in ("random:resnet18", "supervised:resnet18"):
@@ -266,8 +268,8 @@ def test_a_diverged_probe_keeps_its_results(evaluate, checkpoint, data):
     networks = [checkpoint, "random:resnet18"]
     options = dict(train_list=data / "train.txt", epochs=4, lr=1e38)
     written, shown = evaluate("probe", networks, **options)
-    assert f"note: {checkpoint}: The probe diverged" in shown
-    assert all(one["results"]["last_loss"] is None for one in written["networks"])
+    assert "note: random:resnet18: The probe diverged" in shown
+    assert written["networks"][1]["results"]["last_loss"] is None
 
 
 def test_images_to_score_are_not_learned_from(evaluate, checkpoint, data):
