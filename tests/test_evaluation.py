@@ -280,6 +280,7 @@ def test_several_networks_are_rows_of_one_table():
         "| a.pth |      50.00 |  25.00 |",
         "| a.pth |      50.00 |   –    |",
     ]
+    assert "| a.pth |" in score_table(probed[:1])
     clusterings = {"6": {"one-to-one": scores, "many-to-one": scores}}
     clustered = [Run(name, "", dict(clusterings=clusterings)) for name in ("a", "b")]
     head, _, *rows = score_table(clustered).splitlines()

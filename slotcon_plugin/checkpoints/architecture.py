@@ -122,7 +122,7 @@ class ResNetArchitecture(NamedTuple):
             f"This encoder is a {self}; {library}'s resnet{self.depth} always has "
             "four stages, so the last ones would stay random. Export it --to openmmlab (num_stages="
             f"{count}) or --to detectron2 (OUT_FEATURES up to res{count + 1}), or pretrain with "
-            "four stages."
+            "four stages, as slotcon_r18_own does."
         )
 
     def usage(self, library: str, file: str, load: str, pixels: dict) -> str:

@@ -53,7 +53,7 @@ def score_parts(results: dict) -> dict[str, dict]:
 
 
 def score_table(runs: list[Run]) -> str:
-    """A row for each network, or for each clustering and matching of a single network.
+    """A row for each network, or for each clustering and matching of a single one.
 
     With several networks and matchings, a cell has the accuracy and mean IoU of one matching.
     """
@@ -63,10 +63,9 @@ def score_table(runs: list[Run]) -> str:
         cells = [[_two_scores(scores) for scores in part.values()] for part in parts]
         rows = [[run.name, *row] for run, row in zip(runs, cells)]
         return table(["accuracy / mIoU, %", *names], rows)
-    if len(runs) == 1:
-        scored = list(parts[0].items())
-    else:
-        scored = [(run.name, part[""]) for run, part in zip(runs, parts)]
+    scored = [
+        (name or run.name, one) for run, part in zip(runs, parts) for name, one in part.items()
+    ]
     shown = [key for key in COLUMNS if key in scored[0][1]]
     rows = [[name, *(scores[key] for key in shown)] for name, scores in scored]
     unit = "" if "rankme" in shown else "%"
