@@ -25,6 +25,7 @@ from slotcon_plugin.benchmark.planner import Planner
 from slotcon_plugin.benchmark.protocols import Protocols
 from slotcon_plugin.benchmark.schema import read_benchmark
 from slotcon_plugin.checkpoints import read_encoder
+from slotcon_plugin.checkpoints.configured import ConfiguredEncoder
 from slotcon_plugin.errors import CheckpointError, ConfigError, TrainingStopped
 from slotcon_plugin.runtime.config_files import ROOT
 from slotcon_plugin.runtime.config_options import read_config
@@ -210,6 +211,12 @@ def test_files_of_other_methods(tmp_path):
     for name in ("dino", "dino_flat"):
         state = read_encoder(tmp_path / f"{name}.pth", part="student").state_dict
         assert torch.equal(state["conv1.weight"], other["conv1.weight"])
+    like = ConfiguredEncoder(dict(type="TimmEncoder", name="vit_tiny_patch16_224"))
+    vit = like.build().state_dict()
+    torch.save({"state_dict": below("module.base_encoder.", vit | head)}, tmp_path / "vit.pth")
+    torch.save({"teacher": below("backbone.", vit) | heads, "student": {}}, tmp_path / "dino.pth")
+    for name in ("vit", "dino"):
+        assert_same(read_encoder(tmp_path / f"{name}.pth", like=like).state_dict, vit, name)
     with pytest.raises(CheckpointError, match="has no student"):
         read_encoder(tmp_path / "moco.pth", part="student")
 

@@ -170,7 +170,7 @@ def _renamed(
     """The encoder's tensors under its own names; `known` is the table of these, or a ResNet's."""
     prefix, others = "", ()
     if kind == NETWORK:
-        prefix = find_prefix(tensors, bool(known))
+        prefix = find_prefix(tensors, bool(known)) or find_prefix(tensors, known=True)
         heads = tuple(prefix + head for head in names.NETWORK_HEADS)
         others = tuple(n for n in tensors if not n.startswith(prefix) or n.startswith(heads))
         own = tensors.keys() - {*others}
