@@ -189,7 +189,7 @@ def test_conventions_of_openmmlab(path):
         (
             "pretrain/slotcon_r50_coco",
             "LossGuard AverageOutputs RuntimeInfo IterTimer DistSamplerSeed Teacher ResumeCheck "
-            "Diagnostics Logger ParamScheduler Checkpoint UnreadableImages",
+            "Diagnostics FeatureRank Logger ParamScheduler Checkpoint GroupImages UnreadableImages",
         ),
         (
             "det/mask_rcnn_r50_fpn_syncbn_1x_coco",
