@@ -308,6 +308,16 @@ def test_exports_have_it(files, tmp_path, capsys, kind):
     assert read_encoder(tmp_path / "alone.pth").decoder is None
 
 
+def test_a_folder_for_timm_says_that_it_has_no_decoder(files, tmp_path, capsys):
+    export(files("fcn"), tmp_path / "folder", "timm")
+    assert "left out: timm has no FCN" in capsys.readouterr().out
+    assert read_encoder(tmp_path / "folder").decoder is None
+    export(files("fcn"), tmp_path / "alone", "timm", parts="encoder")
+    assert "left out: timm" not in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="--parts cannot be used with --to published"):
+        export(files("fcn"), tmp_path / "a.pth", "published", parts="encoder")
+
+
 def test_the_printed_usage_loads_both(files, tmp_path, capsys):
     export(files("deep"), tmp_path / "both.pth", "openmmlab")
     line = capsys.readouterr().out.partition("load it with:  ")[2].splitlines()[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..checkpoints import export_formats as formats
 from ..checkpoints import read_encoder
 from ..checkpoints.containers import pth_bytes, read_file
-from ..checkpoints.encoder import ALL, ALONE
+from ..checkpoints.encoder import ALL, Encoder
 from ..checkpoints.model_folder import CARD, model_card, timm_files
 from ..checkpoints.onnx_file import TOLERANCE, onnx_model
 from ..checkpoints.published import to_ours, to_published
@@ -61,11 +61,11 @@ def export(
     if is_folder and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"OUT {out} is a folder that is not empty. Name a new one.")
     if to in ("slotcon", "published"):
-        data, report = _convert(checkpoint, out, to, part or parts, keys)
+        data, report = _convert(checkpoint, out, to, part, parts, keys)
     elif is_folder:
-        data, report = _folder(checkpoint, out, to, part, keys, license or LICENSE)
+        data, report = _folder(checkpoint, out, to, part, parts, keys, license or LICENSE)
     elif to == "onnx":
-        data, report = _onnx(checkpoint, out, part, keys)
+        data, report = _onnx(checkpoint, out, part, parts, keys)
     else:
         formats.check_format(to, out.suffix)
         encoder = read_encoder(checkpoint, part, parts=parts or ALL)
@@ -86,15 +86,32 @@ def export(
     print(f"written:       {out} ({size:,} bytes)")
 
 
+def _read_alone(
+    checkpoint: Path, to: str, part: str | None, parts: str | None
+) -> tuple[Encoder, list[str]]:
+    """The encoder without its decoder, and a line for the report if it has one."""
+    encoder = read_encoder(checkpoint, part, parts=parts or ALL)
+    note = formats.decoder_note(encoder, to)
+    meta = {key: value for key, value in encoder.meta.items() if key != "decoder"}
+    return encoder._replace(decoder=None, meta=meta), [note] * bool(note)
+
+
 def _folder(
-    checkpoint: Path, out: Path, to: str, part: str | None, keys: bool, license: str
+    checkpoint: Path,
+    out: Path,
+    to: str,
+    part: str | None,
+    parts: str | None,
+    keys: bool,
+    license: str,
 ) -> tuple[dict[str, bytes], str]:
     """The files of a folder for timm or for the Hugging Face Hub, and the report."""
-    encoder = read_encoder(checkpoint, part, parts=ALONE)
+    encoder, notes = _read_alone(checkpoint, "timm", part, parts)
     card = {CARD: model_card(encoder, out.name, license)} if to == "hub" else {}
     files = timm_files(encoder) | card
     lines = [
         formats.report_encoder(encoder, encoder.old_names, keys),
+        *notes,
         f"files:         {', '.join(files)}",
         f"load it with:  timm.create_model('local-dir:{out}', pretrained=True)",
     ]
@@ -106,14 +123,17 @@ def _folder(
     return files, "\n".join(lines)
 
 
-def _onnx(checkpoint: Path, out: Path, part: str | None, keys: bool) -> tuple[bytes, str]:
+def _onnx(
+    checkpoint: Path, out: Path, part: str | None, parts: str | None, keys: bool
+) -> tuple[bytes, str]:
     """An ONNX file and the report."""
     if out.suffix != ".onnx":
         raise CheckpointError(f"--to onnx writes a .onnx file, not {out.suffix or out.name}.")
-    encoder = read_encoder(checkpoint, part, parts=ALONE)
+    encoder, notes = _read_alone(checkpoint, "onnx", part, parts)
     model = onnx_model(encoder)
     lines = [
         formats.report_encoder(encoder, encoder.old_names, keys),
+        *notes,
         f"onnx:          images (batch, 3, height, width), normalized, {model.images} -> "
         "map (batch, channels, rows, columns), pooled (batch, channels)",
         f"compared:      onnxruntime and torch differ by {model.error:.1e} of the largest value; "
@@ -124,7 +144,7 @@ def _onnx(checkpoint: Path, out: Path, part: str | None, keys: bool) -> tuple[by
 
 
 def _convert(
-    checkpoint: Path, out: Path, to: str, part: str | None, keys: bool
+    checkpoint: Path, out: Path, to: str, part: str | None, parts: str | None, keys: bool
 ) -> tuple[bytes, str]:
     """A full checkpoint in the other format: the file's bytes and the report."""
     if out.suffix != ".pth":
@@ -132,8 +152,8 @@ def _convert(
             f"--to {to} writes a full checkpoint, which must be a .pth file, not "
             f"{out.suffix or 'a file without a suffix'}."
         )
-    if part is not None:
-        raise CheckpointError(f"--part cannot be used with --to {to}, which converts all parts.")
+    if given := [name for name, value in (("--part", part), ("--parts", parts)) if value]:
+        raise CheckpointError(f"{given[0]} cannot be used with --to {to}, which converts all.")
     convert = to_ours if to == "slotcon" else to_published
     converted = convert(read_file(checkpoint), str(checkpoint))
     return pth_bytes(converted.content), formats.report_checkpoint(checkpoint, converted, keys)

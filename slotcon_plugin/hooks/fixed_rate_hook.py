@@ -14,4 +14,4 @@ class FixedRateHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         for group in runner.optim_wrapper.optimizer.param_groups:
             if group.get("fix_lr"):
-                group["lr"] = group["initial_lr"]
+                group["lr"] = group.get("initial_lr", group["lr"])  # without a schedule: as it is
