@@ -36,6 +36,9 @@ def make_runner(options: list[str], config: Path = DEMO, iterations: int | None 
     cfg = read_config(config, options)
     if iterations:
         cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=iterations)
+    cfg.experiment_name = cfg.work_dir.replace(
+        "/", "_"
+    )  # two of one second would share a visualizer
     fit_to_machine(cfg)
     return Runner.from_cfg(cfg)
 
