@@ -131,6 +131,9 @@ def start(command: list[str], folder: Path, output: Path, memory: float) -> int:
     process = os.fork()
     if process:
         return process
+    import torch
+
+    torch.set_num_threads(1)  # replaces torch's pool once; two threads that do so at a time abort
     os.setsid()
     os.chdir(folder)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
