@@ -24,6 +24,7 @@ from slotcon_plugin.errors import DataError
 from slotcon_plugin.runtime.text_formats import to_csv
 
 PROTOCOLS = Protocols(ROOT)
+SIZES = ("", "_50", "_75")
 FILE = """
 title: a & b
 work_dir: {work_dir}
@@ -67,7 +68,7 @@ def make(tmp_path):
         metrics = {
             f"coco/{part}_mAP{size}": share
             for part, shares in dict(bbox=(0.414, 0.61, 0.45), segm=(0.37, 0.58, 0.40)).items()
-            for size, share in zip(("", "_50", "_75"), shares, strict=True)
+            for size, share in zip(SIZES, shares, strict=True)
         }
         job, images = jobs["transfer.coco.s0.coco.s0"], dict(trained=117266, evaluated=5000)
         write_record(finished(job, metrics, images), job.result)
@@ -210,9 +211,7 @@ def test_latex_is_escaped(make):
 
 
 def test_figures_are_read_from_what_the_tools_write():
-    coco = {
-        f"coco/{part}_mAP{size}": 0.5 for part in ("bbox", "segm") for size in ("", "_50", "_75")
-    }
+    coco = {f"coco/{part}_mAP{size}": 0.5 for part in ("bbox", "segm") for size in SIZES}
     found = read_measures("openmmlab", "coco", coco | {"coco/segm_mAP_75": 0.25})
     assert (found["box_ap"], found["mask_ap75"]) == (50.0, 25.0)
     d2 = {part: {"AP": 41.0, "AP50": 61.1, "AP75": 45.0} for part in ("bbox", "segm")}
@@ -230,6 +229,86 @@ def test_published_rows_are_those_of_the_sources():
     assert rows["random"].results == {"box_ap": 32.8, "mask_ap": 29.9}
     assert rows["slotcon-in1k-200"].results == rows["slotcon-cocoplus-800"].results
     assert all(row.source and row.family for row in rows.values())
+
+
+SHARES = {f"coco/{part}_mAP{size}": 0.4 for part in ("bbox", "segm") for size in SIZES}
+FAMILIES = {
+    column: PROTOCOLS.protocols[f"{column}-{kind}"].family
+    for column, kind in {"coco": "openmmlab", "voc": "openmmlab", "stuff": "unsupervised"}.items()
+}
+
+
+def test_rows_of_other_families_are_neither_shown_nor_compared(make, tmp_path):
+    """Whatever row a file names: a figure enters a table only in the column of its own family."""
+    others = {
+        key: row
+        for key, row in PROTOCOLS.references.items()
+        if any(family != FAMILIES.get(column, family) for column, family in row.family.items())
+    }
+    assert {"soco-random", "slotcon-in1k-200-c4", "densecl-coco-800-voc"} <= others.keys()
+    make([70.0])
+    file, theirs = tmp_path / "b.yaml", tmp_path / "theirs.pth"
+    theirs.write_bytes(b"x")
+    text = file.read_text().replace("[random, slotcon-coco-800]", f"[random, {', '.join(others)}]")
+    for key in others:  # claims that make a comparison possible, if the families were equal
+        text = text.replace(
+            "  random: random",
+            f"  of-{key}: {{checkpoint: {theirs}, paper: {key}}}\n  random: random",
+        )
+    file.write_text(text)
+    benchmark = read_benchmark(file)
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    for job in plan.jobs:
+        if transfer := job.about.get("transfer"):
+            counted = dict(voc=(10582, 1449), coco=(117266, 5000))[transfer]
+            images = dict(zip(("trained", "evaluated"), counted, strict=True))
+            write_record(finished(job, SHARES | dict(mIoU=70.0), images), job.result)
+    table = build_table(benchmark, PROTOCOLS, plan)
+    shown = [row.label for row in table.rows if row.kind != "ours"]
+    assert shown == [
+        "– minus SlotCon, COCO, 800 epochs, published",
+        "– minus random initialization, none, published",
+        "random initialization, none",
+    ]
+    for row in others.values():
+        families = ", ".join(row.family.values())
+        assert (
+            f"not shown, since no transfer here is {families}: {row.title}, {row.pretraining}"
+            in table.notes
+        )
+
+
+def test_a_family_has_one_random_row():
+    rows = [row for row in PROTOCOLS.references.values() if row.pretraining == "none"]
+    assert len(rows) == 2
+    assert len({tuple(row.family.items()) for row in rows}) == 2
+
+
+def test_rows_that_pretrain_more_than_the_encoder_are_marked(make, tmp_path):
+    make([70.0])
+    (tmp_path / "theirs.pth").write_bytes(b"x")
+    file = tmp_path / "b.yaml"
+    text = file.read_text().replace("[random, slotcon-coco-800]", "true")
+    more = f"  soco: {{checkpoint: {tmp_path}/theirs.pth, paper: soco-in1k-100}}\n"
+    more += "  decon: {config: configs/pretrain/decon_fpn_r50_coco.py}\n"
+    more += "  alone: {same_as: decon, parts: encoder}\n"
+    file.write_text(text.replace("  random: random", f"{more}  random: random"))
+    benchmark = read_benchmark(file)
+    plan = Planner(benchmark, ROOT, PROTOCOLS).plan()
+    job = next(job for job in plan.jobs if job.name == "transfer.soco.s0.coco.s0")
+    images = dict(trained=117266, evaluated=5000)
+    write_record(finished(job, SHARES, images), job.result)
+    table = build_table(benchmark, PROTOCOLS, plan)
+    marked = {row.label for row in table.rows if row.label.endswith(" ‡")}
+    assert marked == {"decon ‡", *(f"InsLoc, ImageNet, {n} epochs ‡" for n in (200, 400))} | {
+        f"SoCo, ImageNet, {n} epochs ‡" for n in (100, 400)
+    }
+    assert "‡ pretrains more than the encoder: decon: mmdet.FPN" in table.notes
+    assert not [row for row in table.rows if "minus SoCo" in row.label]
+    soco = "SoCo, ImageNet, 100 epochs: the FPN and the detector's head"
+    assert f"- ‡ pretrains more than the encoder: {soco}" in table.markdown()
+    assert r"SoCo, ImageNet, 100 epochs $^\ddagger$ & 42.3" in table.latex()
+    assert "SoCo, ImageNet, 100 epochs ‡,APᵇ,42.3" in table.csv().replace('"', "")
 
 
 def test_texts_are_escaped_in_every_format(make, tmp_path):

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from ..checkpoints.encoder import ALONE
-from .jobs import JobResult, Plan, read_result
+from .jobs import Job, JobResult, Plan, read_result
 from .measures import COLUMNS, read_measures
 from .protocols import Protocols, Reference
 from .recipe import other_library
-from .result_tables import MARK, Cell, Column, Row, Table
+from .result_tables import MARK, MORE, Cell, Column, Row, Table
 from .schema import Benchmark, Pretraining
 
 RUN = ["pretraining", "seed", "transfer", "transfer seed", "measure", "percent"]
@@ -44,12 +44,20 @@ def build_table(benchmark: Benchmark, protocols: Protocols, plan: Plan) -> Table
                 marked = bool(reasons or deviations)
                 cells[i] = Cell.of(found.set_index("seed")["percent"], marked)
         deviations_of[one.name] = deviations
-        rows.append(Row("ours", one.title, "this benchmark", cells))
+        label, more = _with_mark(one.title, _pretrained_decoder(one, plan))
+        notes += more
+        rows.append(Row("ours", label, "this benchmark", cells))
         if published:
             rows += _difference(published, columns, cells)
     names = protocols.references if benchmark.references is True else benchmark.references or []
-    shown = [_published(protocols.references[name], columns) for name in names]
-    rows += [row for row in shown if row.cells]
+    for reference in (protocols.references[name] for name in names):
+        row = _published(reference, columns)
+        if row.cells:
+            rows.append(row)
+            notes += _with_mark(f"{reference.title}, {reference.pretraining}", reference.more)[1]
+        elif benchmark.references is not True:  # it was named
+            families = ", ".join(reference.family.values())
+            notes.append(f"not shown, since no transfer here is {families}: {row.label}")
     if any(row.kind == "published" for row in rows):
         notes += [f"published rows: {c.family or c.transfer.column}" for c in columns]
     if any(cell.pretrainings > 1 for row in rows for cell in row.cells.values()):
@@ -97,19 +105,37 @@ def _pretraining_deviations(
     if one.checkpoint and one.paper is None:
         return ["a checkpoint of an unknown pretraining"]
     found = []
-    for job in plan.jobs:
-        if job.rule == "pretrain" and job.about["pretraining"] == (one.same_as or one.name):
-            found += job.deviations
-            if one.paper and job.name in results:
-                protocol = protocols.references[one.paper].protocol
-                found += protocols.counted(protocol, results[job.name])
+    for job in _trainings(one, plan):
+        found += job.deviations
+        if one.paper and job.name in results:
+            protocol = protocols.references[one.paper].protocol
+            found += protocols.counted(protocol, results[job.name])
     return list(dict.fromkeys(found))
+
+
+def _trainings(one: Pretraining, plan: Plan) -> list[Job]:
+    """The jobs that train it, one for each seed."""
+    jobs = [job for job in plan.jobs if job.rule == "pretrain"]
+    return [job for job in jobs if job.about["pretraining"] == (one.same_as or one.name)]
+
+
+def _pretrained_decoder(one: Pretraining, plan: Plan) -> str | None:
+    """The class of the decoder that transfers get, if the benchmark trains one."""
+    for job in _trainings(one, plan) if one.parts != ALONE else ():
+        return job.recipe["config"].get("model.decoder.type")
+    return None
+
+
+def _with_mark(label: str, more: str | None) -> tuple[str, list[str]]:
+    """The name of a row, marked if it pretrains more than the encoder, and the note about it."""
+    if more is None:
+        return label, []
+    return f"{label} {MORE}", [f"{MORE} pretrains more than the encoder: {label}: {more}"]
 
 
 def _other_method(one: Pretraining, plan: Plan, results: dict[str, JobResult]) -> list[str]:
     """A note that says whose implementation a method other than SlotCon is."""
-    jobs = [job for job in plan.jobs if job.rule == "pretrain"]
-    jobs = [job for job in jobs if job.about["pretraining"] == (one.same_as or one.name)]
+    jobs = _trainings(one, plan)
     content = jobs[0].recipe["config"] if jobs else {}
     if (library := other_library(content)) is None:
         return []
@@ -121,8 +147,11 @@ def _other_method(one: Pretraining, plan: Plan, results: dict[str, JobResult]) -
 
 
 def _difference(published: Reference, columns: list[Column], cells: dict[int, Cell]) -> list[Row]:
-    """Ours minus the published row, where both exist and have the same protocol family."""
-    theirs = _published(published, columns).cells
+    """Ours minus the published row, where both exist and have the same protocol family.
+
+    There is none to a row that pretrains more than the encoder.
+    """
+    theirs = {} if published.more else _published(published, columns).cells
     found = {
         i: Cell(cell.mean - theirs[i].mean, signed=True)
         for i, cell in cells.items()
@@ -140,7 +169,8 @@ def _published(one: Reference, columns: list[Column]) -> Row:
         if column.measure.key in one.results
         and column.family == one.family.get(column.transfer.column)
     }
-    return Row("published", f"{one.title}, {one.pretraining}", one.source, cells)
+    label, _ = _with_mark(f"{one.title}, {one.pretraining}", one.more)
+    return Row("published", label, one.source, cells)
 
 
 def _versions(results: list[JobResult]) -> list[str]:

@@ -24,6 +24,7 @@ class Reference(BaseModel):
     pretraining: str
     source: Annotated[str, Field(min_length=1)]
     protocol: str | None = None  # of the pretraining, a key of protocols.yaml
+    more: Annotated[str, Field(min_length=1)] | None = None  # what is pretrained beside the encoder
     family: dict[str, str]  # from a column to its protocol family
     results: dict[Annotated[str, Field(pattern=f"^({'|'.join(MEASURES)})$")], float]  # percent
 

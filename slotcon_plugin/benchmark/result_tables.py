@@ -12,6 +12,7 @@ from .measures import Measure
 from .schema import Transfer
 
 MARK = "†"
+MORE = "‡"  # after the name of a row that pretrains more than the encoder
 WARNING = f"{MARK} is NOT the paper's protocol: not to be compared with published figures"
 
 FIGURE = ["kind", "pretraining", "figure", "mean", "sd", "runs", "pretrainings"]

@@ -17,7 +17,7 @@ _MARKDOWN = re.compile(
 _AT_START = re.compile(r"^(\d*)(?=[-#+=>.)])")  # headings, lists, quotations, rules
 _LATEX = {sign: f"\\{sign}" for sign in "&%_#${}"} | {sign: f"{{{sign}}}" for sign in "[]*"}
 _LATEX |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
-_LATEX |= {"†": r"$^\dagger$", "±": r"$\pm$", "ᵇ": r"$^\text{b}$", "ᵐ": r"$^\text{m}$"}
+_LATEX |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "±": r"$\pm$", "ᵇ": r"$^\text{b}$", "ᵐ": r"$^\text{m}$"}
 _FORMULA = tuple("=+-@＝＋－＠")  # what spreadsheets take for the start of one
 
 
