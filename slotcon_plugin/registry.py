@@ -9,6 +9,7 @@ from mmengine.registry import (
     DATASETS,
     HOOKS,
     MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
@@ -44,6 +45,7 @@ from .models.slot_loss import SlotLoss
 from .models.slotcon import SlotCon
 from .models.timm_encoder import TimmEncoder
 from .optim.lars import SlotConLARS
+from .optim.layer_decay import LayerDecayConstructor
 from .optim.schedulers import WarmupCosineLR
 from .runtime.amp import CpuAmpOptimWrapper
 from .runtime.atomic_files import AtomicLocalBackend
@@ -69,6 +71,7 @@ NAMES = {
     TRANSFORMS: (SeedFromDraw, TwoViews),
     OPTIMIZERS: (SlotConLARS,),
     OPTIM_WRAPPERS: (CpuAmpOptimWrapper,),
+    OPTIM_WRAPPER_CONSTRUCTORS: (LayerDecayConstructor,),
     PARAM_SCHEDULERS: (WarmupCosineLR,),
     VISBACKENDS: (WandbLogger, MLflowLogger),
     HOOKS: (

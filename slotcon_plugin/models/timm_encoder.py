@@ -75,6 +75,12 @@ class TimmEncoder(nn.Module):
         if self.init_cfg:
             initialize(self, self.init_cfg)
 
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Patterns of the names of each layer's parameters; see timm's `group_parameters`."""
+        if not hasattr(self.net, "group_matcher"):
+            raise ConfigError(f"timm does not know the layers of its {type(self.net).__name__}.")
+        return self.net.group_matcher(coarse)
+
     def train(self, mode: bool = True) -> "TimmEncoder":
         """Set the mode of the model, too."""
         self.net.training = mode

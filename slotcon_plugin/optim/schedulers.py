@@ -15,7 +15,7 @@ class WarmupCosineLR(_ParamScheduler):
 
     Args:
         warmup: length of the warm-up, in iterations (in epochs where the config says so).
-        final: learning rate at the end, at least 0.
+        final: learning rate at the end, at least 0; of a group with `lr_scale`, a factor of it.
         start_divisor: the first step has peak / start_divisor, positive.
         end: last step, exclusive; by default the training's.
         last_step, by_epoch, verbose: as in MMEngine, whose runner knows the default of `by_epoch`.
@@ -54,6 +54,9 @@ class WarmupCosineLR(_ParamScheduler):
         return cls(*args, warmup=warmup * epoch_length, end=end, by_epoch=False, **options)
 
     def _get_value(self) -> list[float]:
-        settings = dict(final=self.final, start_divisor=self.start_divisor)
         step, end, warmup = self.last_step, self.end, self.warmup
-        return [learning_rate(step, end, warmup, peak, **settings) for peak in self.base_values]
+        finals = [self.final * g.get("lr_scale", 1.0) for g in self.optimizer.param_groups]
+        return [
+            learning_rate(step, end, warmup, peak, final, self.start_divisor)
+            for peak, final in zip(self.base_values, finals, strict=True)
+        ]

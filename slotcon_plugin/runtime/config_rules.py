@@ -133,9 +133,16 @@ RULES |= {key: or_auto(RULES[key]) for key in AUTO_KEYS}
 
 
 def check_values(cfg: Config) -> None:
-    """Raise a ConfigError for an entry of `RULES` with another type or out of range."""
+    """Raise a ConfigError for an entry of `RULES` with another type or out of range, or without
+    effect."""
     for key, rule in RULES.items():
         _check_entry(cfg._cfg_dict, key.split("."), "the config's ", rule)
+    wrapper = cfg.get("optim_wrapper") or {}
+    if "layer_decay" in (wrapper.get("paramwise_cfg") or {}) and not wrapper.get("constructor"):
+        raise ConfigError(
+            "the config's optim_wrapper.paramwise_cfg.layer_decay has no effect without "
+            "optim_wrapper.constructor = 'LayerDecayConstructor'"
+        )
 
 
 def _check_entry(node: object, parts: list[str], where: str, rule: Rule) -> None:
