@@ -88,7 +88,11 @@ def test_the_wheel_has_configs_and_tools(dist):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = message_from_bytes(archive.read(next(n for n in names if "METADATA" in n)))
-    here = {str(p.relative_to(ROOT)) for n in ("configs", "tools") for p in (ROOT / n).rglob("*.*")}
+    here = {
+        str(p.relative_to(ROOT))
+        for n in ("configs", "tools", "zoo")
+        for p in (ROOT / n).rglob("*.*")
+    }
     here = {name for name in here if not name.endswith((".pyc", "setup_env.py"))}
     prefix = "slotcon_plugin/.mim/"
     assert {n.removeprefix(prefix) for n in names if n.startswith(prefix)} == (

@@ -131,8 +131,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=positive, metavar="N", help=text)
     text = "length of a pretraining: 45min, 3h, 2days, 200epochs, or paper (default: the config's)"
     parser.add_argument("--budget", metavar="LENGTH", help=text)
-    text = "weights of the backbone: a file of slotcon export or a checkpoint; 'supervised': "
-    text += "torchvision's ImageNet weights; 'none': random (default: the config's)"
+    text = (
+        "weights of the backbone: a file of slotcon export, a checkpoint, a work dir or zoo:NAME; "
+    )
+    text += "'supervised': torchvision's ImageNet weights; 'none': random (default: the config's)"
     parser.add_argument("--backbone", metavar="FILE", help=text)
     text = "mixed precision (default: the config's on a GPU, float32 on a CPU); on a CPU, fp16 is "
     text += "refused, and bf16 is slow without AVX-512"

@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="the pretraining's config")
-    parser.add_argument("checkpoint", help="a checkpoint of that pretraining")
+    parser.add_argument("checkpoint", help="of that pretraining, its work dir, or zoo:NAME")
     parser.add_argument("--out", required=True, metavar="FILE", help="the figure, .png")
     parser.add_argument(
         "--images",

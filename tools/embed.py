@@ -14,6 +14,7 @@ networks:
   work_dirs/slotcon_r18_small    a work dir: its last good checkpoint
   epoch_800.pth                  a checkpoint of ours or a published one: the teacher's encoder
   resnet50.pth, .pkl, …          an exported encoder, or torchvision's weights
+  zoo:NAME                       a trained network of the package, see slotcon list
   random:resnet50, supervised:resnet50   random or torchvision's ImageNet weights
 
 examples:

@@ -30,6 +30,8 @@ from command_line import (
 EXAMPLES = """
 networks (of all but `unsupervised`; several networks become the rows of one table):
   epoch_800.pth                  a checkpoint of ours or a published one: the teacher's encoder
+  work_dirs/slotcon_r50_coco     a work dir: its last good checkpoint
+  zoo:NAME                       a trained network of the package, see slotcon list
   resnet50.pth, .pkl, …          an exported encoder, or torchvision's weights
   random:resnet50                the initialization of a training
   supervised:resnet50            torchvision's ImageNet weights, downloaded once
@@ -69,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "with the number of prototypes."
     )
     one.add_argument(
-        "networks", nargs=1, metavar="CHECKPOINT", help="a full checkpoint, or random:CONFIG"
+        "networks", nargs=1, metavar="CHECKPOINT", help="a full checkpoint, a work dir, zoo:NAME or random:CONFIG"
     )
     one.add_argument("--part", choices=PARTS, default="teacher", help="default: teacher")
     add_level(one, "0")
@@ -142,8 +144,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_networks(parser: argparse.ArgumentParser) -> None:
-    text = "checkpoints, exported encoders, random:CONFIG (a pretraining's network, untrained), "
-    text += "random:resnet50 or supervised:resnet50"
+    text = "checkpoints, work dirs, zoo:NAME, exported encoders, random:CONFIG (a pretraining's "
+    text += "network, untrained), random:resnet50 or supervised:resnet50"
     parser.add_argument("networks", nargs="+", metavar="NETWORK", help=text)
     parser.add_argument("--part", choices=PARTS, help="of a full checkpoint (teacher)")
     text = "1-4: the stage whose map is used (default: the last)"

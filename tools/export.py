@@ -1,7 +1,7 @@
 """Export the encoder of a checkpoint for another library, or convert a full checkpoint.
 
-CHECKPOINT is a checkpoint of slotcon train, a published SlotCon checkpoint, an exported file or
-torchvision's weights. No code in it is run. The suffix of OUT selects the container. A report lists
+CHECKPOINT is a checkpoint of slotcon train or a work dir, of which the last one is used, a published
+SlotCon checkpoint, zoo:NAME, an exported file or torchvision's weights. No code in it is run. The suffix of OUT selects the container. A report lists
 which tensors were used and dropped, and the metadata that are stored with the weights.
 """
 
@@ -27,6 +27,8 @@ examples:
     slotcon export epoch_800.pth slotcon_r50.onnx --to onnx
   the student's encoder of a checkpoint that the paper's authors published:
     slotcon export published.pth slotcon_r50.pth --to torchvision --part student
+  the whole teacher, so that slotcon_plugin.load("mine") gives groups too, in a small folder:
+    slotcon export work_dirs/slotcon_r18_own mine --to zoo
   convert a published full checkpoint, use it, and convert it to the published format:
     slotcon export published.pth ours.pth --to slotcon
     slotcon train CONFIG --cfg-options load_from=ours.pth
@@ -35,19 +37,19 @@ examples:
     slotcon export epoch_800.pth slotcon_r50.pkl --to detectron2 --dry-run --keys
 
 containers: .pth and .safetensors for openmmlab, torchvision and timm; .pkl, .pth and .safetensors
-    for detectron2; .onnx for onnx; .pth for slotcon and published; folders for hub, and for timm
-    if OUT has no suffix.
+    for detectron2; .onnx for onnx; .pth for slotcon and published; folders for hub and zoo,
+    and for timm if OUT has no suffix.
 """
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the file to read")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="see above")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file or folder to write")
-    text = "the format of OUT: a library's for an encoder, or that of a full checkpoint"
+    text = "the format of OUT: a library's for an encoder, that of a full checkpoint, or the teacher's"
     formats = ("openmmlab", "torchvision", "timm", "detectron2", "hub", "onnx")
-    formats += ("slotcon", "published")
+    formats += ("slotcon", "published", "zoo")
     parser.add_argument("--to", required=True, choices=formats, help=text)
     text = "which encoder to export (default: the teacher's, which the paper transfers)"
     parser.add_argument("--part", choices=("teacher", "student"), help=text)

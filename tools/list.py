@@ -1,4 +1,4 @@
-"""List the configs of this package by the names that every command takes, a line about each.
+"""List the configs of this package, and its trained networks, by the names that commands take.
 
 The detectron2 and benchmark files among them are for `train_detectron2` and `benchmark`. For one of
 your own: _base_ = 'slotcon_plugin::pretrain/slotcon_r50_coco.py', and what differs.
@@ -13,7 +13,7 @@ from command_line import new_parser, run_api
 def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__)
-    text = "print only the path of this config's file, e.g. to copy it"
+    text = "print only the path of this config's file, e.g. to copy it; or of zoo:NAME"
     parser.add_argument("--path", metavar="NAME", help=text)
     return parser.parse_args()
 

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("config", help="a path, or a name of slotcon list, e.g. fcn_r50_voc12aug")
-    parser.add_argument("checkpoint", help="a checkpoint of that config's model")
+    parser.add_argument("checkpoint", help="of that config's model, or its work dir")
     text = "folder of images and labels, for configs with own_data (default: the config's)"
     parser.add_argument("--data", metavar="DIR", help=text)
     parser.add_argument("--work-dir", help="folder of the log (default: the config's)")

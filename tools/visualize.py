@@ -46,7 +46,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = new_parser(__doc__, EXAMPLES)
     path = dict(required=True, metavar="PATH")
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a full one, ours or published")
+    text = "a full one, ours or published; a work dir: its last one; or zoo:NAME"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=text)
     parser.add_argument(
         "--images", nargs="+", **path, help="folders, globs, list files, archives or data sets"
     )

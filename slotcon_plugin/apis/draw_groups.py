@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ..checkpoints.containers import read_file
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.metadata import read_config as read_literals
+from ..checkpoints.named_networks import last_of_work_dir
 from ..datasets.decode import UnreadableImage
 from ..datasets.sources import list_images
 from ..errors import ConfigError, DataError
@@ -17,7 +19,6 @@ from ..runtime.config_options import read_config
 from ..runtime.config_rules import check_value, whole
 from ..runtime.launch import announce
 from ..runtime.recipe_rules import fill_auto
-from ..runtime.safe_loading import load_checkpoint_safely
 from ..runtime.work_dir import check_writable
 from ..transfer.fit_transfer import is_slotcon
 from ..visualization import groups
@@ -42,7 +43,7 @@ def draw_groups(
 
     Args:
         config: the pretraining's config.
-        checkpoint: a checkpoint of that pretraining.
+        checkpoint: a checkpoint of that pretraining, its work dir, or "zoo:NAME".
         out: the figure, .png.
         images: a source of docs/images.md; None: the config's training images.
         count: number of images; the first ones that can be read are drawn.
@@ -64,11 +65,15 @@ def draw_groups(
     named = {key: dataset[key] for key in SOURCE if key in dataset}
     where = dict(source=images) if images else named
     paths = list_images(**where)
-    state = load_checkpoint_safely(checkpoint)
+    checkpoint = last_of_work_dir(checkpoint, announce)
+    state = read_file(checkpoint)
     fill_auto(cfg, dict(leaves(read_literals(state))))
     seed = state.get("meta", {}).get("seed")
     model = build_untrained(cfg, seed if isinstance(seed, int) and 0 <= seed < 2**32 else 0)
     num_prototypes = model.levels[model.position(level)].head.num_prototypes
+    tensors = state.get("state_dict", {})
+    if tensors and all(str(name).startswith("teacher.") for name in tensors):  # of `teacher_folder`
+        state["state_dict"] = {**model.state_dict(), **tensors}
     weights = check_state_dict(model, state, str(checkpoint))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     photographs = read_first(paths, count, max_long_side, where.get("backend_args"))

@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from ..checkpoints.named_networks import last_of_work_dir
 from ..errors import ConfigError
 from ..evaluation.batches import LoaderOptions, choose_device
 from ..evaluation.evaluation_report import Run, print_report, score_parts, write_json
 from ..evaluation.kinds import FUNCTIONS, complete_options, open_images, open_network, own_options
-from ..runtime.launch import join_processes, leave_processes, processes
+from ..runtime.launch import announce, join_processes, leave_processes, processes
 from ..runtime.work_dir import check_writable
 
 
@@ -34,8 +36,9 @@ def evaluate(
             features against classes), "retrieval" (dense nearest neighbors), "probe" (a linear
             layer of every pixel), "knn" (whole images by their nearest neighbors) or "rank" (RankMe
             and α-ReQ of features, without labels).
-        networks: one or several checkpoints, exported encoders or torchvision's weights,
-            "random:resnet50" or "supervised:resnet50"; for "unsupervised" full checkpoints.
+        networks: one or several checkpoints, work dirs (the last good checkpoint of each), exported
+            encoders or torchvision's weights, "zoo:NAME", "random:resnet50" or
+            "supervised:resnet50"; for "unsupervised" full checkpoints.
         images: the images to score: a folder, a glob or a list file; for knn a folder with a folder
             for each class.
         workers: loader processes, at most one for each core.
@@ -64,10 +67,11 @@ def evaluate(
     sources = [networks] if is_one else list(networks)
     if wrong := [source for source in sources if not isinstance(source, str | Path)]:
         raise ConfigError(f"networks has {wrong[0]!r}, expected paths of checkpoints, or names.")
-    sources = [str(source) for source in sources]
+    launcher = "pytorch" if "WORLD_SIZE" in os.environ else "none"
+    sources = [last_of_work_dir(source, partial(announce, launcher=launcher)) for source in sources]
     options, device = complete_options(kind, options), choose_device(device)
     loader = LoaderOptions(device, batch_size, workers, progress=not quiet)
-    number, count = processes("pytorch" if "WORLD_SIZE" in os.environ else "none")
+    number, count = processes(launcher)
     if out is not None and number == 0:
         check_writable(out, "--out", inputs=[*sources, images, *options.values()])
     try:

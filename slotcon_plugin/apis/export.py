@@ -8,14 +8,19 @@ from ..checkpoints import read_encoder
 from ..checkpoints.containers import pth_bytes, read_file
 from ..checkpoints.encoder import ALL, Encoder
 from ..checkpoints.model_folder import CARD, model_card, timm_files
+from ..checkpoints.named_networks import last_of_work_dir
 from ..checkpoints.onnx_file import TOLERANCE, onnx_model
 from ..checkpoints.published import to_ours, to_published
 from ..errors import CheckpointError, ConfigError
+from ..evaluation.teacher_folder import teacher_files
 from ..runtime.atomic_files import write_atomically, write_folder
+from ..runtime.launch import announce
 from ..runtime.work_dir import check_writable
 
-FORMATS = (*formats.LIBRARIES, "hub", "onnx", "slotcon", "published")
+FORMATS = (*formats.LIBRARIES, "hub", "onnx", "slotcon", "published", "zoo")
 LICENSE = "apache-2.0"
+WHOLE = dict.fromkeys(("slotcon", "published"), "converts all")
+WHOLE["zoo"] = "writes the whole teacher"
 
 
 def export(
@@ -34,11 +39,12 @@ def export(
         checkpoint: a checkpoint of slotcon train, a published SlotCon checkpoint, an exported file
             or torchvision's weights. No code in it is run.
         out: the file to write; its suffix selects the container. Without a suffix, "timm" writes a
-            folder that `timm.create_model("local-dir:OUT", pretrained=True)` loads; "hub" always
-            writes a folder.
+            folder that `timm.create_model("local-dir:OUT", pretrained=True)` loads; "hub" and "zoo"
+            always write a folder.
         to: "openmmlab", "torchvision", "timm" or "detectron2" for an encoder; "hub" for timm's
             folder with a model card for the Hugging Face Hub; "onnx"; "slotcon" or "published" for
-            a full checkpoint.
+            a full checkpoint; "zoo" for a folder with the whole teacher, so that `load` gives its
+            groups, too.
         part: "teacher" (the default, which the paper transfers) or "student"; for encoders only.
         keys: list every tensor in the report.
         dry_run: print the report and write nothing.
@@ -51,17 +57,21 @@ def export(
         CheckpointError: the checkpoint cannot be read or does not fit `to`; or the exported model
             computes something else than the encoder.
     """
-    checkpoint, out = Path(checkpoint), Path(out)
+    checkpoint, out = Path(last_of_work_dir(checkpoint, announce)), Path(out)
     if to not in FORMATS:
         raise ConfigError(f"--to {to}: expected one of {', '.join(FORMATS)}.")
     if license is not None and to != "hub":
         raise ConfigError(f"--license is for --to hub, which writes a model card, not for {to}.")
-    is_folder = to == "hub" or (to == "timm" and not out.suffix)
+    is_folder = to in ("hub", "zoo") or (to == "timm" and not out.suffix)
     check_writable(out, "OUT", folder=is_folder, inputs=[checkpoint])
     if is_folder and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"OUT {out} is a folder that is not empty. Name a new one.")
     if to in ("slotcon", "published"):
-        data, report = _convert(checkpoint, out, to, part, parts, keys)
+        _refuse(to, ("--part", part), ("--parts", parts))
+        data, report = _convert(checkpoint, out, to, keys)
+    elif to == "zoo":
+        _refuse(to, ("--part", part), ("--parts", parts), ("--keys", keys))
+        data, report = teacher_files(read_file(checkpoint), str(checkpoint), out)
     elif is_folder:
         data, report = _folder(checkpoint, out, to, part, parts, keys, license or LICENSE)
     elif to == "onnx":
@@ -143,17 +153,18 @@ def _onnx(
     return model.data, "\n".join(lines)
 
 
-def _convert(
-    checkpoint: Path, out: Path, to: str, part: str | None, parts: str | None, keys: bool
-) -> tuple[bytes, str]:
+def _refuse(to: str, *options: tuple[str, object]) -> None:
+    if given := [name for name, value in options if value]:
+        raise CheckpointError(f"{given[0]} cannot be used with --to {to}, which {WHOLE[to]}.")
+
+
+def _convert(checkpoint: Path, out: Path, to: str, keys: bool) -> tuple[bytes, str]:
     """A full checkpoint in the other format: the file's bytes and the report."""
     if out.suffix != ".pth":
         raise CheckpointError(
             f"--to {to} writes a full checkpoint, which must be a .pth file, not "
             f"{out.suffix or 'a file without a suffix'}."
         )
-    if given := [name for name, value in (("--part", part), ("--parts", parts)) if value]:
-        raise CheckpointError(f"{given[0]} cannot be used with --to {to}, which converts all.")
     convert = to_ours if to == "slotcon" else to_published
     converted = convert(read_file(checkpoint), str(checkpoint))
     return pth_bytes(converted.content), formats.report_checkpoint(checkpoint, converted, keys)

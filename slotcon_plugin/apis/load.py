@@ -4,14 +4,13 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoints.containers import FOLDER_WEIGHTS
-from ..errors import CheckpointError, ConfigError
+from ..checkpoints.named_networks import MARK, last_of_work_dir
+from ..errors import ConfigError
 from ..evaluation.batches import choose_device
 from ..evaluation.networks import RANDOM, DenseFeatures, PixelGroups, open_whole
 from ..models.levels import ENCODER
 from ..runtime.config_options import read_config
 from ..runtime.launch import announce
-from ..runtime.resume_state import find_last_good_checkpoint
 from ..transfer.fit_transfer import is_transfer
 from .trained_model import SlotConModel
 
@@ -30,9 +29,10 @@ def load(
 
     Args:
         source: a checkpoint of a pretraining, ours or a published one; a work dir, of which the
-            last good checkpoint is read; an exported encoder (a file or folder), torchvision's
-            weights, "random:resnet50" or "supervised:resnet50", for features alone; or a config,
-            its path or name, whose network gets random weights, which is printed.
+            last good checkpoint is read; "zoo:NAME", a trained network of the package, which
+            `slotcon list` prints; an exported encoder (a file or folder), torchvision's weights,
+            "random:resnet50" or "supervised:resnet50", for features alone; or a config, its path or
+            name, whose network gets random weights, which is printed.
         part: "teacher" or "student" of a full checkpoint; None: the teacher.
         device: where the network runs; None: a GPU if there is one.
         level: of a pretraining with a decoder, "encoder" or the number of a decoder's level, whose
@@ -59,13 +59,10 @@ def load(
 def find_weights(source: str | Path) -> str | None:
     """The file, or the name of public weights, that a source of `load` means; None: a config."""
     text, path = str(source), Path(source).expanduser()
-    if text.startswith(("random:", "supervised:")):
+    if text.startswith(("random:", "supervised:", MARK)):
         return text
-    if path.is_dir() and not (path / FOLDER_WEIGHTS).is_file():
-        found = find_last_good_checkpoint(path, announce)
-        if found is None:
-            raise CheckpointError(f"The folder {path} has no checkpoint of a training in it.")
-        return str(found[0])
+    if path.is_dir():
+        return last_of_work_dir(source, announce)
     is_config = path.suffix in CONFIG_SUFFIXES or "slotcon_plugin::" in text
     return None if is_config or not (path.exists() or path.suffix) else text
 

@@ -1,5 +1,6 @@
 """Evaluation of detectors and segmentation networks that `apis.train` trained."""
 
+from functools import partial
 from pathlib import Path
 
 from mmengine.runner import Runner
@@ -8,6 +9,7 @@ from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut
 from ..checkpoints.metadata import lookup
 from ..checkpoints.metadata import read_config as read_literals_of
+from ..checkpoints.named_networks import last_of_work_dir
 from ..runtime.config_options import read_config
 from ..runtime.explain_errors import explained_errors
 from ..runtime.fit_batch import fit_batch_norm
@@ -39,7 +41,8 @@ def test(
 
     Args:
         config: a config file with a test set, such as those in configs/det and configs/seg.
-        checkpoint: exactly the weights of the config's model, but for `allow_missing`.
+        checkpoint: exactly the weights of the config's model, but for `allow_missing`; or a work
+            dir, of which the last good checkpoint is read.
         work_dir: folder of the log; None: the config's.
         out: a JSON file for the metrics; those that are not finite are null in it.
         allow_missing: as of `apis.train.train`.
@@ -52,6 +55,7 @@ def test(
     """
     if out and process_number(launcher) == 0:
         check_writable(out, "--out", inputs=[config, checkpoint])
+    checkpoint = last_of_work_dir(checkpoint, partial(announce, launcher=launcher))
     weights = load_checkpoint_safely(checkpoint)
     cfg = read_config(config, cfg_options)
     choose_images(cfg, config, data)

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..checkpoints.metadata import lookup
+from ..checkpoints.named_networks import last_of_work_dir
 from ..errors import ConfigError
 from ..hooks.process_watch_hook import report_progress
 from ..hooks.progress_bar_hook import progress_shown
@@ -77,8 +78,9 @@ def train(
             steps which are timed first. None: the config's.
         work_dir: folder of checkpoints and logs, for one training at a time; None: the config's.
         resume: "auto": the last good checkpoint in the work dir, if there is one; or a path.
-        backbone: weights of the backbone: an exported file or a checkpoint of this package;
-            "supervised": torchvision's ImageNet weights; "none": random; None: the config's.
+        backbone: weights of the backbone: an exported file, a checkpoint, a work dir (its last good
+            checkpoint) or "zoo:NAME"; "supervised": torchvision's ImageNet weights; "none": random;
+            None: the config's.
         amp: mixed precision, "fp16", "bf16" or "off"; None: the config's on a GPU, else float32.
         auto_scale_lr: scale the learning rate with the global batch; None: as in the config.
         seed: of weights, order and views; None: the checkpoint's or the config's.
@@ -125,6 +127,8 @@ def train(
     cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []
     check_values(cfg)
     say = partial(announce, launcher=launcher)
+    if backbone is not None:
+        backbone = last_of_work_dir(backbone, say)
     source = backbone or (backbone_hook(cfg) or {}).get("source")
     if is_own(cfg):
         lines += follow_data(cfg, source, resumed_depth(cfg, resume))
@@ -143,7 +147,7 @@ def train(
         lines = follow_rules(cfg, fit, planned, start, budget, timed=step or not dry_run)
         for line in (*lines, *fit(cfg)):
             say(line)
-        for line in name_backbone(cfg, backbone and str(backbone), parts):
+        for line in name_backbone(cfg, backbone, parts):
             say(line)
         choose_loggers(cfg, logger, project=Path(config).stem)
         check = partial(check_agreement, config_facts(cfg), rank, world_size)

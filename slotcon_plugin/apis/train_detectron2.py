@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+from ..checkpoints.named_networks import last_of_work_dir
 from ..errors import ConfigError
 from ..runtime.launch import announce
 from ..runtime.scalars import write_metrics
@@ -28,8 +29,9 @@ def train_detectron2(
     Args:
         config: a detectron2 config, .yaml.
         options: detectron2's alternating keys and values, which replace entries of the config.
-        backbone: an exported file, a checkpoint of this package, 'supervised' (torchvision's
-            ImageNet weights) or 'none' (random); None takes the config's MODEL.WEIGHTS.
+        backbone: an exported file, a checkpoint, a work dir, 'zoo:NAME', 'supervised'
+            (torchvision's ImageNet weights) or 'none' (random); None takes the config's
+            MODEL.WEIGHTS.
         num_gpus: processes, one per GPU; 0 or 1 on a CPU.
         resume: continue from the last checkpoint in the work dir.
         eval_only: evaluate MODEL.WEIGHTS instead of training.
@@ -54,6 +56,8 @@ def train_detectron2(
             "https://detectron2.readthedocs.io/en/latest/tutorials/install.html. Without it, "
             "configs/det/mask_rcnn_r50_fpn_syncbn_1x_coco.py trains mmdet's Mask R-CNN."
         ) from None
+    if backbone is not None:
+        backbone = last_of_work_dir(backbone, announce)
     given = (config, list(options), backbone, num_gpus, resume, eval_only, work_dir, out)
     given += (parts,)
     from ..transfer import detectron2_route as route

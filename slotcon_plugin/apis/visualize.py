@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
+from ..checkpoints.named_networks import last_of_work_dir
 from ..datasets.sources import list_images
 from ..evaluation.batches import LoaderOptions, choose_device
 from ..evaluation.networks import open_groups
 from ..runtime.config_rules import FRACTION, POSITIVE, check_value, whole
+from ..runtime.launch import announce
 from ..runtime.regular_files import printable
 from ..runtime.work_dir import check_writable
 from ..visualization.album import PAGE, AlbumOptions, choose_images, draw_album
@@ -32,7 +34,8 @@ def visualize(
     docs/evaluation.md describes them. Returns the path of the page.
 
     Args:
-        checkpoint: a full checkpoint, ours or a published one.
+        checkpoint: a full checkpoint, ours or a published one; a work dir, of which the last good
+            checkpoint is read; or "zoo:NAME".
         images: folders, globs, list files or other sources of docs/images.md.
         out: the folder of the results; files of an earlier visualization in it are removed.
         part: "teacher" or "student".
@@ -57,6 +60,7 @@ def visualize(
     check_writable(out, "--out", folder=True)
     device = choose_device(device)
     loader = LoaderOptions(device, workers=workers, progress=not quiet)
+    checkpoint = last_of_work_dir(checkpoint, announce)
     network = open_groups(checkpoint, part, level).to(device)
     paths = choose_images(list_images(images), limit, options.seed)
     survey, left_out = draw_album(network, paths, Path(out), options, loader)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..checkpoints.encoder import ALL
-from ..errors import ConfigError
+from ..checkpoints.named_networks import FOLDER_WEIGHTS, in_zoo, zoo_folder
+from ..errors import ConfigError, SlotConError
 from ..runtime.config_files import find_config
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
@@ -85,6 +86,8 @@ class Planner:
 
     def find(self, name: str) -> Path:
         """A file as named in the benchmark: in the working directory, or in the repository."""
+        if in_zoo(name):
+            return zoo_folder(name) / FOLDER_WEIGHTS
         path = Path(name).expanduser()
         return path.absolute() if path.exists() else self.root / path
 
@@ -157,10 +160,10 @@ class Planner:
         if encoder.job:
             path = f"{encoder.job.folder}/{encoder.job.steps[0].done}"
             return path, dict(of=encoder.job.digest), [encoder.job.name]
-        path = self.find(encoder.pretraining.checkpoint)
         try:
+            path = self.find(encoder.pretraining.checkpoint)
             return str(path), dict(of=self.file_digest(path)), []
-        except ConfigError as error:
+        except SlotConError as error:
             where = f"{self.benchmark.path}: pretrainings.{encoder.pretraining.name}.checkpoint"
             raise ConfigError(f"{where}: {error}") from None
 

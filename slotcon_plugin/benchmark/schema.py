@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..checkpoints.encoder import ALL, ALONE, PARTS
+from ..checkpoints.named_networks import in_zoo
 from ..errors import ConfigError, SlotConError
 from ..evaluation.kinds import OPTIONS
 from ..evaluation.label_formats import label_format
@@ -100,6 +101,8 @@ class Source(Section):
 class Pretraining(Source):
     """An encoder: trained with `config`, read from `checkpoint`, or given `weights`.
 
+    `zoo:NAME` may be a `checkpoint` or `weights`, and is a checkpoint.
+
     `same_as` names another one, which is not trained twice: for other `parts` of it.
     Evaluations of random weights take the network that `config` describes, before its training.
     """
@@ -114,7 +117,11 @@ class Pretraining(Source):
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, content: object) -> object:
-        return {"weights": content} if isinstance(content, str) else content
+        content = {"weights": content} if isinstance(content, str) else content
+        is_section = isinstance(content, dict) and "checkpoint" not in content
+        if is_section and in_zoo(content.get("weights")):
+            content = {**content, "checkpoint": content["weights"], "weights": None}
+        return content
 
     @model_validator(mode="after")
     def _check_source(self) -> "Pretraining":

@@ -5,11 +5,12 @@ pickle of NumPy arrays, read by an unpickler that knows only arrays. Files with 
 read as `.pth`.
 """
 
+import hashlib
 import io
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -22,20 +23,27 @@ from ..errors import CheckpointError
 from ..runtime.pickle_limits import check_opcodes, require
 from ..runtime.safe_loading import check_content, check_file, load_checkpoint_safely, why_not_loaded
 from ..runtime.stand_ins import NAMESPACE, PLAIN_DTYPES, ArrayUnpickler, plain_values
+from .named_networks import FOLDER_WEIGHTS, in_zoo, zoo_folder
 
-FOLDER_WEIGHTS = "model.safetensors"  # of a model folder, as timm and the Hugging Face Hub name it
 METADATA_KEY = "slotcon"  # of our metadata in `.safetensors` and in plain state dicts
+STORED = "stored"  # in these metadata: the digest of the tensors as they are in the file
+CHANGED = (
+    "The weights in {} are not those that were exported: their digest is {}, the metadata say {}. "
+    "The file is damaged or was changed; export it again."
+)
 
 MAX_HEADER = 16 << 20  # bytes of the names and metadata in a `.safetensors`
 
 
 def read_file(path: str | Path) -> dict:
-    """The content of a file of weights, with tensors on the CPU.
+    """The content of a file of weights, with tensors on the CPU; or of a network `zoo:NAME`.
 
     A `.safetensors` gives `state_dict` and `meta`, our metadata if there are any; so does a model
     folder that contains one. A file that is missing, damaged, of another kind, or refers to code
     raises CheckpointError.
     """
+    if in_zoo(path):
+        path = zoo_folder(path)
     inside = os.path.join(os.path.expanduser(path), FOLDER_WEIGHTS)
     path = check_file(inside if os.path.isfile(inside) else path)
     if path.suffix == ".safetensors":
@@ -59,7 +67,13 @@ def _read_safetensors(path: Path) -> dict:
             require(value.dtype in PLAIN_DTYPES, f"plain numbers in `{name}`")
     except Exception as error:  # the library and JSON raise many types
         raise CheckpointError(why_not_loaded(path, error, "a .safetensors file")) from None
-    return check_content({"state_dict": tensors, "meta": meta}, path)
+    content = check_content({"state_dict": tensors, "meta": meta}, path)
+    if STORED in meta:
+        if (found := digest(tensors)) != meta[STORED]:
+            raise CheckpointError(CHANGED.format(path, found, meta[STORED]))
+        halves = {n: v.float() for n, v in tensors.items() if v.dtype == torch.float16}
+        content["state_dict"] = tensors | halves
+    return content
 
 
 def _read_pickle(path: Path) -> dict:
@@ -114,3 +128,17 @@ def pkl_bytes(content: dict) -> bytes:
     """A pickle with every tensor as a NumPy array."""
     arrays = _convert(content, Tensor, lambda value: value.detach().cpu().numpy())
     return pickle.dumps(arrays, protocol=4)
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values: "sha256:" and 64 hexadecimal digits.
+
+    It depends neither on the container nor on the order. The digests in metadata are those of
+    torchvision's names.
+    """
+    found = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{found.hexdigest()}"

@@ -1,11 +1,9 @@
 """Reads the encoder of any supported file; a ResNet under torchvision's names."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
@@ -13,19 +11,13 @@ from ..runtime.safe_loading import check_finite
 from . import metadata, names
 from .architecture import Architecture, ResNetArchitecture, recognize
 from .configured import SAME_NAMES, ConfiguredEncoder, read_configured
-from .containers import METADATA_KEY, read_file
+from .containers import CHANGED, METADATA_KEY, digest, read_file
 from .decoder_weights import Decoder, decoder_of, take_decoder
 from .file_kinds import NETWORK, OTHER, TEACHER, find_half, find_prefix, find_tensors
 
 # Before a decoder's names in a checkpoint of this package.
 DECODERS = {"teacher": "teacher.decoder.", "student": "decoder."}
 PARTS = ALL, ALONE = "all", "encoder"  # what is used of a file
-
-
-_CHANGED = (
-    "The weights in {} are not those that were exported: their digest is {}, the metadata say {}. "
-    "The file is damaged or was changed; export it again."
-)
 
 
 class Encoder(NamedTuple):
@@ -51,7 +43,8 @@ def read_encoder(
 
     Args:
         path: a checkpoint of slotcon train or a published one, or of another method or network, see
-            `names.NETWORKS`; an exported file of any format; or torchvision's or timm's weights.
+            `names.NETWORKS`; an exported file of any format; torchvision's or timm's weights; or
+            "zoo:NAME".
         part: "teacher" or "student" of a full checkpoint of SlotCon or DINO; None means the
             teacher, or the part that an exported file contains.
         like: the encoder that is to be filled. It is needed for files of timm's and OpenMMLab's
@@ -82,6 +75,8 @@ def encoder_of(
     tensors, kind = find_tensors(content, str(path), known=stated or like)
     if stated is None and like is not None and not _is_resnet(tensors, kind):
         stated = like
+    if kind == "slotcon" and part == "student" and all(n.startswith("teacher.") for n in tensors):
+        raise CheckpointError(f"{path} has no student, which --part student asks for.")
     if stated is not None:
         named = _named_as(stated, tensors, kind, part or "teacher", str(path))
         architecture = stated
@@ -103,7 +98,7 @@ def encoder_of(
         architecture = architecture.with_stages(*stages, str(path))
     found = digest(named.values)
     if meta.setdefault("digest", found) != found:
-        raise CheckpointError(_CHANGED.format(path, found, meta["digest"]))
+        raise CheckpointError(CHANGED.format(path, found, meta["digest"]))
     if kind == "slotcon" and parts == ALL:
         decoder = _pretrained_decoder(tensors, content, part or "teacher", str(path))
     known = meta.pop("decoder", None)
@@ -111,7 +106,7 @@ def encoder_of(
         found = digest(decoder.state_dict)
         meta["decoder"] = {**decoder.description, "digest": found}
         if known and known.get("digest") != found:
-            raise CheckpointError(_CHANGED.format(path, found, known.get("digest")))
+            raise CheckpointError(CHANGED.format(path, found, known.get("digest")))
     old_names, dropped = named.old_names, named.dropped
     if decoder:  # it is used, too
         dropped = tuple(n for n in dropped if not n.startswith(DECODERS[part or "teacher"]))
@@ -247,17 +242,3 @@ def _metadata(
             f"{part}'s encoder from the full checkpoint."
         )
     return dict(stored)
-
-
-def digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and values: "sha256:" and 64 hexadecimal digits.
-
-    It depends neither on the container nor on the order. The digests in metadata are those of
-    torchvision's names.
-    """
-    found = hashlib.sha256()
-    for name in sorted(state):
-        value = state[name].detach().cpu().contiguous()
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"sha256:{found.hexdigest()}"

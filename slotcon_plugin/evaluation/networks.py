@@ -128,7 +128,7 @@ def open_encoder(
     """Read an encoder, or make a random one.
 
     Args:
-        source: a file that `read_encoder` reads; "random:CONFIG" for the network of a pretraining's
+        source: what `read_encoder` reads; "random:CONFIG" for the network of a pretraining's
             config before its training, "random:resnet50" for the initialization of a ResNet; or
             "supervised:resnet50" for torchvision's ImageNet weights (IMAGENET1K_V1), which
             torchvision downloads into its cache once.
@@ -234,12 +234,13 @@ def open_groups(
     content = read_source(path, seed)
     if not (levels := levels_in(content, path, part)):
         raise CheckpointError(f"{ENCODER_ALONE.format(path)} It has no {GROUPING[part][1]}.")
-    return _groups_in(content, path, part, choose_level(levels, level, path), seed)
+    return groups_in(content, path, part, choose_level(levels, level, path), seed)
 
 
-def _groups_in(
-    content: dict, path: str | Path, part: str, level: str | int, seed: int
+def groups_in(
+    content: dict, path: str | Path, part: str, level: str | int, seed: int = 0
 ) -> PixelGroups:
+    """Encoder, projector and prototypes of a level in the content of a full checkpoint."""
     features = _features_in(content, str(path), part, level=level, seed=seed)
     projector, prototypes_kd = read_grouping(content, path, part, level)
     return PixelGroups(features, projector, prototypes_kd, read_temperature(content, path, level))
@@ -253,5 +254,5 @@ def open_whole(
         return open_encoder(str(path), part, seed=seed, level=level)
     content, grouped = read_source(path, seed), part or "teacher"
     if levels := levels_in(content, path, grouped):
-        return _groups_in(content, path, grouped, choose_level(levels, level, path), seed)
+        return groups_in(content, path, grouped, choose_level(levels, level, path), seed)
     return _features_in(content, str(path), part, level=level, seed=seed)

@@ -1,7 +1,8 @@
 """The files of configs: paths, names, and `package::path` as MMEngine writes it.
 
 `slotcon_plugin/.mim` has what the repository keeps beside the package, where OpenMMLab's packages
-have it: `configs`, `tools` and `model-index.yml`. In a clone they are links, in a wheel files.
+have it: `configs`, `tools`, `model-index.yml`; and `zoo`. They are links in a clone, files in a
+wheel.
 """
 
 from pathlib import Path

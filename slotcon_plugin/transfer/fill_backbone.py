@@ -11,6 +11,7 @@ from ..checkpoints.configured import ConfiguredEncoder, read_configured
 from ..checkpoints.encoder import ALL
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.left_out import LeftOut, initial_files
+from ..checkpoints.named_networks import in_zoo
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import did_you_mean, hooks_of, type_name
@@ -61,8 +62,8 @@ def check_source(
     """Check the source of a backbone's weights before anything long begins.
 
     Args:
-        source: an exported file, a checkpoint, 'supervised' (torchvision's ImageNet weights) or
-            'none' (random weights).
+        source: an exported file, a checkpoint, 'zoo:NAME' (a network of the package), 'supervised'
+            (torchvision's ImageNet weights) or 'none' (random weights).
         like, parts: see `read_encoder`.
 
     Raises:
@@ -72,17 +73,18 @@ def check_source(
     if source in (None, "", UNNAMED):
         raise ConfigError(
             "No backbone is named, and the result of random weights is rarely wanted. Give "
-            "--backbone FILE (an exported file or a checkpoint of this package), --backbone "
+            "--backbone FILE (an exported file, a checkpoint or zoo:NAME), --backbone "
             "supervised (torchvision's ImageNet weights) or --backbone none (random). Outside "
             "slotcon train set the environment's SLOTCON_BACKBONE, or `source` of the config's "
             "BackboneHook."
         )
     if source in (RANDOM, SUPERVISED):
         return
-    if os.path.basename(source) == source and not os.path.exists(source):
+    if os.path.basename(source) == source and not (in_zoo(source) or os.path.exists(source)):
         raise ConfigError(
             f"--backbone {source}: there is no such file.{did_you_mean(source, NAMED)} Expected a "
-            "file, 'supervised' (torchvision's ImageNet weights) or 'none' (random weights)."
+            "file, 'zoo:NAME' (slotcon list), 'supervised' (torchvision's ImageNet weights) or "
+            "'none' (random weights)."
         )
     read_encoder(source, like=like, parts=parts)
 
