@@ -120,6 +120,8 @@ def test_environment_variables_are_replaced(tmp_path, monkeypatch):
         ("pretrainings.x", {"weights": "supervised", "config": "a"}, "has config and weights"),
         ("pretrainings.x", {"weights": "random", "seeds": [1]}, "not trained and takes no seeds"),
         ("transfers.stuff.seeds", [0, 1], "transfers.stuff: `unsupervised` takes no seeds"),
+        ("transfers.stuff.paired", True, "transfers.stuff: `unsupervised` takes no paired"),
+        ("transfers.voc.paired", True, "transfers.voc: has `seeds`, and is `paired`"),
         ("transfers.voc.overrides", {"load_from": "x.pth"}, "`load_from` is set by the benchmark"),
         ("gpus", 10**30, "gpus is 10+; expected less than or equal to 4096"),
         ("seeds", [2**32], "seeds.0 is 4294967296; expected less than 4294967296"),

@@ -392,3 +392,25 @@ def test_every_kind_of_evaluation_is_a_transfer(content, tmp_path):
     fine_tuned = [name for name in jobs if name.startswith("transfer.network")]
     assert fine_tuned == ["transfer.network.s0.voc.s0"]  # its seed draws the weights
     assert not any(name.startswith("evaluate.random") for name in jobs)  # of no known network
+
+
+def test_a_paired_transfer_has_the_seed_of_its_pretraining(content, tmp_path):
+    """Of random weights too, with the seed in its overrides, in the command and in the digest."""
+    tiny, voc = content["pretrainings"]["tiny"], content["transfers"]["voc"]
+    content["pretrainings"] = dict(
+        tiny=dict(tiny, seeds=[3, 4]),
+        network=dict(weights="random", config=tiny["config"], seeds=[3, 4]),
+    )
+    entry = "train_dataloader.dataset.ann_file"
+    content["transfers"] = dict(voc=dict(voc, paired=True))
+    voc["overrides"][entry] = "lists/train_{seed}.txt"
+    jobs = jobs_of(content, tmp_path)
+    of_transfers = {name: job for name, job in jobs.items() if job.rule == "transfer"}
+    assert set(of_transfers) == {
+        f"transfer.{one}.s{seed}.voc.s{seed}" for one in content["pretrainings"] for seed in (3, 4)
+    }
+    for name, job in of_transfers.items():
+        words = job.steps[0].command
+        assert words[words.index("--seed") + 1] == name[-1]
+        assert f"{entry}=lists/train_{name[-1]}.txt" in words
+        assert job.recipe["config"][entry] == f"lists/train_{name[-1]}.txt"

@@ -88,7 +88,7 @@ class _Check:
     def once(self, function: Callable, one: Pretraining | Transfer, *rest: object) -> object:
         """A function's result for an entry of the file; None if it failed: then it is a problem."""
         names = [other.name for other in rest if isinstance(other, Pretraining)]
-        key = (function.__name__, type(one), one.name, *names)
+        key = (function.__name__, type(one), one.name, str(one.overrides), *names)
         if key not in self.results:
             self.results[key] = None
             try:
@@ -104,6 +104,7 @@ class _Check:
     def job(self, job: Job, gpus: int | None) -> None:
         one = self.benchmark.pretrainings[job.about["pretraining"]]
         other = self.benchmark.transfers.get(job.about.get("transfer"))
+        other = other and other.with_seed(job.about["transfer_seed"])
         if gpus is not None and job.gpus > gpus:
             self.once(self.machine, other or one, job.gpus, gpus)
         if job.rule == "pretrain":

@@ -75,10 +75,11 @@ class Planner:
             for seed in one.seeds if chosen else []:
                 encoder = Encoder(one, seed, self._pretraining(one, seed) if one.trained else None)
                 for transfer in chosen:
-                    if one.weights and transfer.config and seed != one.seeds[0]:
+                    drawn = one.weights and transfer.config and not transfer.paired
+                    if drawn and seed != one.seeds[0]:
                         continue  # random weights are drawn anew with each seed of the transfer
-                    for transfer_seed in transfer.seeds:
-                        self._transfer(encoder, transfer, transfer_seed)
+                    for transfer_seed in [seed] if transfer.paired else transfer.seeds:
+                        self._transfer(encoder, transfer.with_seed(transfer_seed), transfer_seed)
         if not self.jobs:
             why = "; ".join(left_out) or "no transfer is named, and no pretraining is a config"
             raise ConfigError(f"{self.benchmark.path} has no job to run: {why}.")
@@ -109,7 +110,7 @@ class Planner:
     def _resolve(self, one: Source, entry: str) -> tuple[Path, dict, int, list[str]]:
         """A section's config: path, entries with effect, length, deviations from the protocol."""
         where = f"{type(one).__name__.lower()}s.{one.name}"
-        if where not in self.resolved:
+        if (key := f"{where} {one.overrides}") not in self.resolved:
             try:
                 config = find_config(one.config).absolute()
                 content = resolve(config, one.overrides)
@@ -127,8 +128,8 @@ class Planner:
             if kept.get("load_from"):  # counts by its content; the jobs run in the repository
                 start = self.root / Path(kept["load_from"]).expanduser()
                 kept["load_from"] = self.file_digest(start)
-            self.resolved[where] = config, kept, length, deviations
-        return self.resolved[where]
+            self.resolved[key] = config, kept, length, deviations
+        return self.resolved[key]
 
     def _pretraining(self, one: Pretraining, seed: int) -> Job:
         one = self.benchmark.pretrainings.get(one.same_as, one)

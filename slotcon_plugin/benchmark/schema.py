@@ -19,6 +19,7 @@ from .yaml_files import read_yaml, with_environment
 
 NOT_IN_FILE = {"name", "path"}  # set by `read_benchmark`
 EVALUATIONS = tuple(dict.fromkeys(kind for kind, _ in SOURCES if kind in OPTIONS))
+TRAINED = {"seeds", "paired", "overrides"}  # keys of a transfer with `config`
 # Options of slotcon evaluate that name files or folders
 PATHS = ("images", "labels", "list", "train", "train_images", "train_labels", "train_list")
 
@@ -152,8 +153,13 @@ class Pretraining(Source):
 
 
 class Transfer(Source):
-    """A measurement: training with `config`, or a kind of `evaluate`, with its options."""
+    """A measurement: training with `config`, or a kind of `evaluate`, with its options.
 
+    A `paired` one is trained once for each seed of a pretraining, with that seed; `{seed}` in a text
+    of `overrides` is the seed.
+    """
+
+    paired: bool = False
     evaluate: Literal[EVALUATIONS] | None = None
     column: Literal[tuple(COLUMNS)] | None = None
     data: list[File] = []  # files and folders that are required
@@ -179,10 +185,12 @@ class Transfer(Source):
     def _check_kind(self) -> "Transfer":
         if bool(self.config) == bool(self.evaluate):
             raise ValueError(f"expected either `config`, or `evaluate: {' | '.join(EVALUATIONS)}`")
-        taken = {"images", *OPTIONS[self.evaluate]} if self.evaluate else {"seeds", "overrides"}
-        every = {"images", *itertools.chain(*OPTIONS.values()), "seeds", "overrides"}
+        taken = {"images", *OPTIONS[self.evaluate]} if self.evaluate else TRAINED
+        every = {"images", *itertools.chain(*OPTIONS.values())} | TRAINED
         if wrong := sorted(self.model_fields_set & every - taken):
             raise ValueError(f"`{self.kind}` takes no {', '.join(wrong)}")
+        if self.paired and self.seeds:
+            raise ValueError("has `seeds`, and is `paired`: it has the seeds of the pretrainings")
         if self.evaluate:
             self._check_evaluation()
         columns = [column for kind, column in SOURCES if kind == self.kind]
@@ -201,6 +209,14 @@ class Transfer(Source):
         learns = self.evaluate in ("retrieval", "probe")
         if learns and not (self.train_list or self.train_images):
             raise ValueError(f"`evaluate: {self.evaluate}` requires `train_list` or `train_images`")
+
+    def with_seed(self, seed: int) -> "Transfer":
+        """Itself with the seed in its overrides."""
+        values = {
+            key: value.replace("{seed}", str(seed)) if isinstance(value, str) else value
+            for key, value in self.overrides.items()
+        }
+        return self.model_copy(update=dict(overrides=values))
 
     @property
     def options(self) -> dict[str, Any]:
