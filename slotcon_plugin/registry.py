@@ -41,6 +41,7 @@ from .models.grouping_loss import GroupingLoss
 from .models.head import PrototypeHead
 from .models.mlp import PixelProjector, SlotPredictor
 from .models.prototypes import Prototypes
+from .models.simple_pyramid import SimplePyramid
 from .models.slot_loss import SlotLoss
 from .models.slotcon import SlotCon
 from .models.timm_encoder import TimmEncoder
@@ -58,6 +59,7 @@ NAMES = {
         TorchvisionResNet,
         TimmEncoder,
         FCNConvolutions,
+        SimplePyramid,
         PixelProjector,
         PrototypeHead,
         Prototypes,

@@ -85,7 +85,8 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _KEYS = {
     SECTION: """model model.backbone model.neck model.head model.data_preprocessor LOADER
         LOADER.dataset LOADER.sampler LOADER.batch_sampler train_cfg optim_wrapper
-        optim_wrapper.optimizer randomness visualizer default_hooks log_processor auto_scale_lr
+        optim_wrapper.optimizer optim_wrapper.paramwise_cfg randomness visualizer default_hooks
+        log_processor auto_scale_lr
         custom_imports""",
     DICTIONARY: "env_cfg env_cfg.mp_cfg env_cfg.dist_cfg",
     SECTIONS: "param_scheduler val_evaluator test_evaluator visualizer.vis_backends",
