@@ -70,6 +70,26 @@ def test_slow_bfloat16_is_said_before_the_training(monkeypatch, capability, is_s
     assert ("without AVX-512" in note) == is_slow
 
 
+@pytest.mark.parametrize(
+    ("asked", "known", "kind"),
+    [
+        (True, dict(avx512_bf16=True), "CpuAmpOptimWrapper"),
+        (True, dict(amx_bf16=True, avx512_bf16=False), "CpuAmpOptimWrapper"),
+        (True, dict(avx2=True), "OptimWrapper"),
+        (False, dict(avx512_bf16=True), "OptimWrapper"),
+    ],
+)
+def test_a_config_asks_for_bfloat16_on_cpus_that_have_it(monkeypatch, asked, known, kind):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    cfg = read_config(CONFIGS / "slotcon_r50_coco.py")
+    cfg.bf16_on_cpu = asked
+    fit_machine.fit_precision(cfg)
+    assert cfg.optim_wrapper.type == kind
+    fit_machine.fit_precision(cfg, "off")
+    assert cfg.optim_wrapper.type == "OptimWrapper"
+
+
 def test_batch_norm_is_synchronized_on_several_gpus_only(monkeypatch):
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)

@@ -30,7 +30,7 @@ CLOSE = 0.85  # similarity from which an added key is taken for a misspelled one
 READ_LATER = inspect.signature(Runner).parameters.keys() - {"launcher", "cfg"} | {
     *("model_wrapper_cfg", "sync_bn", "find_unused_parameters", "activation_checkpointing"),
     *("efficient_conv_bn_eval", "compile", "total_batch_size", "data_layout", "tta_model"),
-    *("tta_pipeline", "allow_missing", "budget", "own_data"),
+    *("tta_pipeline", "allow_missing", "budget", "own_data", "bf16_on_cpu"),
 }
 CODE = re.compile(r"[\[({].*[\])}]|[A-Za-z_][\w.]*\(.*\)", re.DOTALL)
 

@@ -91,7 +91,8 @@ _KEYS = {
     DICTIONARY: "env_cfg env_cfg.mp_cfg env_cfg.dist_cfg",
     SECTIONS: "param_scheduler val_evaluator test_evaluator visualizer.vis_backends",
     ITEMS: "custom_hooks",
-    FLAG: """model.compile model.channels_last train_cfg.by_epoch resume auto_scale_lr.enable
+    FLAG: """bf16_on_cpu model.compile model.channels_last train_cfg.by_epoch resume
+        auto_scale_lr.enable
         param_scheduler.by_epoch randomness.deterministic LOADER.drop_last LOADER.pin_memory
         LOADER.persistent_workers LOADER.sampler.shuffle env_cfg.cudnn_benchmark""",
     FRACTION: """model.teacher_momentum model.head.group_loss_weight
