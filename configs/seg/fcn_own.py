@@ -34,7 +34,7 @@ own_data = dict(
 model = dict(
     data_preprocessor=dict(size="auto"),
     backbone=dict(depth="auto"),
-    decode_head=dict(in_channels="auto", num_classes="auto"),
+    decode_head=dict(in_channels="auto", num_classes="auto", dilation="auto"),
 )
 labeled = dict(
     type="BaseSegDataset",

@@ -14,6 +14,8 @@ fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncb
 - size: segmentation: crops of the median short side, a multiple of 32 in [64, 512], of images that
   are resized by 0.5 to 2. Detection: a short side of 1.6 times the median, in [128, 800], as COCO's
   480 become 800, and down to 0.8 of that in training.
+- dilation of the segmentation head: 6 for crops of 513 as in [voc], in proportion, at least 1: with
+  more, most of what a convolution reads in a small crop is its padding (docs/results.md).
 - depth of the ResNet: that of the backbone's file; without a file 18.
 """
 
@@ -89,6 +91,7 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
         milestones=[int(0.7 * iterations), int(0.9 * iterations)],
         end=min(1000, iterations // 10),
         iterations=min(200, max(1, iterations // 10)),
+        dilation=max(1, round(6 * crop / 513)),
         size=(crop, crop),
         crop_size=(crop, crop),
         scale=(5 * short // 3, short) if is_det else (4 * int(side), int(side)),
