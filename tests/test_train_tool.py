@@ -128,6 +128,7 @@ def test_training_writes_checkpoints_and_logs(train, tmp_path):
     status, out, _ = train(amp="bf16", seed=3)
     assert status == 0
     assert "precision: bfloat16 mixed" in out
+    assert out.index("System environment:") < out.index("Config:") < out.index("Epoch(train)")
     saved = load_checkpoint_safely(tmp_path / "work" / "epoch_2.pth")
     assert saved["meta"]["seed"] == 3
     assert any(key.startswith("teacher.backbone.") for key in saved["state_dict"])
@@ -140,6 +141,21 @@ def test_training_writes_checkpoints_and_logs(train, tmp_path):
         *("teacher_momentum", "grad_norm", "data_wait"),
     ):
         assert f"{word}: " in log
+
+
+def test_an_error_before_the_first_step_stands_alone(train, tmp_path):
+    """Not behind MMEngine's environment and config, which are in the log file."""
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "weights.pth")
+    for option, words in (
+        (f"train_dataloader.dataset.source={tmp_path / 'nowhere'}", "nowhere does not exist"),
+        (f"load_from={tmp_path / 'weights.pth'}", "1 unexpected: a"),
+        ("train_dataloader.batch_size=13", "12 images"),
+    ):
+        status, out, err = train([option])
+        assert status == 1 and words in err, err
+        assert "System environment" not in out and len(out.splitlines()) < 20, out
+    log = next((tmp_path / "work").rglob("*.log")).read_text()
+    assert "System environment:" in log and "Config:" in log
 
 
 def test_resume_without_a_good_checkpoint(train, tmp_path):
@@ -380,7 +396,7 @@ def test_the_options_are_written_into_the_config(train, tmp_path, monkeypatch):
         raise Stop
 
     seen = []
-    monkeypatch.setattr(train_module.Runner, "from_cfg", stop)
+    monkeypatch.setattr(train_module.CheckedRunner, "from_cfg", stop)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with pytest.raises(Stop):
         train(compile=True, work_dir="elsewhere", deterministic=True)

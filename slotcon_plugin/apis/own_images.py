@@ -18,6 +18,7 @@ from ..runtime.config_rules import check_value, find_rule, whole
 from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Setup, derive
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..runtime.stand_ins import is_count
+from ..runtime.text_formats import describe_duration
 from ..transfer.fit_transfer import is_transfer
 from ..transfer.own_data import is_own
 from .first_step import batch_cost
@@ -147,7 +148,9 @@ def follow_rules(
         recipe, lines = derive(setup, **given)
     if "epochs" in auto and limit.seconds and timed:
         seconds, share = TIMING
-        times = time_steps(trial(), start, max_seconds=min(seconds, share * limit.seconds))
+        most = min(seconds, share * limit.seconds)
+        yield f"timing steps for the budget of {limit}: at most {describe_duration(most)}"
+        times = time_steps(trial(), start, max_seconds=most)
         each = times.step / times.images * world_size() / processes  # a plan may be for more
         yield f"timed: {times.images_per_second:.3g} images/s, {times.step:.3g} s a step"
         recipe, lines = derive(setup._replace(image_seconds=each), **given)
@@ -211,5 +214,5 @@ def _shorten_warmup(cfg: Config) -> Iterator[str]:
     for schedule in schedules if isinstance(schedules, list) else [schedules]:
         warmup = schedule.get("warmup", AUTO)
         if schedule.get("by_epoch", True) and warmup != AUTO and warmup > longest:
-            yield f"warm-up of {longest:g} epochs instead of {warmup}: a fifth of the training"
+            yield f"warm-up of {longest:g} epochs instead of {warmup:g}: a fifth of the training"
             schedule.warmup = longest

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
 from ..checkpoints.metadata import lookup
 from ..checkpoints.named_networks import last_of_work_dir
@@ -21,7 +20,7 @@ from ..runtime.explain_errors import check_types, explained_errors
 from ..runtime.fit_machine import fit_to_processes, fit_training
 from ..runtime.launch import announce, leave_processes, processes, store_is_up
 from ..runtime.process_agreement import check_agreement, config_facts
-from ..runtime.process_state import QuietRunner, process_state_kept
+from ..runtime.process_state import CheckedRunner, QuietRunner, process_state_kept
 from ..runtime.process_watch import ProcessWatch
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..runtime.run_loggers import choose_loggers, ended_runs
@@ -144,8 +143,9 @@ def train(
     ):
         start, replaced = choose_start(cfg, resume, say, seed is None, overwrite, source)
         fit = partial(fit_training, world_size=planned, precision=amp, scale_lr=auto_scale_lr)
-        lines = follow_rules(cfg, fit, planned, start, budget, timed=step or not dry_run)
-        for line in (*lines, *fit(cfg)):
+        for line in follow_rules(cfg, fit, planned, start, budget, timed=step or not dry_run):
+            say(line)  # while it times steps
+        for line in fit(cfg):
             say(line)
         for line in name_backbone(cfg, backbone, parts):
             say(line)
@@ -159,12 +159,14 @@ def train(
                 print(plan, flush=True)
             leave_processes()
             return Path(cfg.work_dir)
-        runner = (QuietRunner if progress else Runner).from_cfg(cfg)
+        runner = (QuietRunner if progress else CheckedRunner).from_cfg(cfg)
         if not early:  # Slurm or MPI, which MMEngine connects, or one process
             check()
         check_start(runner, cfg, start)
         check_space(cfg, unwrapped(runner.model), cfg.work_dir)
         del start
+        if not progress:
+            runner.show_log()
         report_progress(runner, watch)
         if rank == 0:
             move_aside(replaced, cfg.work_dir, say)

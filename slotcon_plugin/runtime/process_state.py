@@ -27,6 +27,48 @@ class QuietRunner(Runner):
         return logger
 
 
+class CheckedRunner(Runner):
+    """A Runner that prints its environment, config and hooks when `show_log` is called.
+
+    An error in what is checked before then stands alone, not behind hundreds of lines. Warnings are
+    printed at once, and all is in the log file.
+    """
+
+    def build_logger(self, *args, **options) -> MMLogger:
+        """MMEngine's, with a console that waits."""
+        logger = super().build_logger(*args, **options)
+        logger.handlers[:] = [
+            one if isinstance(one, logging.FileHandler) else _Waiting(one)
+            for one in logger.handlers
+        ]
+        return logger
+
+    def show_log(self) -> None:
+        """Print what waited; what is logged from now on is printed at once."""
+        for handler in self.logger.handlers:
+            if isinstance(handler, _Waiting):
+                handler.show()
+
+
+class _Waiting(logging.Handler):
+    """Keeps records below a warning for another handler until `show`."""
+
+    def __init__(self, target: logging.Handler) -> None:
+        super().__init__(target.level)
+        self.target, self.shown, self.records = target, False, []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.shown or record.levelno >= logging.WARNING:
+            self.target.handle(record)
+        else:
+            self.records.append(record)
+
+    def show(self) -> None:
+        self.shown = True
+        while self.records:
+            self.target.handle(self.records.pop(0))
+
+
 def _is_for_users(record: logging.LogRecord) -> bool:
     """Whether it is none of MMEngine's warnings about its own code."""
     return "will be deprecated in future" not in record.getMessage()
