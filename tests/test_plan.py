@@ -66,6 +66,7 @@ def test_waiting_counts_with_its_mean_and_steps_with_their_median():
     times = StepTimes([1.0, 1.0, 1.0, 9.0], [0.0, 0.0, 0.0, 4.0], images=8)
     assert times.step == 2.0 and times.images_per_second == 4.0 and times.data_wait == 0.5
     assert StepTimes([1.0, 2.0, 3.0], [0.0] * 3, 1).spread == 0.25
+    assert StepTimes([1.0], [0.0], 1).spread is None
 
 
 def small_plan(images, folder, monkeypatch, more=(), **options) -> dict:
@@ -92,10 +93,12 @@ def test_the_plan_of_a_training_on_more_processes(images, tmp_path, monkeypatch,
         assert words in printed
 
 
-def test_a_plan_with_a_budget(images, tmp_path, monkeypatch):
+def test_a_plan_with_a_budget(images, tmp_path, monkeypatch, capsys):
     options = [one for one in pretraining_options(images, tmp_path) if "max_epochs" not in one]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert plan(DEMO, budget="3epochs", steps=1, cfg_options=options)["images_seen"] == 3 * 12
+    printed = capsys.readouterr().out
+    assert "s each, ± not known from one step" in printed and "± 0%" not in printed
 
 
 def test_too_little_memory_is_said_and_a_smaller_batch_is_timed(

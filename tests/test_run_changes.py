@@ -48,6 +48,12 @@ def test_every_change_has_a_line(group, entries, line):
     assert any(line in one for one in found), found
 
 
+def test_numbers_are_without_the_rounding_of_a_product():
+    found = changed(DEMO, optim_wrapper__optimizer__lr=0.1 * 3)  # 0.30000000000000004
+    assert found.optimizer == ["optim_wrapper.optimizer.lr was 3.0, now 0.3"]
+    assert changed(DEMO, optim_wrapper__optimizer__lr=3.0 + 1e-15) == ([], [], [])
+
+
 def test_what_is_equal_or_depends_on_the_machine_has_no_line():
     for config in (DEMO, DET):
         free = dict(train_dataloader__num_workers=9, work_dir="b", load_from="c")

@@ -154,6 +154,12 @@ def add_loading(parser: argparse.ArgumentParser, quiet: str = "no progress bars"
     parser.add_argument("--quiet", action="store_true", help=quiet)
 
 
+def add_overwrite(parser: argparse.ArgumentParser, text: str = "replace the file --out") -> None:
+    """Add --overwrite, without which nothing is replaced."""
+    text += " (default: an error if it is there)"
+    parser.add_argument("--overwrite", action="store_true", help=text)
+
+
 def add_allow_missing(parser: argparse.ArgumentParser) -> None:
     """Add --allow-missing, which may be given several times."""
     text = "load weights although tensors of these names are missing, left over or of another "

@@ -10,6 +10,7 @@ import sys
 from command_line import (
     add_cfg_options,
     add_number,
+    add_overwrite,
     add_training,
     new_parser,
     positive,
@@ -38,6 +39,7 @@ def parse_args() -> argparse.Namespace:
     add_number(parser, "--steps", positive, 10, "timed steps")
     text = "for all steps; smaller batches are timed if they would take longer"
     add_number(parser, "--max-minutes", positive_real, 5, text)
+    add_overwrite(parser)
     add_cfg_options(parser)
     parser.add_argument("--out", metavar="FILE", help="also write the numbers, as JSON")
     return parser.parse_args()

@@ -50,6 +50,7 @@ def plan(
     compile: bool = False,
     cfg_options: list[str] | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
 ) -> dict:
     """Time steps of a training on this machine and print what the whole training takes.
 
@@ -64,6 +65,7 @@ def plan(
         steps: number of timed steps, of which the median and the spread are printed.
         max_minutes: the time for these steps, with those that are not timed before them.
         out: also write the numbers, as JSON.
+        overwrite: replace `out` if it is there; otherwise this is an error.
 
     For the other arguments see `train`. Returns the numbers: seconds, images, bytes and FLOPs; None
     for what cannot be known.
@@ -72,7 +74,7 @@ def plan(
         check_value(name, value, whole(1))
     check_value("--max-minutes", max_minutes, POSITIVE)
     if out is not None:
-        check_writable(out, "--out", inputs=[config, backbone])
+        check_writable(out, "--out", inputs=[config, backbone], overwrite=overwrite)
     with ExitStack() as at_end:
         if data is None:
             data, more = _made_images(read_config(config, cfg_options), at_end)
@@ -170,11 +172,13 @@ class _Measured:
         found, cpu = self.numbers, self.numbers["device"] == "CPU"
         timed, count = found["timed_batch_size"], found["timed_steps"]
         fewer = f" (not {self.steps}: --max-minutes)" * (count < self.steps)
+        spread = ", ± not known from one step"
+        if times.spread is not None:
+            spread = f", ± {times.spread:.0%} (half the distance between the quartiles)"
         this = "this CPU" if cpu else f"this {found['device']}"
         rows = {
             "timed": f"{count} step{'s' * (count > 1)}{fewer} of {times.images} images on {this}: "
-            f"{times.step:.3g} s each, ± {times.spread:.0%} (half the distance between the "
-            "quartiles)"
+            f"{times.step:.3g} s each{spread}"
         }
         if timed < batch:
             rows["scaled"] = (

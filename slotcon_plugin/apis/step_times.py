@@ -41,10 +41,11 @@ class StepTimes(NamedTuple):
         return statistics.fmean(self.waiting) / self.step
 
     @property
-    def spread(self) -> float:
-        """Half the distance between the quartiles of the steps' seconds, over their median."""
+    def spread(self) -> float | None:
+        """Half the distance between the quartiles of the steps' seconds, over their median; None
+        of a single step."""
         if len(self.seconds) < 2:
-            return 0.0
+            return None
         low, middle, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return (high - low) / 2 / middle
 

@@ -10,6 +10,7 @@ from ..datasets.data_preprocessor import check_statistics
 from ..datasets.photometric import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import CheckpointError
 from ..runtime.environment import collect_versions
+from ..runtime.text_formats import short_number
 from .architecture import Architecture
 from .left_out import describe as describe_left_out
 from .left_out import read_record
@@ -118,7 +119,7 @@ def describe_training(content: dict) -> dict[str, Any]:
         found["config"] = experiment.rsplit("_", 2)[0]  # MMEngine appends date and time
     if left_out := read_record(meta, "the checkpoint"):
         found["not_loaded"] = "; ".join(describe_left_out(left_out))
-    plain = {key: value for key, value in found.items() if isinstance(value, str | int | float)}
+    plain = {k: short_number(v) for k, v in found.items() if isinstance(v, str | int | float)}
     method = lookup(config, "model.type")
     return {"method": method.rpartition(".")[2] if isinstance(method, str) else "SlotCon", **plain}
 

@@ -10,6 +10,7 @@ from mmengine.dist import get_world_size
 
 from ..runtime.config_leaves import LOADING, leaves
 from ..runtime.process_agreement import digest
+from ..runtime.text_formats import short_number
 from .metadata import lookup, read_config, read_literals
 
 MOST_NAMES = 1000  # file names in the digest of a dataset
@@ -68,7 +69,7 @@ def find_changes(checkpoint: dict, cfg: Config, run: dict[str, Any]) -> RunChang
     """
     found = RunChanges([], [], [])
     before, now = read_config(checkpoint), read_literals(cfg.pretty_text)
-    old, new = ({k: v for k, v in leaves(one) if v != {}} for one in (before, now))
+    old, new = ({k: short_number(v) for k, v in leaves(c) if v != {}} for c in (before, now))
     is_converted = lookup(checkpoint, "meta.published") is not None  # its config is a part
     keys = old.keys() & new.keys() if is_converted else old.keys() | new.keys()
     for key in sorted(keys) if before else ():

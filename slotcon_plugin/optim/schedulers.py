@@ -36,7 +36,7 @@ class WarmupCosineLR(_ParamScheduler):
         check_numbers("(0, inf)", start_divisor=start_divisor, end=end)
         if warmup > end:
             raise ValueError(
-                f"warmup is {warmup}, expected at most the length of the schedule, {end}: "
+                f"warmup is {warmup:g}, expected at most the length of the schedule, {end}: "
                 "shorten param_scheduler.warmup or lengthen train_cfg.max_epochs."
             )
         self.warmup, self.final, self.start_divisor = warmup, final, start_divisor

@@ -17,7 +17,13 @@ _MARKDOWN = re.compile(
 _AT_START = re.compile(r"^(\d*)(?=[-#+=>.)])")  # headings, lists, quotations, rules
 _LATEX = {sign: f"\\{sign}" for sign in "&%_#${}"} | {sign: f"{{{sign}}}" for sign in "[]*"}
 _LATEX |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
-_LATEX |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "±": r"$\pm$", "ᵇ": r"$^\text{b}$", "ᵐ": r"$^\text{m}$"}
+_LATEX |= {
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+    "±": r"$\pm$",
+    "ᵇ": r"$^\text{b}$",
+    "ᵐ": r"$^\text{m}$",
+}
 _FORMULA = tuple("=+-@＝＋－＠")  # what spreadsheets take for the start of one
 
 
@@ -25,6 +31,12 @@ def one_line(text: str) -> str:
     """The text with single spaces, and � for characters that change a terminal or a line."""
     words = " ".join(text.split())
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in words)
+
+
+def short_number(value: object) -> object:
+    """A number with at most 12 digits, without what the rounding of a product adds to 1.4; any
+    other value as it is."""
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def listed(items: Iterable[str], most: int = 12, separator: str = ", ") -> str:

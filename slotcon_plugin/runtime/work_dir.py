@@ -18,7 +18,11 @@ CHECKPOINT = re.compile(r"(?:(epoch|iter)_(\d+)|best_.+|model_(?:\d+|final))\.pt
 
 
 def check_writable(
-    path: str | Path, option: str, folder: bool = False, inputs: Iterable[object] = ()
+    path: str | Path,
+    option: str,
+    folder: bool = False,
+    inputs: Iterable[object] = (),
+    overwrite: bool = True,
 ) -> None:
     """Raise a ConfigError if a file, or files in a folder, cannot be written; leaves nothing.
 
@@ -27,6 +31,7 @@ def check_writable(
         option: its name for the message, such as "--out".
         folder: whether `path` is one.
         inputs: paths of files that are read and must not be replaced; others count as none.
+        overwrite: False: a file that is there, or a folder that is not empty, is an error, too.
     """
     path = Path(path)
     place = path if folder else path.parent
@@ -50,6 +55,9 @@ def check_writable(
             f"{option} {path} cannot be written: {getattr(error, 'strerror', error)}. Name another "
             "place, or repair this one."
         ) from error
+    if not overwrite and (path.exists() and any(path.iterdir()) if folder else path.exists()):
+        found = "is a folder that is not empty" if folder else "is there already"
+        raise ConfigError(f"{option} {path} {found}. Name another one, or give --overwrite.")
 
 
 def _check_existing(path: Path, option: str, inputs: Iterable[object]) -> None:
