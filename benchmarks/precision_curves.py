@@ -160,10 +160,12 @@ def draw(curves: dict[str, np.ndarray], window: int, path: Path) -> None:
         x, -spread, spread, color="#e4e7eb", label="± standard deviation of float32's seeds"
     )
     colors = ("black", "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
-    for (name, seeds), color in zip(curves.items(), colors, strict=False):
+    styles = ("-", "-", "-", "--", ":", "-.", "--")  # where color-blind eyes see one color
+    for (name, seeds), color, style in zip(curves.items(), colors, styles, strict=False):
         whole.plot(x, seeds.T, color=color, lw=0.7, alpha=0.5)
-        whole.plot(x, seeds.mean(0), color=color, lw=1.8, label=name)
-        difference.plot(x, seeds.mean(0) - reference.mean(0), color=color, lw=1.5, label=name)
+        whole.plot(x, seeds.mean(0), style, color=color, lw=1.8, label=name)
+        away = seeds.mean(0) - reference.mean(0)
+        difference.plot(x, away, style, color=color, lw=1.5, label=name)
     whole.set(xlabel="step", title=f"loss, mean of {window} steps; thin: single seeds")
     difference.set(xlabel="step", title="difference of the means from float32")
     for axis in (whole, difference):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks import healthy_curves
 from slotcon_plugin.visualization import painting
+from slotcon_plugin.visualization.curves import COLORS, draw_curves
 
 RED = (0xEE, 0x66, 0x77)  # of prototype 1
 
@@ -25,6 +27,56 @@ def test_colors_differ_from_each_other_and_from_gray():
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(64)
     assert distance[20:].min() > 0.05  # those after the hand-made ones are computed for distance
     assert np.hypot(*lab[20:, 1:].T).min() > 0.07
+
+
+# What color-blind eyes see, in linear sRGB: Machado, Oliveira, Fernandes, "A physiologically-based
+# model for simulation of color vision deficiency", 2009, severity 1.
+# fmt: off
+VISION = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+}
+# CIE XYZ of linear sRGB, relative to the white D65.
+XYZ = [[0.433953, 0.376210, 0.189840], [0.212673, 0.715152, 0.072175],
+       [0.017757, 0.109468, 0.872776]]
+# fmt: on
+
+
+def seen_as(colors, vision):
+    """CIE L*a*b* of 8-bit sRGB, as these eyes see it; a just noticeable difference is about 2.3."""
+    share = np.asarray(colors) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ np.transpose(VISION[vision]), 0, 1) @ np.transpose(XYZ)
+    x, y, z = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116).T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+def apart(lab):
+    """The distances of all pairs, (n, n), with infinity for a color and itself."""
+    return np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.diag([np.inf] * len(lab))
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_color_blind_eyes(vision):
+    first = seen_as(painting.prototype_colors(20), vision)
+    assert apart(first[:6]).min() > 12  # the most used prototypes of a small gallery
+    assert np.diag(apart(first), 1).min() > 12  # neighbors in the list
+    curves = [list(bytes.fromhex(name[1:])) for name in (*COLORS, *healthy_curves.COLORS)]
+    for several in (curves[:6], curves[6:]):
+        assert apart(seen_as(several, vision)).min() > 10
+    lightness = seen_as(painting.heat_colors(np.linspace(0, 1, 65)), vision)[:, 0]
+    assert np.diff(lightness).min() > 0.2  # heat can be read by its lightness alone
+
+
+def test_lines_differ_in_style_too():
+    logged = {f"loss_{i}": [(1, i), (2, i)] for i in range(6)}
+    lines = draw_curves(logged).axes[0].lines
+    assert len({str(line._dash_pattern) for line in lines}) == 6
+    assert len({line.get_color() for line in lines}) == 6
 
 
 def test_known_colors_of_oklab():

@@ -3,6 +3,7 @@
 from matplotlib.figure import Figure
 
 from ..errors import DataError
+from .painting import FIRST_COLORS
 
 Curves = dict[str, list[tuple[int, float]]]  # name -> (step, value) pairs
 
@@ -18,6 +19,9 @@ PANELS = {
     "seconds an iteration": "time",
 }
 COLUMNS = 3
+# Of the lines of a panel, each with a style of its own: for color-blind eyes, and in print.
+COLORS = FIRST_COLORS[:6]
+STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 FINER = ("s", "m", "l")  # ends of the metrics of COCO's sizes: too many lines
 
 
@@ -42,6 +46,7 @@ def draw_curves(curves: Curves) -> Figure:
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (title, names) in zip(axes, panels.items()):
+        axis.set_prop_cycle(color=COLORS, linestyle=STYLES)
         for name in names:
             axis.plot(*zip(*curves[name], strict=True), label=name, marker=".", lw=1, ms=4)
         axis.set_title(title, fontsize=10)

@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-# Distinct, also for most color-blind eyes (after Paul Tol's schemes).
+# After Paul Tol's schemes. The first six are distinct for color-blind eyes too, which
+# tests/test_painting.py checks; 32 colors cannot be.
 # fmt: off
 FIRST_COLORS = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#0077bb",
