@@ -122,7 +122,7 @@ def test_the_command_line_has_the_options_and_defaults_of_the_function():
         [sys.executable, "-c", PARSE], input=words, cwd=ROOT / "tools", text=True
     )
     common = dict(networks=["n.pth"], images="i", batch_size=16, workers=0)
-    common |= dict(device=None, out=None, quiet=False)
+    common |= dict(device=None, out=None, quiet=False, overwrite=False)
     for (kind, options), parsed in zip(kinds.OPTIONS.items(), json.loads(shown), strict=True):
         given = {word[2:]: "l" for word in needed[kind] if word.startswith("--")}
         expected = dict(kind=kind, **common, **options) | given
@@ -202,7 +202,9 @@ def evaluate(data, tmp_path, capsys):
     def run(kind, networks, **options):
         options = (folders if kind == "knn" else labeled) | options
         out = tmp_path / "out.json"
-        found = api.evaluate(kind, networks, quiet=True, device="cpu", out=out, **options)
+        found = api.evaluate(
+            kind, networks, quiet=True, device="cpu", out=out, overwrite=True, **options
+        )
         written = json.loads(out.read_text())
         assert written.pop("versions")
         assert written == json.loads(json.dumps(found))

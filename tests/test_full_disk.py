@@ -176,4 +176,11 @@ def test_nothing_is_left_by_a_check(tmp_path):
     ):
         with pytest.raises(ConfigError, match=f"--out .*{words}"):
             check_writable(path, "--out")
+    for path, folder, words in (
+        (tmp_path / "file", False, "file is there already. Name another one, or give --overwrite"),
+        (tmp_path, True, "is a folder that is not empty"),
+    ):
+        with pytest.raises(ConfigError, match=f"--out .*{words}"):
+            check_writable(path, "--out", folder, overwrite=False)
+    check_writable(tmp_path / "new", "--out", overwrite=False)
     assert (tmp_path / "file").read_text() == "kept"

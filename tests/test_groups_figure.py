@@ -123,8 +123,12 @@ def test_the_groups_of_a_checkpoint_are_drawn(tmp_path, monkeypatch, capsys):
     drawn = out.read_bytes()
     weights = torch.load(checkpoint, weights_only=False)["state_dict"]
     torch.save({f"module.{name}": value for name, value in weights.items()}, tmp_path / "plain.pth")
-    draw_groups(DEMO, tmp_path / "plain.pth", out, images=str(images), count=2, cfg_options=options)
+    two = dict(images=str(images), count=2, cfg_options=options)
+    with pytest.raises(ConfigError, match=r"groups\.png is there already.* give --overwrite"):
+        draw_groups(DEMO, tmp_path / "plain.pth", out, **two)
+    draw_groups(DEMO, tmp_path / "plain.pth", out, overwrite=True, **two)
     assert out.read_bytes() == drawn
+    out.unlink()
     init = f"+model.init_cfg={{'type': 'Pretrained', 'checkpoint': '{tmp_path / 'plain.pth'}'}}"
     part = {name: value for name, value in weights.items() if name.startswith("backbone.")}
     torch.save(part, tmp_path / "plain.pth")

@@ -194,6 +194,8 @@ def test_the_figures_of_a_checkpoint(tmp_path, run_tool):
     for name in ("rankme", "alpha_req"):
         assert found[name] == pytest.approx(last[name], rel=1e-4)
     assert f"{found['rankme']:.2f}" in output and "RankMe" in output
-    status, _, errors = run_tool("evaluate", "rank", checkpoint, *options, "--cells", 40)
+    status, _, errors = run_tool(
+        "evaluate", "rank", checkpoint, *options, "--cells", 40, "--overwrite"
+    )
     assert status == 0, errors
     assert json.loads(out.read_text())["results"]["cells"] == 40

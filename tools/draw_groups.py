@@ -3,7 +3,15 @@
 import argparse
 import sys
 
-from command_line import add_cfg_options, add_level, add_number, new_parser, positive, run_api
+from command_line import (
+    add_cfg_options,
+    add_level,
+    add_number,
+    add_overwrite,
+    new_parser,
+    positive,
+    run_api,
+)
 
 EXAMPLES = """
 example:
@@ -28,6 +36,7 @@ def parse_args() -> argparse.Namespace:
     add_number(parser, "--count", positive, 6, "number of photographs")
     text = "draw no images with a longer side at a short side of 256 pixels"
     add_number(parser, "--max-long-side", positive, 4096, text)
+    add_overwrite(parser)
     add_cfg_options(parser)
     return parser.parse_args()
 

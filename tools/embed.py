@@ -7,7 +7,15 @@ counted. No labels are read and nothing is trained.
 import argparse
 import sys
 
-from command_line import add_level, add_loading, add_number, new_parser, positive, run_api
+from command_line import (
+    add_level,
+    add_loading,
+    add_number,
+    add_overwrite,
+    new_parser,
+    positive,
+    run_api,
+)
 
 EXAMPLES = """
 networks:
@@ -40,6 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--projected", action="store_true", help=text)
     add_number(parser, "--size", positive, 320, "short side of the network's input, pixels")
     add_number(parser, "--batch-size", positive, 16, "images of one size that are encoded together")
+    add_overwrite(parser)
     add_loading(parser)
     return parser.parse_args(argv)
 

@@ -19,6 +19,7 @@ from command_line import (
     add_level,
     add_loading,
     add_number,
+    add_overwrite,
     add_traceback,
     natural,
     new_parser,
@@ -71,7 +72,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "with the number of prototypes."
     )
     one.add_argument(
-        "networks", nargs=1, metavar="CHECKPOINT", help="a full checkpoint, a work dir, zoo:NAME or random:CONFIG"
+        "networks",
+        nargs=1,
+        metavar="CHECKPOINT",
+        help="a full checkpoint, a work dir, zoo:NAME or random:CONFIG",
     )
     one.add_argument("--part", choices=PARTS, default="teacher", help="default: teacher")
     add_level(one, "0")
@@ -190,6 +194,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add_traceback(parser)
     add_number(parser, "--batch-size", positive, 16, "images per batch")
     parser.add_argument("--out", metavar="FILE", help="write all results as JSON")
+    add_overwrite(parser)
     add_loading(parser, "no progress bars, no table of classes")
 
 

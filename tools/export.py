@@ -1,15 +1,16 @@
 """Export the encoder of a checkpoint for another library, or convert a full checkpoint.
 
-CHECKPOINT is a checkpoint of slotcon train or a work dir, of which the last one is used, a published
-SlotCon checkpoint, zoo:NAME, an exported file or torchvision's weights. No code in it is run. The suffix of OUT selects the container. A report lists
-which tensors were used and dropped, and the metadata that are stored with the weights.
+CHECKPOINT is a checkpoint of slotcon train or a work dir, of which the last one is used, a
+published SlotCon checkpoint, zoo:NAME, an exported file or torchvision's weights. No code in it is
+run. The suffix of OUT selects the container. A report lists which tensors were used and dropped,
+and the metadata that are stored with the weights.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from command_line import new_parser, run_api
+from command_line import add_overwrite, new_parser, run_api
 
 EXAMPLES = """
 examples:
@@ -47,7 +48,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, EXAMPLES)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="see above")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file or folder to write")
-    text = "the format of OUT: a library's for an encoder, that of a full checkpoint, or the teacher's"
+    text = (
+        "the format of OUT: a library's for an encoder, that of a full checkpoint, or the teacher's"
+    )
     formats = ("openmmlab", "torchvision", "timm", "detectron2", "hub", "onnx")
     formats += ("slotcon", "published", "zoo")
     parser.add_argument("--to", required=True, choices=formats, help=text)
@@ -58,6 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     text = "license of the weights in hub's model card, e.g. mit or cc-by-nc-4.0 (apache-2.0)"
     parser.add_argument("--license", metavar="ID", help=text)
     parser.add_argument("--keys", action="store_true", help="list every tensor in the report")
+    add_overwrite(parser, "replace OUT if it is a file")
     parser.add_argument("--dry-run", action="store_true", help="print the report, write nothing")
     return parser.parse_args(argv)
 

@@ -8,7 +8,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from command_line import add_allow_missing, add_cfg_options, add_launcher, new_parser, run_api
+from command_line import (
+    add_allow_missing,
+    add_cfg_options,
+    add_launcher,
+    add_overwrite,
+    new_parser,
+    run_api,
+)
 
 EXAMPLES = """
 examples:
@@ -30,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", metavar="DIR", help=text)
     parser.add_argument("--work-dir", help="folder of the log (default: the config's)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the metrics as JSON")
+    add_overwrite(parser)
     add_allow_missing(parser)
     add_cfg_options(parser)
     add_launcher(parser)

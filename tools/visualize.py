@@ -21,6 +21,7 @@ from command_line import (
     add_level,
     add_loading,
     add_number,
+    add_overwrite,
     natural,
     new_parser,
     positive,
@@ -51,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--images", nargs="+", **path, help="folders, globs, list files, archives or data sets"
     )
-    parser.add_argument("--out", **path, help="folder of the results; it is made")
+    parser.add_argument("--out", **path, help="folder of the results, a new or empty one")
     parts = ("teacher", "student")
     parser.add_argument("--part", choices=parts, default="teacher", help="default: teacher")
     add_level(parser, "0")
@@ -69,6 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_number(parser, "--thumbnail", positive, 192, "short side of the page's images, pixels")
     add_number(parser, "--temperature", positive_real, 0.07, "of the attention")
     add_number(parser, "--seed", natural, 0, "of --limit and the map")
+    text = "use a folder that is not empty; files of an earlier visualization are removed"
+    add_overwrite(parser, text)
     add_loading(parser)
     return parser.parse_args(argv)
 

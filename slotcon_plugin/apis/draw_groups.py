@@ -38,6 +38,7 @@ def draw_groups(
     max_long_side: int = MAX_LONG_SIDE,
     cfg_options: list[str] | None = None,
     level: str | int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Draw the groups of some images with random weights and after pretraining.
 
@@ -52,9 +53,10 @@ def draw_groups(
         cfg_options: those of the training, see `apis.train.train`.
         level: of a pretraining with a decoder, "encoder" or the number of a decoder's level; None:
             0, the finest.
+        overwrite: replace `out` if it is there; otherwise this is an error.
     """
     check_value("--count", count, whole(1))
-    check_writable(out, "--out", inputs=[config, checkpoint, images])
+    check_writable(out, "--out", inputs=[config, checkpoint, images], overwrite=overwrite)
     check_value("--max-long-side", max_long_side, whole(groups.LARGEST_SHORT_SIDE))
     cfg = read_config(config, cfg_options)
     if not cfg.get("model") or not is_slotcon(cfg):

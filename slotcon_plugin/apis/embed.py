@@ -47,6 +47,7 @@ def embed(
     workers: int = 0,
     device: str | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
 ) -> Embeddings:
     """The mean over the map of every image, as `SlotConModel.features` returns it for one.
 
@@ -56,7 +57,7 @@ def embed(
         data: folders, globs, list files or images, as `datasets.sources.list_images` takes them.
         checkpoint: a network as `load.load` takes it, or what that returned; of a config or
             "random:resnet50" the weights are random.
-        out: a file that does not exist yet: .npz with the arrays `vectors` and `paths`; or .npy
+        out: a file: .npz with the arrays `vectors` and `paths`; or .npy
             with the vectors, and the paths, one on a line, in a file beside it that ends in .txt.
         part: "teacher" or "student" of a full checkpoint; None: the teacher.
         level: of a pretraining with a decoder, see `load.load`; None: the encoder.
@@ -66,11 +67,12 @@ def embed(
         workers: loader processes, at most one for each core.
         device: where the network runs; None: a GPU if there is one.
         quiet: no progress bar.
+        overwrite: replace `out` if it is there; otherwise this is an error.
     """
     check_value("--size", size, whole(32))
     check_value("--batch-size", batch_size, whole(1))
     check_value("--workers", workers, whole(0))
-    files = _check_out(out)
+    files = _check_out(out, overwrite)
     if not isinstance(checkpoint, SlotConModel):
         checkpoint = load(checkpoint, part, choose_device(device), level)
     network = checkpoint.dense_network(projected)
@@ -93,8 +95,8 @@ def embed(
     return found
 
 
-def _check_out(out: str | Path | None) -> list[Path]:
-    """The files to write, none of which is there yet."""
+def _check_out(out: str | Path | None, overwrite: bool) -> list[Path]:
+    """The files to write."""
     if out is None:
         return []
     out = Path(out)
@@ -103,9 +105,7 @@ def _check_out(out: str | Path | None) -> list[Path]:
     # The file that is asked for comes last, when the other one is there.
     files = [out] if out.suffix == ".npz" else [out.with_suffix(".txt"), out]
     for file in files:
-        if file.exists():
-            raise ConfigError(f"--out {out}: {file} is there already. Name another or remove it.")
-        check_writable(file, "--out")
+        check_writable(file, "--out", overwrite=overwrite)
     return files
 
 

@@ -25,6 +25,7 @@ def evaluate(
     device: str | None = None,
     out: str | Path | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
     **options,
 ) -> dict:
     """Score frozen networks, and print a table. docs/evaluation.md describes the protocols.
@@ -45,6 +46,7 @@ def evaluate(
         device: where the networks run; None: a GPU if there is one.
         out: a JSON file for all results.
         quiet: no progress bars, and no table of the classes.
+        overwrite: replace `out` if it is there; otherwise this is an error.
         options: those of the kind; `evaluation.kinds.OPTIONS` has the defaults.
             All but knn and rank: `labels` (required), `labels_format`, `list` (a file with the
             names of the images to score), `size` (side of the square, pixels).
@@ -73,7 +75,8 @@ def evaluate(
     loader = LoaderOptions(device, batch_size, workers, progress=not quiet)
     number, count = processes(launcher)
     if out is not None and number == 0:
-        check_writable(out, "--out", inputs=[*sources, images, *options.values()])
+        inputs = [*sources, images, *options.values()]
+        check_writable(out, "--out", inputs=inputs, overwrite=overwrite)
     try:
         if count > 1:
             join_processes(number, count, device.partition(":")[0])

@@ -32,6 +32,7 @@ def export(
     dry_run: bool = False,
     parts: str | None = None,
     license: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Export the encoder of a checkpoint, or convert a full checkpoint, and print a report.
 
@@ -51,6 +52,8 @@ def export(
         parts: "all" (the default): with the decoder of a pretraining that had one (DeCon), where
             the format has a place for it; "encoder": without it.
         license: for "hub", the Hub's identifier of the weights' license; by default "apache-2.0".
+        overwrite: replace `out` if it is a file; otherwise this is an error. Folders are not
+            replaced.
 
     Raises:
         ConfigError: `out` cannot be written, an option is wrong, or a library is missing.
@@ -63,7 +66,8 @@ def export(
     if license is not None and to != "hub":
         raise ConfigError(f"--license is for --to hub, which writes a model card, not for {to}.")
     is_folder = to in ("hub", "zoo") or (to == "timm" and not out.suffix)
-    check_writable(out, "OUT", folder=is_folder, inputs=[checkpoint])
+    replace = is_folder or overwrite
+    check_writable(out, "OUT", folder=is_folder, inputs=[checkpoint], overwrite=replace)
     if is_folder and out.is_dir() and any(out.iterdir()):
         raise ConfigError(f"OUT {out} is a folder that is not empty. Name a new one.")
     if to in ("slotcon", "published"):

@@ -17,6 +17,7 @@ def plot_groups(
     model: SlotConModel | str | Path,
     out: str | Path | None = None,
     size: int = 320,
+    overwrite: bool = False,
 ) -> Image.Image:
     """Draw each image above its groups, in one picture.
 
@@ -25,11 +26,13 @@ def plot_groups(
         model: what `load` returns or takes.
         out: a .png file for the picture.
         size: see `SlotConModel`.
+        overwrite: replace `out` if it is there; otherwise this is an error.
     """
     if out is not None:
         if Path(out).suffix.lower() != ".png":
             raise ConfigError(f"out is {out}, expected the name of a .png file.")
-        check_writable(out, "out", inputs=[one for one in [model] if isinstance(one, str | Path)])
+        inputs = [one for one in [model] if isinstance(one, str | Path)]
+        check_writable(out, "out", inputs=inputs, overwrite=overwrite)
     found = load(model).groups(images, size)
     found = found if isinstance(found, list) else [found]
     if not found:

@@ -3,8 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-from mmengine.runner import Runner
-
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut
 from ..checkpoints.metadata import lookup
@@ -15,7 +13,7 @@ from ..runtime.explain_errors import explained_errors
 from ..runtime.fit_batch import fit_batch_norm
 from ..runtime.fit_machine import fit_loggers, fit_to_processes, fit_workers
 from ..runtime.launch import announce, leave_processes, process_number
-from ..runtime.process_state import process_state_kept
+from ..runtime.process_state import CheckedRunner, process_state_kept
 from ..runtime.safe_loading import load_checkpoint_safely, safe_loader
 from ..runtime.scalars import note_images, write_metrics
 from ..runtime.work_dir import check_writable
@@ -36,6 +34,7 @@ def test(
     cfg_options: list[str] | None = None,
     launcher: str = "none",
     data: str | Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, float]:
     """Evaluate a checkpoint on a config's test set, and print the metrics.
 
@@ -49,12 +48,13 @@ def test(
         cfg_options: as of `apis.train.train`.
         launcher: as of `apis.train.train`.
         data: the folder of a config with `own_data`, as configs/seg/fcn_own.py; None: the config's.
+        overwrite: replace `out` if it is there; otherwise this is an error.
 
     Returns:
         The metrics by the names that the log has.
     """
     if out and process_number(launcher) == 0:
-        check_writable(out, "--out", inputs=[config, checkpoint])
+        check_writable(out, "--out", inputs=[config, checkpoint], overwrite=overwrite)
     checkpoint = last_of_work_dir(checkpoint, partial(announce, launcher=launcher))
     weights = load_checkpoint_safely(checkpoint)
     cfg = read_config(config, cfg_options)
@@ -72,13 +72,14 @@ def test(
         announce(line, launcher)
     known = {cfg.load_from: weights}
     with process_state_kept(), safe_loader(known=known), explained_errors(cfg):
-        runner = Runner.from_cfg(cfg)
+        runner = CheckedRunner.from_cfg(cfg)
         check_state_dict(runner.model, weights, cfg.load_from, left_out)
         left_out.check_used()
         for line in left_out.lines():
             announce(line, launcher)
         for line in check_annotations(cfg, lambda name: getattr(runner, name).dataset):
             announce(line, launcher)
+        runner.show_log()
         metrics = runner.test()
     if process_number(launcher) == 0:
         note_images(cfg.work_dir, evaluated=len(runner.test_dataloader.dataset))

@@ -39,7 +39,7 @@ def train_detectron2(
             work_dirs/detectron2_NAME.
         out: write the metrics to this file, as JSON.
         overwrite: use a work dir with checkpoints of an earlier training, which are moved into a
-            folder in it. Without it this is an error, unless `resume`.
+            folder in it. Without it this is an error, unless `resume`. The same is true of `out`.
         parts: "all": a pretrained FPN in the file is loaded too; "encoder": the encoder alone.
 
     Raises:
@@ -47,7 +47,7 @@ def train_detectron2(
             missing, or the backbone was not loaded completely.
     """
     if out:
-        check_writable(out, "--out", inputs=[config, backbone])
+        check_writable(out, "--out", inputs=[config, backbone], overwrite=overwrite or resume)
     try:
         from detectron2.engine import launch
     except ImportError as error:

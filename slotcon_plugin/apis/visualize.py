@@ -27,6 +27,7 @@ def visualize(
     workers: int = 0,
     device: str | None = None,
     quiet: bool = False,
+    overwrite: bool = False,
     **options,
 ) -> Path:
     """Write a page, figures and a summary of what prototypes select in images, and print a summary.
@@ -37,7 +38,7 @@ def visualize(
         checkpoint: a full checkpoint, ours or a published one; a work dir, of which the last good
             checkpoint is read; or "zoo:NAME".
         images: folders, globs, list files or other sources of docs/images.md.
-        out: the folder of the results; files of an earlier visualization in it are removed.
+        out: the folder of the results.
         part: "teacher" or "student".
         level: of a pretraining with a decoder, "encoder" or the number of a decoder's level; None:
             0, the finest.
@@ -46,6 +47,8 @@ def visualize(
         workers: loader processes, at most one for each core.
         device: where the network runs; None: a GPU if there is one.
         quiet: no progress bars.
+        overwrite: use a folder that is not empty: files of an earlier visualization in it are
+            removed. Otherwise this is an error.
         options: the other fields of `AlbumOptions`, which has the defaults; its `seed` is also that
             of `limit`.
     """
@@ -57,7 +60,7 @@ def visualize(
     check_value("--max-long-side", options.max_long_side, whole(options.size, longest))
     check_value("--least-share", options.least_share, FRACTION)
     check_value("--temperature", options.temperature, POSITIVE)
-    check_writable(out, "--out", folder=True)
+    check_writable(out, "--out", folder=True, overwrite=overwrite)
     device = choose_device(device)
     loader = LoaderOptions(device, workers=workers, progress=not quiet)
     checkpoint = last_of_work_dir(checkpoint, announce)

@@ -137,7 +137,8 @@ class Planner:
         values = dict(config=config, gpus=one.gpus, seed=seed, last=f"epoch_{epochs}.pth")
         options = _cfg_options(one.overrides)
         train = f"{_trainer(one.gpus)} --work-dir {{folder}} --seed {{seed}} --resume"
-        draw = "python tools/draw_groups.py {config} {folder}/{last} --out {folder}/groups.png"
+        draw = "python tools/draw_groups.py {config} {folder}/{last} --overwrite"
+        draw += " --out {folder}/groups.png"
         steps = [
             Step(_words(train, values, options), values["last"]),
         ]
@@ -171,7 +172,7 @@ class Planner:
     def _export(self, encoder: Encoder) -> Job:
         """The job that writes the encoder of a full checkpoint for the transfers."""
         source, recipe, needs = self._source(encoder)
-        words = "python tools/export.py {source} {folder}/encoder.pth --to openmmlab"
+        words = "python tools/export.py {source} {folder}/encoder.pth --to openmmlab --overwrite"
         if (parts := encoder.pretraining.parts) != ALL:
             words += f" --parts {parts}"
             recipe |= dict(parts=parts)
@@ -218,7 +219,7 @@ class Planner:
                 value = self.find(value)
                 recipe[option] = self.file_digest(value) if value.is_file() else str(value)
             command.append(f"--{option.replace('_', '-')}={value}")
-        steps = [Step([*command, "--out", "{folder}/figures.json"], "figures.json")]
+        steps = [Step([*command, "--out", "{folder}/figures.json", "--overwrite"], "figures.json")]
         rest = dict(needs=needs, about=about, deviations=self.protocols.deviations(transfer, {}))
         self._add("evaluate", name, recipe, steps, gpus=min(transfer.gpus, 1), **rest)
 
@@ -229,7 +230,7 @@ def _openmmlab_steps(one: Transfer, values: dict) -> list[Step]:
     train += " --backbone {backbone} --work-dir {folder} --seed {seed} --resume"
     test = "torchrun {gpus}" if one.gpus > 1 else "python"
     test += " tools/test.py {config} {folder}/{last} --work-dir {folder}/test"
-    test += " --out {folder}/figures.json" + " --launcher pytorch" * (one.gpus > 1)
+    test += " --out {folder}/figures.json --overwrite" + " --launcher pytorch" * (one.gpus > 1)
     return [
         Step(_words(train, values, options), values["last"]),
         Step(_words(test, values, options), "figures.json"),
@@ -240,7 +241,7 @@ def _detectron2_steps(one: Transfer, values: dict) -> list[Step]:
     options = [str(word) for pair in one.overrides.items() for word in pair]
     train = test = "python tools/train_detectron2.py {config} --num-gpus {gpus}"
     train += " --work-dir {folder} --backbone {backbone} --resume SEED {seed}"
-    test += " --work-dir {folder}/test --eval-only --out {folder}/figures.json"
+    test += " --work-dir {folder}/test --eval-only --out {folder}/figures.json --overwrite"
     test += " MODEL.WEIGHTS {folder}/model_final.pth"
     return [  # detectron2 writes `last_checkpoint` after the checkpoint, which a kill can truncate
         Step(_words(train, values, options), "last_checkpoint", "model_final.pth"),
