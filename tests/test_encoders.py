@@ -1,19 +1,15 @@
-"""Encoders of every library: a step, the checkpoint, evaluation, pictures, exports, transfers."""
+"""Encoders of every library: a step, the checkpoint, evaluation, pictures, exports, filling."""
 
-import copy
 import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torchvision
-from mmengine.config import Config, ConfigDict
-from mmengine.model import revert_sync_batchnorm
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import InstanceData, PixelData
+from mmengine.registry import MODELS
 from tiny_weights import slotcon_config
 from torch import Tensor, nn
 
@@ -307,50 +303,3 @@ def test_fill_puts_an_encoder_into_timm_and_torchvision(trained):
     net = torchvision.models.resnet18()
     net.fc = nn.Identity()
     fill(net, read_encoder(resnet.path))
-
-
-@pytest.mark.parametrize("network", ["FCN", "UPerNet", "Mask R-CNN"])
-def test_networks_of_mmdet_and_mmseg_train_with_a_timm_encoder(network, trained):
-    library = "mmdet" if network == "Mask R-CNN" else "mmseg"
-    pytest.importorskip("mmdet")
-    pytest.importorskip("mmseg")
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-    from mmseg.structures import SegDataSample
-
-    file = "det/mask_rcnn_r18_tiny" if library == "mmdet" else "seg/fcn_r18_tiny"
-    cfg = Config.fromfile(ROOT / "configs" / f"{file}.py").model
-    backbone = dict(type="TimmEncoder", name="convnext_atto", out_indices=(0, 1, 2, 3))
-    channels = [40, 80, 160, 320]
-    cfg.backbone = ConfigDict(backbone)
-    if library == "mmdet":
-        cfg.neck.in_channels = channels
-        objects = InstanceData(
-            bboxes=torch.tensor([[4.0, 4.0, 40.0, 40.0]]),
-            labels=torch.tensor([1]),
-            masks=BitmapMasks(np.ones((1, SIDE, SIDE), np.uint8), SIDE, SIDE),
-        )
-        sample = DetDataSample(gt_instances=objects)
-    else:
-        heads = dict(FCN=dict(in_channels=320))
-        heads["UPerNet"] = dict(type="UPerHead", in_channels=channels, in_index=[0, 1, 2, 3])
-        if network == "UPerNet":
-            for name in ("num_convs", "concat_input", "dilation"):
-                cfg.decode_head.pop(name, None)
-        cfg.decode_head.update(heads[network])
-        labels = torch.randint(0, 5, (1, SIDE, SIDE))
-        sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
-    shape = dict(img_shape=(SIDE, SIDE), batch_input_shape=(SIDE, SIDE), pad_shape=(SIDE, SIDE))
-    sample.set_metainfo(shape | dict(ori_shape=(SIDE, SIDE), scale_factor=(1.0, 1.0)))
-    with DefaultScope.overwrite_default_scope(library):
-        model = revert_sync_batchnorm(MODELS.build(cfg))
-        one = trained("timm ConvNeXt")
-        assert "all 124 tensors used" in fill_backbone(model, cfg, str(one.path))
-        model.train()
-        model.backbone.eval()
-        assert_same(model.backbone(one.pixels)[-1], one)
-        losses = model.loss(one.pixels.expand(2, -1, -1, -1), [sample, copy.deepcopy(sample)])
-        total, _ = model.parse_losses(losses)
-        total.backward()
-    assert total.isfinite()
-    assert all(p.grad is not None for p in model.backbone.parameters())
