@@ -107,8 +107,11 @@ class Planner:
             raise ConfigError(f"{self.benchmark.path} has more than {MAX_JOBS:,} jobs.")
         return self.jobs.setdefault(name, job)
 
-    def _resolve(self, one: Source, entry: str) -> tuple[Path, dict, int, list[str]]:
-        """A section's config: path, entries with effect, length, deviations from the protocol."""
+    def _resolve(self, one: Source, entry: str | None) -> tuple[Path, dict, int, list[str]]:
+        """A section's config: path, entries with effect, length, deviations from the protocol.
+
+        `entry` has the length; None: it is not trained.
+        """
         where = f"{type(one).__name__.lower()}s.{one.name}"
         if (key := f"{where} {one.overrides}") not in self.resolved:
             try:
@@ -117,7 +120,7 @@ class Planner:
             except ConfigError as error:
                 raise ConfigError(f"{self.benchmark.path}: {where}: {error}") from None
             length = content.get(entry)
-            if type(length) is not int or not 0 < length <= MAX_LENGTH:
+            if entry and (type(length) is not int or not 0 < length <= MAX_LENGTH):
                 raise ConfigError(
                     f"{self.benchmark.path}: {where}: {one.config} has {length!r:.40} for {entry}, "
                     f"expected a whole number from 1 to {MAX_LENGTH:,}. Pretrainings are in "
@@ -156,7 +159,7 @@ class Planner:
         """
         one = encoder.pretraining
         if one.weights:
-            config, content, *_ = self._resolve(one, "train_cfg.max_epochs")
+            config, content, *_ = self._resolve(one, None)
             model = {key: value for key, value in content.items() if key.startswith("model.")}
             return f"random:{config}", dict(of=model, seed=encoder.seed), []
         if encoder.job:

@@ -68,14 +68,14 @@ def fit_to_processes(cfg: Config, launcher: str) -> list[str]:
 def fit_precision(cfg: Config, precision: str | None = None) -> list[str]:
     """Choose the optimizer wrapper for "fp16" (only on a GPU), "bf16" or "off".
 
-    None keeps the config's precision. If that needs a GPU and there is none: bfloat16 if the config
-    has `bf16_on_cpu = True` and the CPU computes in it, or float32.
+    None keeps the config's precision on a GPU. On a CPU it is bfloat16 if the config has
+    `bf16_on_cpu = True` and the CPU computes in it; or else float32 if the config's needs a GPU.
     """
     cuda, wrapper = torch.cuda.is_available(), cfg.optim_wrapper
+    if precision is None and not cuda and cfg.get("bf16_on_cpu") and has_bfloat16_instructions():
+        precision = "bf16"
     if precision is None and (cuda or type_name(wrapper.get("type")) != "AmpOptimWrapper"):
         return []
-    if precision is None and cfg.get("bf16_on_cpu") and has_bfloat16_instructions():
-        precision = "bf16"
     if precision == "fp16" and not cuda:
         raise ConfigError(
             "--amp fp16 needs a GPU, and torch sees none: float16 is slow and inexact on a CPU. "

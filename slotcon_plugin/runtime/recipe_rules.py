@@ -3,9 +3,9 @@
 N images, P processes, B images in an optimizer step, E epochs, S steps in all, V = B · S images
 seen. The rules connect recipes that were run: [paper] is SlotCon's on COCO (Wen et al., NeurIPS
 2022: N = 118,287, B = 512, E = 800, S = 184,800, K = 256, peak lr 2.0) and on ImageNet (N =
-1,281,167, B = 512, E = 100 or 200, S = 250,000 or 500,000); [small] is slotcon_r18_small.py (N =
-701, B = 32, S = 630, K = 32, lr 2.0); [demo] is slotcon_r18_demo.py (eight images, B = 16, S = 200,
-K = 16, lr 3.0). Between them nothing was searched.
+1,281,167, B = 512, E = 100 or 200, S = 250,000 or 500,000); [small] was searched on CamVid (N =
+701, B = 32, S = 630, K = 64, lr 2.0: docs/results.md); [demo] is slotcon_r18_demo.py (eight images,
+B = 16, S = 200, K = 16, lr 3.0). Between them nothing was searched.
 
 - length: the budget. A time is divided by the seconds of an epoch, from steps that are timed on
   this machine; a tenth of it is left for them, the start, checkpoints and logs. "paper": 800 epochs
@@ -15,7 +15,7 @@ K = 16, lr 3.0). Between them nothing was searched.
   ([small] has 630). Divided evenly among the processes, in which it must fit into 80 % of the
   memory, as estimated.
 - rounds: an epoch shows each image so often that it has one batch; 1 if N ≥ B.
-- K, prototypes: the power of two nearest to 2.4 N^0.4, in [16, 1024]: 32 for [small], 256 for COCO.
+- K, prototypes: the power of two nearest to 11 N^0.27, in [16, 1024]: 64 for [small], 256 for COCO.
   (The paper has 2,048 for ImageNet, whose images are of 1,000 kinds of objects.)
 - lr, peak: B / 256 · sqrt(184,800 / S), at most 2, at least B / 256: the paper's for [paper], 2.0
   for [small], 1.9 for [demo]. LARS makes the size of a step independent of the gradient's, so a
@@ -171,8 +171,8 @@ def derive(setup: Setup, **given: float) -> tuple[Recipe, list[str]]:
         epochs=epochs,
         prototypes=choose(
             "prototypes",
-            lambda: _power_of_two(2.4 * images**0.4, 16, 1024),
-            "prototypes {}: about 2.4 x images^0.4, 16 to 1024",
+            lambda: _power_of_two(11 * images**0.27, 16, 1024),
+            "prototypes {}: about 11 x images^0.27, 16 to 1024",
         ),
         lr=choose(
             "lr",

@@ -7,15 +7,18 @@ fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncb
 - classes: segmentation: the lines of classes.txt, for the values 0, 1, …; without it one class for
   each value up to the largest in the maps, with the colors of their palette. Detection: the
   categories of the COCO file of the training images. The heads have as many outputs.
-- B: the power of two nearest to N / 10, in [4, 16].
+- B, total_batch_size: the power of two nearest to N / 10, in [4, 16].
 - T: segmentation 30,000 sqrt(N / 10,582), detection 90,000 sqrt(N / 117,266), in [200, 90,000]; the
   learning rate falls to a tenth after 0.7 T and 0.9 T; five evaluations and checkpoints.
-- learning rate: in proportion to B, 0.02 for 16. Warm-up of detection: a tenth of T, at most 1,000.
+- learning rate: in proportion to B. For 16 images: detection 0.02, with a warm-up of a tenth of T,
+  at most 1,000; segmentation 0.16 min(1, sqrt(300 / T)), from a search on CamVid, [small] (N = 20,
+  B = 4, T = 300: docs/results.md), which is 0.016 for [voc]'s T, where 0.003 was published.
 - size: segmentation: crops of the median short side, a multiple of 32 in [64, 512], of images that
   are resized by 0.5 to 2. Detection: a short side of 1.6 times the median, in [128, 800], as COCO's
   480 become 800, and down to 0.8 of that in training.
-- dilation of the segmentation head: 6 for crops of 513 as in [voc], in proportion, at least 1: with
-  more, most of what a convolution reads in a small crop is its padding (docs/results.md).
+- dilation of the segmentation head: 6 for crops of 513 as in [voc], in proportion to their area, at
+  least 1, as for [small]'s 224: with more, most of what a convolution reads in a small crop is its
+  padding (docs/results.md).
 - depth of the ResNet: that of the backbone's file; without a file 18.
 """
 
@@ -71,8 +74,13 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
     images = splits["train"]["images"]
     sides = sample(lambda i: upright_size(images[i]), len(images), SIZES, SECONDS)
     side = median(min(size) for size in sides if size) if any(sides) else 512
-    depth, batch = _depth(cfg.model.backbone, backbone, depth), _batch(len(images))
+    depth = _depth(cfg.model.backbone, backbone, depth)
+    batch = cfg.get("total_batch_size", AUTO)
+    batch = _batch(len(images)) if batch == AUTO else batch
     iterations = _iterations(len(images), "det" if is_det else "seg")
+    length = cfg.train_cfg.get("max_iters", AUTO)
+    length = iterations if length == AUTO else length
+    rate = 0.02 if is_det else 0.16 * min(1, math.sqrt(300 / length))
     channels = CHANNELS[18 if depth < 50 else 50]
     crop = min(max(int(side) // 32 * 32, 64), 512)
     short = min(max(round(1.6 * side / 32) * 32, 128), 800)
@@ -84,14 +92,14 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
         total_batch_size=batch,
         batch_size=batch,
         base_batch_size=batch,
-        lr=0.02 * batch / 16,
+        lr=rate * batch / 16,
         max_iters=iterations,
         val_interval=max(1, iterations // 5),
         interval=max(1, iterations // 5),
         milestones=[int(0.7 * iterations), int(0.9 * iterations)],
         end=min(1000, iterations // 10),
         iterations=min(200, max(1, iterations // 10)),
-        dilation=max(1, round(6 * crop / 513)),
+        dilation=max(1, round(6 * (crop / 513) ** 2)),
         size=(crop, crop),
         crop_size=(crop, crop),
         scale=(5 * short // 3, short) if is_det else (4 * int(side), int(side)),
