@@ -155,8 +155,8 @@ class Pretraining(Source):
 class Transfer(Source):
     """A measurement: training with `config`, or a kind of `evaluate`, with its options.
 
-    A `paired` one is trained once for each seed of a pretraining, with that seed; `{seed}` in a text
-    of `overrides` is the seed.
+    A `paired` one is trained once for each seed of a pretraining, with that seed, which replaces
+    `{seed}` in the texts of `overrides`.
     """
 
     paired: bool = False
