@@ -19,9 +19,9 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     A tensor of the layer that is n-th from the top of the encoder, from 1 on, has the learning rate
     `lr * layer_decay**n`; tensors outside the encoder have `lr` (BEiT, arXiv 2106.08254, appendix;
-    ViTDet, arXiv 2203.16527). A layer is a block, as timm groups the tensors: patch and position
-    embeddings or the stem are the first layer; a downsampling belongs to the block that follows it,
-    and the last norm to the last block. In a config:
+    ViTDet, arXiv 2203.16527). A layer is a block, or of some models a stage, as timm groups the
+    tensors: patch and position embeddings or the stem are the first layer; a downsampling belongs
+    to the block that follows it, and the last norm to the last block. In a config:
 
         optim_wrapper = dict(
             constructor="LayerDecayConstructor",
