@@ -10,8 +10,8 @@ from ..runtime.text_formats import listed
 from .jobs import JobResult
 from .measures import COLUMNS
 from .recipe import WITHOUT_EFFECT, resolve
-from .schema import Benchmark, Pretraining, Transfer, describe_errors
-from .yaml_files import read_yaml
+from .schema import Benchmark, Pretraining, Transfer
+from .yaml_files import describe_errors, read_yaml
 
 MEASURES = tuple(measure.key for group in COLUMNS.values() for measure in group)
 

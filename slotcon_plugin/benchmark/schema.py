@@ -1,7 +1,6 @@
 """The YAML file that describes a benchmark: its sections, and errors that name the entry."""
 
 import itertools
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,7 @@ from ..evaluation.label_formats import label_format
 from ..runtime.config_files import find_config
 from ..runtime.config_options import did_you_mean
 from .measures import COLUMNS, SOURCES
-from .yaml_files import read_yaml, with_environment
+from .yaml_files import describe_errors, read_yaml, with_environment
 
 NOT_IN_FILE = {"name", "path"}  # set by `read_benchmark`
 EVALUATIONS = tuple(dict.fromkeys(kind for kind, _ in SOURCES if kind in OPTIONS))
@@ -296,18 +295,3 @@ def read_benchmark(path: str | Path) -> Benchmark:
         raise ConfigError(f"{path}: {describe_errors(error)}") from None
     benchmark.path, benchmark.title = path, benchmark.title or path.stem
     return benchmark
-
-
-def describe_errors(error: ValidationError) -> str:
-    """A line for each entry that cannot be used: its full name, its value, what is expected."""
-    lines = []
-    for one in error.errors():
-        where = ".".join(str(part) for part in one["loc"] if part != "[key]")
-        if one["type"] == "missing":
-            lines.append(f"`{where}` is missing")
-        elif one["type"] == "value_error":
-            lines.append(f"{where}: {one['ctx']['error']}".removeprefix(": "))
-        else:
-            expected = re.sub("^Input should be", "expected", one["msg"])
-            lines.append(f"{where} is {one['input']!r:.80}; {expected}")
-    return "\n  ".join(lines)

@@ -1,4 +1,4 @@
-"""YAML files, read without running code and with limits on size and nesting."""
+"""YAML files, read without running code and with limits on size and nesting; errors in them."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from ..errors import ConfigError
 from ..runtime.regular_files import read_regular_file
@@ -116,3 +117,18 @@ def with_environment(value: object, where: str) -> object:
         return text
 
     return VARIABLE.sub(look_up, value) if isinstance(value, str) else value
+
+
+def describe_errors(error: ValidationError) -> str:
+    """A line for each entry that cannot be used: its full name, its value, what is expected."""
+    lines = []
+    for one in error.errors():
+        where = ".".join(str(part) for part in one["loc"] if part != "[key]")
+        if one["type"] == "missing":
+            lines.append(f"`{where}` is missing")
+        elif one["type"] == "value_error":
+            lines.append(f"{where}: {one['ctx']['error']}".removeprefix(": "))
+        else:
+            expected = re.sub("^Input should be", "expected", one["msg"])
+            lines.append(f"{where} is {one['input']!r:.80}; {expected}")
+    return "\n  ".join(lines)
