@@ -1,4 +1,4 @@
-"""DeCon, ResNet-18 and FCN, your own images: encoder and head convolutions of fcn_own.py.
+"""DeCon, ResNet-18 and FCN, your own images: encoder and head convolutions of fcn_own.
 
 Paper:    Quetin et al., WACV 2026 (arXiv 2503.17526), on SlotCon's step (arXiv 2205.15288); this
           recipe is ours.

@@ -12,7 +12,7 @@ module slotcon_plugin.runtime.recipe_rules lists, and are printed at the start. 
 
 Found by a search on CamVid (docs/results.md): views of 96 pixels, of which many are seen in a
 given time, and a last stage that is dilated instead of strided, as in the segmentation networks of
-fcn_own.py, so that they have 6 x 6 positions. Layers are narrow as in slotcon_r18_small.py. On a
+fcn_own, so that they have 6 x 6 positions. Layers are narrow as in slotcon_r18_small.py. On a
 CPU with bfloat16 instructions, bfloat16 and channels_last halve the time of a step.
 """
 
