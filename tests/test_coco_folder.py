@@ -11,7 +11,7 @@ from benchmarks.small_benchmark import write_mini
 
 pytest.importorskip("mmdet", reason="the mini configs are mmdet's and mmseg's")
 
-from slotcon_plugin.benchmark.coco_folder import READY, as_mini
+from slotcon_plugin.benchmark.coco_folder import LABEL_MAPS, READY, as_mini
 from slotcon_plugin.errors import DataError
 
 
@@ -35,6 +35,9 @@ def foreign(tmp_path, names):
 def test_a_folder_in_the_layout_of_coco_mini_is_used_directly(tmp_path):
     mini = write_mini(tmp_path / "mini")
     assert as_mini(mini, tmp_path / "out") == mini
+    for name in LABEL_MAPS:
+        (tmp_path / "maps" / name).mkdir(parents=True)
+    assert as_mini(tmp_path / "maps", tmp_path / "out") == tmp_path / "maps"
     assert not (tmp_path / "out").exists()
 
 

@@ -30,7 +30,8 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[
     """The command line, and what of it is Snakemake's."""
     parser = new_parser(__doc__, EXAMPLES, prog="tools/benchmark.sh", allow_abbrev=False)
     parser.add_argument("config", type=Path, help="a path, or a name of slotcon list, e.g. paper")
-    text = "images for mini.yaml: laid out as coco_mini, or any folder in COCO's format"
+    text = "images for mini.yaml: laid out as coco_mini, or any folder in COCO's format; for "
+    text += "small.yaml: images/, labels/, train.txt and test.txt"
     parser.add_argument("--data", type=Path, metavar="FOLDER", help=text)
     text = "only write the graph of the jobs: .dot, .mmd (Mermaid), or .svg, .png, .pdf drawn by "
     text += "Graphviz; without Graphviz, .dot"

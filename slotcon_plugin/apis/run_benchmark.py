@@ -58,8 +58,8 @@ def run_benchmark(
 
     Args:
         config: the benchmark file.
-        data: images for configs/benchmark/mini.yaml: laid out as coco_mini, or any folder in COCO's
-            format.
+        data: the folder of configs/benchmark/mini.yaml: laid out as coco_mini, or any in COCO's
+            format; or of small.yaml: images, label maps and lists.
         dag: only write the graph of the jobs: .dot, .mmd (Mermaid), or .svg, .png, .pdf drawn by
             Graphviz; without Graphviz, .dot.
         tables: only collect the results that exist.

@@ -20,6 +20,7 @@ from ..runtime.launch import announce
 from ..runtime.regular_files import printable, read_text_file
 
 READY = ("images", "instances.json", "voc21", "train2017.txt")
+LABEL_MAPS = ("images", "labels", "train.txt", "test.txt")  # of configs/benchmark/small.yaml
 COUNT = 40  # images that are taken
 FEWEST = 24  # the mini configs choose among the first 21
 # VOC's classes by COCO's names, in VOC's order from 1.
@@ -31,13 +32,14 @@ VOC = (
 
 
 def as_mini(source: Path, out: Path) -> Path:
-    """The folder itself if it is laid out as coco_mini, else a small copy of it that is, in `out`.
+    """The folder itself if it is laid out as coco_mini or for small.yaml, with label maps; else a
+    small copy of it, laid out as coco_mini, in `out`.
 
     A `source` has an annotation file `instances*.json`, or any other .json in COCO's format, in
     itself or in annotations/, and the images of that file at any depth. Each is copied once.
     Images that cannot be read, and objects without an outline, are left out.
     """
-    if all((source / name).exists() for name in READY):
+    if any(all((source / name).exists() for name in names) for names in (READY, LABEL_MAPS)):
         return source
     file, content = _read_annotations(source)
     sign = f"{file.absolute()} {file.stat().st_size} {file.stat().st_mtime_ns}"
