@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 from benchmarks.processes import ROOT
 
@@ -16,10 +17,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def _initial_scope():
-    """After each test, the default scope that a training of it has set is forgotten."""
+def _initial_state():
+    """After each test, the default scope and the visualizers that a training of it has set are
+    forgotten: a visualizer of the same name would write into the folder of an earlier test."""
     yield
-    DefaultScope._instance_dict.clear()
+    for kind in (DefaultScope, Visualizer, *Visualizer.__subclasses__()):
+        kind._instance_dict.clear()
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def test_the_exported_file_gives_the_features_in_timm(trained, tmp_path, capsys)
     """The line that the report prints is run."""
     for name, last in (("timm ConvNeXt", "head.norm.weight, head.norm.bias"), ("timm ViT", None)):
         one, out = trained(name), tmp_path / "encoder.pth"
-        export(one.path, out, "timm")
+        export(one.path, out, "timm", overwrite=True)
         (line,) = re.findall(r"load it with:  (.*)", capsys.readouterr().out)
         assert (f"strict=False)  # missing, as no feature map uses them: {last}" in line) == bool(
             last

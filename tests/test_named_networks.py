@@ -98,7 +98,7 @@ def test_a_work_dir_of_another_network_is_named_with_its_file(folder, run_tool, 
     (tmp_path / "empty").mkdir()
     command = ("export", tmp_path / "empty", tmp_path / "x.pth", "--to", "openmmlab")
     status, _, errors = run_tool(*command)
-    assert status == 1 and "empty has no checkpoint of a training in it" in errors
+    assert status == 1 and "empty is a folder, and has no checkpoint of a training" in errors
 
 
 def test_a_benchmark_takes_networks_of_the_zoo(folder, zoo, tmp_path):

@@ -183,7 +183,7 @@ def test_advice_fits_the_tool(refused, images, tmp_path, monkeypatch):
     for name, *others in (("export", "out.pth", "--to", "timm"), ("test",)):
         first = [SEG] if name == "test" else []
         message = refused(name, *first, tmp_path, *others)
-        assert "is a folder" in message and "epoch_7.pth" in message
+        assert "is a folder, and has no checkpoint" in message and "resume" not in message
         assert "--resume" not in refused(name, *first, "absent.pth", *others)
 
 

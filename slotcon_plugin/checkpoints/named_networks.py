@@ -50,7 +50,13 @@ def last_of_work_dir(source: str | Path, say: Callable[[str], None]) -> str:
     path = Path(source).expanduser()
     if in_zoo(source) or not os.path.isdir(path) or (path / FOLDER_WEIGHTS).is_file():
         return str(source)
-    if (found := find_last_good_checkpoint(path, say)) is None:
-        raise CheckpointError(f"The folder {path} has no checkpoint of a training in it.")
+    try:
+        found = find_last_good_checkpoint(path, say)
+    except CheckpointError:  # with advice for a training that is resumed
+        found = None
+    if found is None:
+        raise CheckpointError(
+            f"{path} is a folder, and has no checkpoint of a training that can be read."
+        )
     say(f"{source} is a work dir: {found[0].name} is used, its last good checkpoint")
     return str(found[0])
