@@ -44,18 +44,16 @@ def main() -> None:
     from slotcon_plugin import evaluate
     from slotcon_plugin.runtime.scalars import read_curves
 
-    (scalars,) = args.work_dir.glob("*/vis_data/scalars.json")
     checkpoints = sorted(args.work_dir.glob("epoch_*.pth"), key=_epoch)[:: -args.every][::-1]
     (config,) = args.work_dir.glob("*.py")
     data = dict(labels=args.labels, labels_format=args.labels_format, size=args.size)
     data |= dict(train_list=args.train_list, list=args.list)
     sources = [f"random:{config}", *map(str, checkpoints)]
     found = evaluate("retrieval", sources, args.images, **data)
-    scores = [found["results"][source]["miou"] for source in sources]
+    scores = [network["results"]["miou"] for network in found["networks"]]
     epochs = [0, *map(_epoch, checkpoints)]
     args.out.with_suffix(".json").write_text(json.dumps(dict(epoch=epochs, miou=scores), indent=1))
-    curves = read_curves(scalars)
-    _draw(curves, epochs, scores).savefig(args.out, dpi=110)
+    _draw(read_curves(args.work_dir), epochs, scores).savefig(args.out, dpi=110)
 
 
 def _epoch(path: Path) -> int:
