@@ -157,8 +157,13 @@ def test_the_graph_of_the_jobs_is_written_by_snakemake(tmp_path, monkeypatch):
     graph = (tmp_path / "jobs.dot").read_text()
     assert graph.startswith("digraph") and graph.endswith("}\n")
     assert "name: pretrain.tiny.s0" in graph and graph.count(" -> ") == 6 + 3
+    with pytest.raises(ConfigError, match=r"--dag .*jobs\.dot is there already.*--overwrite"):
+        run_benchmark(file, dag=tmp_path / "jobs.svg")
     one = ["--cores", "1", "transfer.random.s0.voc.s0"]
     assert run_benchmark(file, dag=tmp_path / "jobs.mmd", snakemake_options=one) == 0
+    assert (
+        run_benchmark(file, dag=tmp_path / "jobs.mmd", snakemake_options=one, overwrite=True) == 0
+    )
     graph = (tmp_path / "jobs.mmd").read_text()
     assert one[-1] in graph and "pretrain" not in graph  # a job's name selects what it needs
 

@@ -36,6 +36,7 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[
     text = "only write the graph of the jobs: .dot, .mmd (Mermaid), or .svg, .png, .pdf drawn by "
     text += "Graphviz; without Graphviz, .dot"
     parser.add_argument("--dag", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --dag")
     parser.add_argument("--tables", action="store_true", help="only collect existing results")
     text = "check and print the plan, run nothing; the status is 1 if jobs would fail"
     parser.add_argument("-n", "--dry-run", action="store_true", help=text)

@@ -51,6 +51,7 @@ def run_benchmark(
     skip_checks: bool = False,
     time_steps: float | None = None,
     snakemake_options: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> int:
     """Run the jobs of a benchmark that have no result yet, and write its tables and its report.
 
@@ -70,11 +71,12 @@ def run_benchmark(
             run nothing; see `plan.plan`.
         snakemake_options: more options of Snakemake, and names of jobs: then only these run, and
             those that they need.
+        overwrite: replace the file of `dag` if it is there; otherwise this is an error.
 
     Returns:
         Snakemake's exit status.
     """
-    dag = dag and Path(dag)
+    dag = dag and _graph_file(Path(dag))
     if data is not None:
         folder = as_mini(Path(data).expanduser().absolute(), Path("work_dirs/benchmark/data"))
         os.environ["SLOTCON_DATA"] = str(folder.absolute())
@@ -84,10 +86,8 @@ def run_benchmark(
     planner, work_dir = Planner(benchmark, ROOT, protocols), benchmark.work_dir
     plan = planner.plan()
     options, words = _checked_options(snakemake_options, plan)
-    if dag and dag.suffix not in GRAPHS:
-        raise ConfigError(f"--dag {dag}: expected a file that ends in {', '.join(GRAPHS)}.")
     if dag:
-        check_writable(dag, "--dag")
+        check_writable(dag, "--dag", overwrite=overwrite)
     check_writable(work_dir, f"{config}: work_dir", folder=True)
     states = states_of(plan, work_dir)
     print(f"{benchmark.title}\n\n{describe_plan(plan, states, work_dir)}\n", flush=True)
@@ -187,21 +187,28 @@ def _snakemake(work_dir: Path, plan: Path, options: Namespace) -> list[str]:
     return command if options.resources else [*command, "--resources", f"gpu={len(present_gpus())}"]
 
 
+def _graph_file(path: Path) -> Path:
+    """The file that is written for `--dag path`."""
+    if path.suffix not in GRAPHS:
+        raise ConfigError(f"--dag {path}: expected a file that ends in {', '.join(GRAPHS)}.")
+    if path.suffix in GRAPHS[:2] or shutil.which("dot"):
+        return path
+    print("Graphviz is not installed (there is no program `dot`): no image can be drawn.")
+    return path.with_suffix(".dot")
+
+
 def _write_dag(path: Path, command: list[str]) -> int:
     form = "mermaid-js" if path.suffix == ".mmd" else "dot"
     done = subprocess.run([*command, "--dag", form], stdout=subprocess.PIPE)
     if done.returncode:
         return done.returncode
-    graph, image = done.stdout.strip() + b"\n", path.suffix not in (".mmd", ".dot")
-    if image and shutil.which("dot"):
+    graph = done.stdout.strip() + b"\n"
+    if path.suffix not in GRAPHS[:2]:
         draw = ["dot", f"-T{path.suffix.removeprefix('.')}"]
         drawn = subprocess.run(draw, input=graph, stdout=subprocess.PIPE)
         if drawn.returncode:
             raise ConfigError(f"Graphviz cannot draw {path}; --dag jobs.dot writes the text.")
         graph = drawn.stdout
-    elif image:
-        print("Graphviz is not installed (there is no program `dot`): no image can be drawn.")
-        path = path.with_suffix(".dot")
     write_atomically(graph, path)
     print(f"written: {path}")
     return 0
