@@ -67,6 +67,8 @@ def test_the_teacher_of_the_zoo_computes_what_the_checkpoint_does(folder, zoo, r
     assert str(folder) not in card  # nor are this machine's paths in the weights
     assert str(folder) not in json.dumps(read_file("zoo:mine")["meta"])
     assert "momentum" not in str(read_file("zoo:mine").keys())
+    log = [json.loads(line) for line in (zoo / "mine" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 1 and log[-1]["loss"] > 0
 
 
 @pytest.mark.parametrize("name", ["zoo:mine", "work"])

@@ -4,6 +4,7 @@
 in its header what is read of a checkpoint's `meta`. So every reader of checkpoints reads it.
 """
 
+import json
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -19,7 +20,9 @@ from ..checkpoints.metadata import CONFIG_PATHS, MEASURED, describe_training, lo
 from ..checkpoints.named_networks import FOLDER_WEIGHTS, MARK, ZOO
 from ..checkpoints.published import to_ours
 from ..errors import CheckpointError
+from ..runtime.scalars import read_entries
 from ..runtime.text_formats import markdown_cell
+from ..runtime.work_dir import NOTE
 from .group_weights import ENCODER_ALONE, levels_in
 from .networks import PixelGroups, groups_in
 
@@ -50,7 +53,8 @@ $config
 
 
 def teacher_files(content: dict, source: str, folder: Path) -> tuple[dict[str, bytes], str]:
-    """`model.safetensors` and `README.md` by name, and a report.
+    """`model.safetensors`, `README.md` and, of a work dir's checkpoint, `log.jsonl` by name, and a
+    report.
 
     Matrices are stored in float16 if features and scores of noise then differ by at most TOLERANCE,
     otherwise in float32.
@@ -97,6 +101,10 @@ def teacher_files(content: dict, source: str, folder: Path) -> tuple[dict[str, b
         config=config,
     )
     files = {FOLDER_WEIGHTS: safetensors_bytes(stored, meta), "README.md": card.encode()}
+    if (Path(source).parent / NOTE).is_file() and "iter" in meta:
+        logged = read_entries(Path(source).parent).items()
+        lines = [f"{json.dumps(entry)}\n" for step, entry in logged if step <= meta["iter"]]
+        files["log.jsonl"] = "".join(lines).encode()
     report = {
         "source": source,
         "teacher": about,

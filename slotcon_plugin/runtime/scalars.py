@@ -8,16 +8,16 @@ from typing import Any
 from .atomic_files import write_atomically
 
 
-def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """From each logged name, such as `loss`, to its (step, value) pairs in the order of steps.
+def read_entries(folder: Path) -> dict[int, dict[str, float]]:
+    """From each logged step, in their order, to its finite numbers by name, such as `loss`.
 
-    A step that was logged twice, by two runs, has the later one's value.
+    Of a step that was logged twice, by two runs, each name has the later one's value.
 
     Args:
         folder: a training's work dir, with a `<time>/vis_data/scalars.json` of MMEngine for each
             run in it or with detectron2's `metrics.json`; or the folder of one run.
     """
-    curves: dict[str, dict[int, float]] = {}
+    entries: dict[int, dict[str, float]] = {}
     names = ("vis_data/scalars.json", "*/vis_data/scalars.json", "metrics.json")
     for file in [file for name in names for file in sorted(folder.glob(name))]:
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -26,13 +26,24 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
             except ValueError:  # cut short by a kill
                 continue
             step = entry.get("step", entry.get("iteration")) if isinstance(entry, dict) else None
-            if step is None:
-                continue
-            for name, value in entry.items():
-                is_number = type(value) in (int, float) and math.isfinite(value)
-                if is_number and name not in ("step", "iteration", "iter", "epoch"):
-                    curves.setdefault(name, {})[int(step)] = float(value)
-    return {name: sorted(points.items()) for name, points in curves.items()}
+            if step is not None:
+                numbers = {name: value for name, value in entry.items() if _is_number(value)}
+                entries.setdefault(int(step), {}).update(numbers)
+    return dict(sorted(entries.items()))
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """From each name in `read_entries` to its (step, value) pairs."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for step, numbers in read_entries(folder).items():
+        for name, value in numbers.items():
+            if name not in ("step", "iteration", "iter", "epoch"):
+                curves.setdefault(name, []).append((step, float(value)))
+    return curves
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def note_images(work_dir: str | Path, **counts: int) -> None:
