@@ -54,6 +54,15 @@ def test_data_and_epochs_of_a_pretraining(run_tool, tmp_path):
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (25, 5)
 
 
+def test_a_decoder_has_as_many_prototypes_as_the_encoder(tmp_path):
+    cfg = read_config(CONFIGS / "decon_fcn_r18_own.py")
+    choose_images(cfg, "own", write_images(tmp_path / "images", count=40))
+    assert not list(choose_length(cfg, "own", 2, None, []))
+    list(follow_rules(cfg, fit_to_machine))
+    heads = cfg.model.head, cfg.model.decoder_head
+    assert [head.prototypes.num_prototypes for head in heads] == [32, 32]
+
+
 def test_a_budget_of_a_fixed_recipe(tmp_path):
     cfg = read_config(CONFIGS / "slotcon_r18_small.py")
     choose_images(cfg, "small", write_images(tmp_path / "images", count=40))
@@ -119,6 +128,7 @@ def test_given_values_are_kept_and_the_others_follow():
     setup = Setup(183, 1, 2, Budget.read("10epochs"))
     recipe, lines = derive(setup, batch=64, lr=0.5, prototypes=27)
     assert (recipe.batch, recipe.lr, recipe.prototypes) == (64, 0.5, 27)
+    assert recipe.decoder_prototypes == 27
     assert (recipe.base, recipe.rounds, recipe.epochs) == (128, 1, 10)
     assert not [line for line in lines if line.split()[0] in ("batch", "learning", "prototypes")]
     assert "10 steps; 600 or more" in next(line for line in lines if line.startswith("epochs"))

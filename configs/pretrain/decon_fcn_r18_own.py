@@ -7,7 +7,7 @@ Data:     as slotcon_r18_own.py.
 Cost:     the budget, as slotcon_r18_own.py.
 Expected: an encoder and the two convolutions of an FCN head of 256 channels.
 
-As slotcon_r18_own.py, with a decoder, whose 64 prototypes do not follow from the images.
+As slotcon_r18_own.py, with a decoder, whose head has as many prototypes as the encoder's.
 """
 
 _base_ = ["slotcon_r18_own.py"]
@@ -26,7 +26,7 @@ model = dict(
     ),
     decoder_head=dict(
         type="PrototypeHead",
-        prototypes=dict(type="Prototypes", num_prototypes=64, channels=128),
+        prototypes=dict(type="Prototypes", num_prototypes="auto", channels=128),
         group_loss=dict(type="GroupingLoss"),
         slot_loss=dict(type="SlotLoss"),
         predictor=dict(type="SlotPredictor", channels=128, hidden_channels=512),

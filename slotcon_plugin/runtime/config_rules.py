@@ -102,7 +102,7 @@ _KEYS = {
     NOT_NEGATIVE: "optim_wrapper.optimizer.weight_decay param_scheduler.warmup LOADER.timeout",
     TWO_NUMBERS: "optim_wrapper.optimizer.betas train_dataloader.dataset.views.scale",
     STEPS: "param_scheduler.milestones",
-    whole(2): "model.head.prototypes.num_prototypes",
+    whole(2): "model.head.prototypes.num_prototypes model.decoder_head.prototypes.num_prototypes",
     whole(1): """train_dataloader.dataset.views.size train_dataloader.sampler.rounds
         LOADER.batch_size total_batch_size auto_scale_lr.base_batch_size train_cfg.max_epochs
         train_cfg.max_iters train_cfg.val_interval optim_wrapper.accumulative_counts

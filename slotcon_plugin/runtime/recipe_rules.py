@@ -16,7 +16,8 @@ B = 16, S = 200, K = 16, lr 3.0). Between them nothing was searched.
   memory, as estimated.
 - rounds: an epoch shows each image so often that it has one batch; 1 if N ≥ B.
 - K, prototypes: the power of two nearest to 11 N^0.27, in [16, 1024]: 64 for [small], 256 for COCO.
-  (The paper has 2,048 for ImageNet, whose images are of 1,000 kinds of objects.)
+  (The paper has 2,048 for ImageNet, whose images are of 1,000 kinds of objects.) The same for a
+  decoder's head.
 - lr, peak: B / 256 · sqrt(184,800 / S), at most 2, at least B / 256: the paper's for [paper], 2.0
   for [small], 1.9 for [demo]. LARS makes the size of a step independent of the gradient's, so a
   short training needs a larger lr to go far enough.
@@ -45,6 +46,7 @@ ENTRIES = dict(
     rounds="train_dataloader.sampler.rounds",
     epochs="train_cfg.max_epochs",
     prototypes="model.head.prototypes.num_prototypes",
+    decoder_prototypes="model.decoder_head.prototypes.num_prototypes",
     lr="optim_wrapper.optimizer.lr",
     base="auto_scale_lr.base_batch_size",
     momentum="model.teacher_momentum",
@@ -124,6 +126,7 @@ class Recipe(NamedTuple):
     rounds: int
     epochs: int
     prototypes: int
+    decoder_prototypes: int
     lr: float
     base: int  # the images of a step for which lr is
     momentum: float
@@ -165,15 +168,17 @@ def derive(setup: Setup, **given: float) -> tuple[Recipe, list[str]]:
         few = f"; {FEWEST_STEPS} or more are needed to learn much" * (steps < FEWEST_STEPS)
         why = _reason(setup, length * together)
         lines.append(f"epochs {epochs:,}: {why}; {steps:,} steps{few}")
+    prototypes = choose(
+        "prototypes",
+        lambda: _power_of_two(11 * images**0.27, 16, 1024),
+        "prototypes {}: about 11 x images^0.27, 16 to 1024",
+    )
     recipe = Recipe(
         batch=each,
         rounds=rounds,
         epochs=epochs,
-        prototypes=choose(
-            "prototypes",
-            lambda: _power_of_two(11 * images**0.27, 16, 1024),
-            "prototypes {}: about 11 x images^0.27, 16 to 1024",
-        ),
+        prototypes=prototypes,
+        decoder_prototypes=choose("decoder_prototypes", lambda: prototypes),
         lr=choose(
             "lr",
             lambda: _peak(batch / 256, steps),
