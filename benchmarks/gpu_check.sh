@@ -5,12 +5,13 @@ usage() {
     cat <<'TEXT'
 usage: benchmarks/gpu_check.sh [--quick] [--out DIR] [PART ...]
 
-  PART      tests, speed, fp16, bf16, compile, proof (default: all, in this order)
+  PART      tests, speed, methods, fp16, bf16, compile, proof (default: all, in this order)
   --out     folder of PART.json and PART.log (work_dirs/gpu_check)
   --quick   toy sizes on a CPU, as a test of this program: minutes in all
 
   tests     the tests that are skipped without a GPU
-  speed     benchmarks/speed.py, all tables
+  speed     benchmarks/speed.py, its tables but the next two
+  methods   its tables encoders and methods: steps with timm's encoders; DenseCL, MoCo v2 and BYOL
   fp16, bf16, compile
             slotcon plan slotcon_r50_coco: images a second, MFU, waiting, peak memory, in float16,
             in bfloat16, and in bfloat16 with torch.compile
@@ -39,12 +40,12 @@ while (($#)); do
     --quick) quick=1 ;;
     --out) out=${2:?--out needs a folder} && shift ;;
     --run) run=$2 && shift ;;
-    tests | speed | fp16 | bf16 | compile | proof) parts+=("$1") ;;
+    tests | speed | methods | fp16 | bf16 | compile | proof) parts+=("$1") ;;
     *) echo "gpu_check: $1 is no part or option; see --help" >&2 && exit 2 ;;
     esac
     shift
 done
-((${#parts[@]})) || parts=(tests speed fp16 bf16 compile proof)
+((${#parts[@]})) || parts=(tests speed methods fp16 bf16 compile proof)
 mkdir -p "$out" || exit
 out=$(cd "$out" && pwd)
 if [[ $quick ]]; then
@@ -73,6 +74,12 @@ PY
 part_speed() {
     local options=(--device cuda)
     [[ $quick ]] && options=(--quick memory)
+    "$python" "$root/benchmarks/speed.py" "${options[@]}" --json "$1"
+}
+
+part_methods() {
+    local options=(encoders methods --device cuda)
+    [[ $quick ]] && options=(--quick encoders)
     "$python" "$root/benchmarks/speed.py" "${options[@]}" --json "$1"
 }
 

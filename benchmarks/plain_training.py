@@ -4,6 +4,9 @@ The networks are those of a built SlotCon. Data come from PIL, the losses and th
 tensor, from `slotcon_plugin.reference`. On a GPU it computes in float16, as published.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -22,19 +25,24 @@ class PlainTrainer:
     Args:
         model: a built SlotCon; its parameters are trained.
         device: "cpu" (float32) or "cuda" (float16 with a scaled loss).
+        update: changes the parameters by their gradients; None: LARS.
     """
 
-    def __init__(self, model: nn.Module, device: str, lr: float = 0.1) -> None:
-        self.model, self.device, self.lr = model.to(device).train(), device, lr
+    def __init__(
+        self, model: nn.Module, device: str, update: Callable[[], object] | None = None
+    ) -> None:
+        self.model, self.device = model.to(device).train(), device
         student = [*model.backbone.parameters(), *model.neck.parameters()]
         self.followed = [*student, model.head.prototypes.weight]
         self.params = [p for p in model.parameters() if p.requires_grad]
-        self.buffers = [torch.zeros_like(p) for p in self.params]
+        buffers = [] if update else [torch.zeros_like(p) for p in self.params]
+        self.update = update or partial(plain.lars_step, self.params, buffers, 0.1)
 
     def step(self, views: Tensor, boxes: Tensor, flips: Tensor) -> Tensor:
         """Train on views (b, 2, 3, s, s), boxes (b, 2, 4) and flips (b, 2). Returns the loss."""
         model = self.model
-        plain.move_teacher(list(model.teacher.parameters()), self.followed, 0.99)
+        teacher = list(model.teacher.parameters())
+        plain.move_teacher(teacher, self.followed, model.base_momentum)
         views = [view.contiguous() for view in views.to(self.device, non_blocking=True).unbind(1)]
         geometry = boxes.to(self.device).transpose(0, 1), flips.to(self.device).transpose(0, 1)
         with torch.autocast(self.device, dtype=torch.float16, enabled=self.device == "cuda"):
@@ -49,7 +57,7 @@ class PlainTrainer:
                 p.grad = torch.zeros_like(p)
             elif scale != 1.0:
                 p.grad.div_(scale)
-        plain.lars_step(self.params, self.buffers, self.lr)
+        self.update()
         return result.total
 
 

@@ -2,7 +2,7 @@
 
 Every row is measured in the same run as its plain baseline: a PIL pipeline, RoIAlign on all score
 maps, dense attention, all slots exchanged, parameters updated one by one. Both sides alternate, so
-that a busy machine slows both; only the two training loops run one after the other.
+that a busy machine slows both; only the training loops run one after the other.
 
   data      images per second: the part in a loader's worker, the part on the device
   step      forward and backward pass without backbone, projector and slot predictor; teacher,
@@ -10,6 +10,9 @@ that a busy machine slows both; only the two training loops run one after the ot
   memory    peak memory of the same
   exchange  bytes that one of two processes sends in a step, without the equal gradients
   decoder   the finest level of a decoder, with its projectors: time, peak memory, bytes sent
+  encoders  a step with timm's ViT-S and ConvNeXt-T, without data
+  methods   the training loop beside those of DenseCL, MoCo v2 and BYOL as mmpretrain ships them,
+            with their own pipelines ("plain"); in brackets SlotCon's passes through the encoder
   all       the training loop with its data loader, the fraction of time spent waiting for data,
             on a GPU its peak memory; on a CPU with a small network
   largest   on a GPU: the largest batch size that fits
@@ -21,6 +24,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
@@ -28,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without ins
 EXAMPLES = """
 examples:
   everything on the CPU:                    python benchmarks/speed.py
-  everything on a GPU, in ten minutes:      python benchmarks/speed.py --device cuda
+  on a GPU, in ten minutes:                 python benchmarks/speed.py --device cuda
   one table, other sizes:                   python benchmarks/speed.py step -K 1024 --batch 16
   write the measurements to a file:         python benchmarks/speed.py --json speed.json
   growth with K, batch size and processes:  python benchmarks/speed.py memory --growth growth.png
@@ -38,8 +42,10 @@ how to read it: ± is half the distance between the quartiles. The ratio says ho
 ours is; for times it is the median of the rounds' ratios, with an error of about a tenth on a busy
 machine. A measurement that fails has a row too, and the exit status is then 1.
 """
-TABLES = ("data", "step", "memory", "exchange", "decoder", "all", "largest")
-GPU_ORDER = ("all", *TABLES[:5], "largest")  # the most important first
+TABLES = ("data", "step", "memory", "exchange", "decoder", "encoders", "methods", "all", "largest")
+GPU_ORDER = ("all", *TABLES[:5], "largest")  # the most important first, in ten minutes
+
+DEFAULT = "all for the device; on a GPU without encoders and methods"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     names = ", ".join(TABLES)
-    add("tables", nargs="*", metavar="TABLE", help=f"{names} (default: all for the device)")
+    add("tables", nargs="*", metavar="TABLE", help=f"{names} (default: {DEFAULT})")
     sizes = dict(type=int, nargs="+", metavar="N")
     add("-K", "--prototypes", **sizes, help="numbers of prototypes (default: 256 2048)")
     add(
@@ -113,6 +119,7 @@ def choose_settings(args: argparse.Namespace):
 def run(args: argparse.Namespace) -> int:
     """Measure and print. Returns the number of tables with a failure."""
     import torch
+    from mmengine.logging import MMLogger
 
     import slotcon_plugin  # noqa: F401  (registers the parts)
 
@@ -123,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks import speed_tables
     from benchmarks.speed_report import Row, machine, table, write_json
 
+    MMLogger.get_instance("speed", log_level="ERROR")  # building models logs every parameter
     torch.backends.cudnn.benchmark = True  # for both sides
     settings = choose_settings(args)
     facts = machine(args.device)
@@ -135,6 +143,9 @@ def run(args: argparse.Namespace) -> int:
     names = args.tables or (GPU_ORDER if args.device == "cuda" else TABLES[:-1])
     if args.quick and not args.tables:
         names = [name for name in names if name != "largest"]
+    if not args.tables and "methods" in names and find_spec("mmpretrain") is None:
+        report("methods: left out; it needs pip install -e '.[onedl-baselines]'")
+        names = [name for name in names if name != "methods"]
     record, rows, failed = vars(settings), [], 0
     with tempfile.TemporaryDirectory() as folder:
         for name in names:

@@ -8,8 +8,8 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.measuring import peak_bytes, race
 from benchmarks.speed_exchange import exchange
+from benchmarks.speed_settings import Settings, clock
 from benchmarks.speed_step import Step
-from benchmarks.speed_tables import Settings, clock
 
 LABELS = {
     "time": ("forward and backward, ms", 1e-3),

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -13,6 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
+from benchmarks.measuring import spread
 from benchmarks.plain_training import PlainTrainer
 from benchmarks.plain_training import train as train_plainly
 from benchmarks.processes import CONFIGS
@@ -63,6 +65,27 @@ class BlockClock:
             self.waited.append(self.wait)
             self.start, self.wait = now, 0.0
         self.last = time.perf_counter()
+
+    def summary(self, batch: int, warm_up: int, blocks: int) -> "Loop":
+        """What was measured after `warm_up` steps of `batch` images."""
+        skipped = warm_up // self.block
+        counted = slice(skipped, skipped + blocks)
+        took, waited = self.took[counted], self.waited[counted]
+        return Loop(
+            speed=len(took) * self.block * batch / sum(took),
+            spread=spread(took),
+            wait=sum(waited) / sum(took),
+            peak=max(self.peaks[counted], default=None),
+        )
+
+
+class Loop(NamedTuple):
+    """Measurements of a training loop; without arguments, of one that failed."""
+
+    speed: float | None = None  # images per second
+    spread: float = 0.0  # of the blocks' times, see `measuring.spread`
+    wait: float | None = None  # fraction of the time spent waiting for data
+    peak: int | None = None  # bytes, on a GPU
 
 
 class DataArrived(Hook):
@@ -115,32 +138,45 @@ def loop_config(
     recipe = device == "cuda" and not quick
     options = ["train_dataloader.dataset.views.size=64"] if quick else []
     cfg = read_config(CONFIGS / f"slotcon_{'r50_coco' if recipe else 'r18_demo'}.py", options)
+    one_epoch(cfg, batch, workers)
     loader = cfg.train_dataloader
     loader.dataset.source, loader.dataset.preset = paths, None
-    loader.batch_size, loader.num_workers = batch, workers
-    loader.persistent_workers = workers > 0
-    if workers:
-        loader.prefetch_factor = PREFETCH
     loader.sampler.rounds = -(-batch * steps // len(paths))
-    cfg.train_cfg.max_epochs = 1
     cfg.param_scheduler = dict(type="WarmupCosineLR", warmup=steps, by_epoch=False)
-    cfg.default_hooks.checkpoint = None
-    cfg.visualizer = None
-    cfg.log_level = "ERROR"
     cfg.model.channels_last, cfg.model.compile = recipe, recipe and compiled
     return cfg
 
 
-def run_ours(cfg: Config, clock: BlockClock) -> None:
-    """Train with MMEngine's runner."""
+def one_epoch(cfg: Config, batch: int, workers: int) -> None:
+    """Train one epoch, with these sizes of the loader, and write nothing."""
+    loader = cfg.train_dataloader
+    loader.batch_size, loader.num_workers = batch, workers
+    loader.persistent_workers = workers > 0
+    if workers:
+        loader.prefetch_factor = PREFETCH
+    cfg.train_cfg.max_epochs = 1
+    cfg.default_hooks.checkpoint = None
+    cfg.visualizer = None
+    cfg.log_level = "ERROR"
+
+
+def run_ours(cfg: Config, clock: BlockClock, precision: str | None = None) -> None:
+    """Train with MMEngine's runner, in the config's precision or in that of `fit_precision`.
+
+    Raises:
+        FloatingPointError: the weights are not finite: what was timed was no training.
+    """
+    if cfg.model.get("channels_last"):
+        precision = "bf16"  # the fastest combination on a GPU
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
-        # bfloat16 goes with channels last: the fastest combination on a GPU.
-        fit_to_machine(cfg, "none", precision="bf16" if cfg.model.channels_last else None)
+        fit_to_machine(cfg, "none", precision)
         runner = Runner.from_cfg(cfg)
         runner.register_hook(DataArrived(clock), "HIGHEST")
         runner.register_hook(StepDone(clock), "LOWEST")
         runner.train()
+    if not all(p.isfinite().all() for p in runner.model.parameters()):
+        raise FloatingPointError("weights are not finite after the loop")
 
 
 def run_plainly(cfg: Config, clock: BlockClock, paths: list[str], device: str, steps: int) -> None:

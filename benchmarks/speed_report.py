@@ -33,7 +33,7 @@ HEAD = ("table", "what", "ours", "±", "plain", "±", "ratio", "goal")
 class Row:
     """One measurement beside its plain baseline."""
 
-    table: str  # data, step, memory, exchange, decoder, all or largest
+    table: str  # one of `speed.TABLES`
     name: str
     unit: str  # a key of UNITS
     ours: float | None  # median; None if the measurement failed

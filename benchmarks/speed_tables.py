@@ -2,30 +2,29 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from mmengine.registry import MODELS
 
-from benchmarks.measuring import peak_bytes, race, spread
+from benchmarks.measuring import peak_bytes, race
 from benchmarks.processes import CONFIGS
 from benchmarks.speed_data import SIZES, device_pair, worker_pair, write_jpegs
 from benchmarks.speed_decoder import level_pair
 from benchmarks.speed_exchange import exchange
 from benchmarks.speed_loop import (
-    PREFETCH,
     BlockClock,
+    Loop,
     check_shared_memory,
     largest_batch,
     loop_config,
     run_ours,
     run_plainly,
 )
-from benchmarks.speed_networks import network_pairs
+from benchmarks.speed_methods import method_rows
+from benchmarks.speed_networks import network_pairs, step_pair
 from benchmarks.speed_report import Row, timed_row
+from benchmarks.speed_settings import Report, Rows, Settings, clock
 from benchmarks.speed_step import Step, Updates
 from slotcon_plugin.datasets.transforms import TwoViews
 from slotcon_plugin.runtime.config_options import read_config
@@ -33,37 +32,6 @@ from slotcon_plugin.runtime.config_options import read_config
 STEP_GOALS = {256: 2.0, 2048: 5.0}
 MEMORY_GOALS = {2048: 2.0}
 EXCHANGE_GOALS = {256: 5.0, 2048: 20.0}
-
-
-@dataclass
-class Settings:
-    """Sizes and numbers of repetitions."""
-
-    num_prototypes: tuple[int, ...] = (256, 2048)
-    batch: int = 64
-    device: str = "cpu"
-    rounds: int = 7
-    quick: bool = False
-    loop_batch: int = 16
-    loop_blocks: int = 4  # timed blocks of our loop
-    plain_blocks: int = 4  # and of the plain loop
-    block: int = 3  # steps in a block
-    workers: int = 2
-    compiled: bool = True  # torch.compile in the loop on a GPU
-
-    def goal(self, goals: dict[int, float], k: int) -> float | None:
-        """The wanted ratio, on a CPU only."""
-        return goals.get(k) if self.device == "cpu" else None
-
-
-Report = Callable[[str], None]  # prints a line of progress
-Rows = Iterator[Row]
-
-
-def clock(settings: Settings) -> Callable[[], float]:
-    """CPU time with one thread on the CPU, which other programs disturb less; else wall time."""
-    alone = settings.device == "cpu" and torch.get_num_threads() == 1
-    return time.process_time if alone else time.perf_counter
 
 
 def data_rows(settings: Settings, folder: Path, report: Report) -> Rows:
@@ -127,6 +95,23 @@ def step_rows(settings: Settings, folder: Path, report: Report) -> Rows:
         yield timed_row("step", f"K {k}: the whole part", whole, goal)
         yield timed_row("step", f"K {k}: and the networks' updates", added(whole, networks))
         del step, pair
+        gc.collect()
+
+
+def encoder_rows(settings: Settings, folder: Path, report: Report) -> Rows:
+    """A step of the configs with timm's encoders, without its data."""
+    on_cpu = settings.device == "cpu"
+    batch = max(settings.batch // 8, 1) if on_cpu else min(settings.batch, 128)
+    size = 64 if settings.quick else 128 if on_cpu else 224
+    for name in ("vit_small", "convnext_tiny"):
+        title = f"a step of slotcon_{name}_coco, {batch} images of {size} pixels"
+        report(f"encoders: {title}")
+        options = [f"model.backbone.name=test_{name.partition('_')[0]}"] if settings.quick else []
+        cfg = read_config(CONFIGS / f"slotcon_{name}_coco.py", options)
+        pair = step_pair(cfg, batch, size, settings.device)
+        times = race(*pair, min(settings.rounds, 5), settings.device, clock(settings))
+        yield timed_row("encoders", title, times)
+        del pair
         gc.collect()
 
 
@@ -211,27 +196,17 @@ def all_rows(settings: Settings, folder: Path, report: Report) -> Rows:
         yield Row("all", "peak of the loop", "bytes", ours.peak, plain.peak)
 
 
-class Loop(NamedTuple):
-    """Measurements of a training loop; without arguments, of one that failed."""
-
-    speed: float | None = None  # images per second
-    spread: float = 0.0  # of the blocks' times, see `measuring.spread`
-    wait: float | None = None  # fraction of the time spent waiting for data
-    peak: int | None = None  # bytes, on a GPU
-
-
 def _loop(
     name: str, settings: Settings, paths: list[str], report: Report, compiled: bool = False
 ) -> Loop:
     gc.collect()  # release what an earlier loop, even a failed one, allocated
     torch.cuda.empty_cache()
-    device, batch, block = settings.device, settings.loop_batch, settings.block
+    device, batch = settings.device, settings.loop_batch
     blocks = settings.loop_blocks if name == "ours" else settings.plain_blocks
-    skipped = -(-settings.workers * PREFETCH // block) + 1
-    steps = (skipped + blocks) * block
-    report(f"all: {name}, {steps} steps of {batch}, {skipped * block} of them to warm up")
+    steps, warm_up = settings.loop_steps(blocks)
+    report(f"all: {name}, {steps} steps of {batch}, {warm_up} of them to warm up")
     arguments = paths, device, batch, steps, settings.workers, settings.quick, compiled
-    cfg, stopwatch = loop_config(*arguments), BlockClock(device, block)
+    cfg, stopwatch = loop_config(*arguments), BlockClock(device, settings.block)
     size = cfg.train_dataloader.dataset.get("views", {}).get("size", 224)
     bytes_a_view = 3 * size**2 * (1 if name == "ours" else 4)  # 8-bit; float32
     check_shared_memory(settings.workers, batch, 2 * bytes_a_view)
@@ -239,14 +214,7 @@ def _loop(
         run_ours(cfg, stopwatch)
     else:
         run_plainly(cfg, stopwatch, paths, device, steps)
-    counted = slice(skipped, skipped + blocks)
-    took, waited = stopwatch.took[counted], stopwatch.waited[counted]
-    return Loop(
-        speed=len(took) * block * batch / sum(took),
-        spread=spread(took),
-        wait=sum(waited) / sum(took),
-        peak=max(stopwatch.peaks[counted], default=None),
-    )
+    return stopwatch.summary(batch, warm_up, blocks)
 
 
 def largest_rows(settings: Settings, folder: Path, report: Report) -> Rows:
@@ -266,6 +234,8 @@ TABLES = {
     "memory": memory_rows,
     "exchange": exchange_rows,
     "decoder": decoder_rows,
+    "encoders": encoder_rows,
+    "methods": method_rows,
     "all": all_rows,
     "largest": largest_rows,
 }

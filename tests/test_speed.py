@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from tiny_model import gradients, random_views, tiny_model
 
 from benchmarks import speed, speed_loop, speed_tables
@@ -19,13 +21,15 @@ from benchmarks.speed_decoder import level_pair
 from benchmarks.speed_exchange import exchange
 from benchmarks.speed_growth import draw_growth
 from benchmarks.speed_loop import BlockClock, check_shared_memory, loop_config
-from benchmarks.speed_networks import network_pairs
+from benchmarks.speed_methods import METHODS, PASSES, shipped_config
+from benchmarks.speed_networks import network_pairs, step_pair
 from benchmarks.speed_report import Row, table, timed_row
 from benchmarks.speed_step import Step, Updates
 from slotcon_plugin import reference as plain
 from slotcon_plugin.datasets import photometric
 from slotcon_plugin.datasets.transforms import TwoViews
 from slotcon_plugin.functional import kernels
+from slotcon_plugin.models.backbones import TorchvisionResNet
 from slotcon_plugin.runtime.config_options import read_config
 
 EXACT = dict(rtol=1e-9, atol=1e-11)
@@ -66,6 +70,20 @@ def test_teacher_and_lars_equal_their_plain_versions():
     for ours, plainly in updates.pairs().values():
         for _ in range(2):
             same(ours(), plainly())
+
+
+@pytest.mark.parametrize("name", ["vit_small", "convnext_tiny"])
+def test_a_step_with_an_encoder_of_timm_equals_its_plain_version(name):
+    options = ["backbone.name=test_" + name.partition("_")[0], "head.prototypes.num_prototypes=8"]
+    options += ["neck.hidden_channels=32", "head.predictor.hidden_channels=32"]
+    cfg = read_config(CONFIGS / f"slotcon_{name}_coco.py", [f"model.{one}" for one in options])
+    torch.manual_seed(0)
+    ours, plainly = step_pair(cfg, 3, 64, "cpu", torch.float64)
+    for seed in range(2):
+        torch.manual_seed(seed)  # of the student's stochastic depth
+        mine = [tensor.detach().clone() for tensor in ours()]
+        torch.manual_seed(seed)
+        same(mine, plainly())
 
 
 def test_channels_last_changes_nothing():
@@ -144,7 +162,10 @@ def test_the_program_measures_every_table(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     record = json.loads(out.read_text(encoding="utf-8"))
-    assert [*dict.fromkeys(row["table"] for row in record["rows"])] == list(speed.TABLES[:-1])
+    expected = list(speed.TABLES[:-1])
+    if find_spec("mmpretrain") is None:
+        expected.remove("methods")
+    assert [*dict.fromkeys(row["table"] for row in record["rows"])] == expected
     for row in record["rows"]:
         assert row["ours"] > 0 and row["plain"] > 0, row
         assert row["name"] in done.stdout
@@ -175,6 +196,37 @@ def test_both_sides_of_the_networks_have_equal_shapes():
         ours, plainly = (side() for side in pair)
         assert ours.shape == plainly.shape == (2, 128, 2, 2)
         assert (ours.dtype, plainly.dtype) == (torch.bfloat16, torch.float16)
+
+
+def test_the_encoder_passes_of_the_methods_are_those_of_the_table(monkeypatch):
+    pytest.importorskip("mmpretrain.models")
+    with_gradient, forward = [], TorchvisionResNet.forward
+
+    def counted(self, images):
+        with_gradient.append(torch.is_grad_enabled())
+        return forward(self, images)
+
+    monkeypatch.setattr(TorchvisionResNet, "forward", counted)
+    files = {f"baselines/{one.baseline}_r18_small.py": one for one in METHODS.values()}
+    for file, method in {"slotcon_r18_demo.py": PASSES, **files}.items():
+        model = MODELS.build(read_config(CONFIGS / file).model)
+        model.teacher_moves = True
+        with_gradient.clear()
+        model(list(torch.randn(2, 4, 3, 32, 32)), random_geometry(4), mode="loss")
+        assert (len(with_gradient), sum(with_gradient)) == (method.forward, method.backward), file
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_methods_have_the_data_of_mmpretrain(name, tmp_path):
+    pytest.importorskip("mmpretrain.models")
+    write_jpegs(tmp_path, 64, 48)
+    cfg = shipped_config(METHODS[name], tmp_path, 5, 3, 0, 32, "r18_small")
+    assert cfg.data_preprocessor.type == "SelfSupDataPreprocessor"
+    assert "data_preprocessor" not in cfg.model and cfg.default_scope == "mmpretrain"
+    with DefaultScope.overwrite_default_scope("mmpretrain"):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(dataset) == 16  # 8 photographs, repeated for 3 batches of 5
+    assert [view.shape for view in dataset[5]["inputs"]] == [(3, 32, 32)] * 2
 
 
 def test_a_block_ends_after_its_last_step():
