@@ -148,16 +148,16 @@ def smooth(losses: np.ndarray, window: int) -> np.ndarray:
 
 
 def draw(curves: dict[str, np.ndarray], window: int, path: Path) -> None:
-    """Draw all curves (seeds, steps), and the difference of each way's mean from float32's."""
+    """Draw all curves (seeds, steps), and the difference of each mean from the first one's."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     whole, difference = figure.subplots(1, 2)
-    reference = curves["float32"]
+    first, reference = next(iter(curves.items()))
     x = np.arange(reference.shape[1]) + window
     spread = reference.std(0, ddof=1)
     difference.fill_between(
-        x, -spread, spread, color="#e4e7eb", label="± standard deviation of float32's seeds"
+        x, -spread, spread, color="#e4e7eb", label=f"± standard deviation of {first}'s seeds"
     )
     colors = ("black", "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
     styles = ("-", "-", "-", "--", ":", "-.", "--")  # where color-blind eyes see one color
@@ -167,7 +167,7 @@ def draw(curves: dict[str, np.ndarray], window: int, path: Path) -> None:
         away = seeds.mean(0) - reference.mean(0)
         difference.plot(x, away, style, color=color, lw=1.5, label=name)
     whole.set(xlabel="step", title=f"loss, mean of {window} steps; thin: single seeds")
-    difference.set(xlabel="step", title="difference of the means from float32")
+    difference.set(xlabel="step", title=f"difference of the means from {first}")
     for axis in (whole, difference):
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)

@@ -45,7 +45,7 @@ SUB_COMMANDS = {
 }
 SNAKEMAKE = {"--cores", "--executor", "--keep-going", "--profile", "--resources"}
 PIP = {"--no-deps", "--no-build-isolation", "--no-cache-dir"}
-PROGRAMS = ("speed", "precision_curves", "kill_benchmark", "fuzz")
+PROGRAMS = ("speed", "precision_curves", "published_curves", "kill_benchmark", "fuzz")
 OTHERS = {"--logdir", "--nproc-per-node", "--backend-store-uri", *PIP}  # TensorBoard's, …
 
 
