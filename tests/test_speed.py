@@ -234,7 +234,7 @@ def test_a_block_ends_after_its_last_step():
     for _ in range(5):
         clock.data_arrived()
         clock.step_done()
-    assert len(clock.took) == len(clock.waited) == 2
+    assert len(clock.took) == len(clock.spent) == len(clock.waited) == 2
     assert all(0 < waited <= took for waited, took in zip(clock.waited, clock.took, strict=True))
 
 
@@ -247,6 +247,7 @@ def test_speed_includes_the_steps_that_waited(monkeypatch, tmp_path):
             [9.0] * skipped + [1.0, 1, 5, 1],
             [9.0] * skipped + [0.0, 0, 4, 0],
         )
+        clock.spent = clock.took
 
     settings = speed_tables.Settings(quick=True, workers=0, block=2)
     skipped = 1
@@ -261,7 +262,7 @@ def test_a_loop_that_fails_is_reported(monkeypatch, tmp_path, capsys):
         raise RuntimeError("broken device")
 
     def works(cfg, clock, *others):
-        clock.took, clock.waited = [1.0] * 9, [0.0] * 9
+        clock.took, clock.spent, clock.waited = [1.0] * 9, [1.0] * 9, [0.0] * 9
 
     monkeypatch.setattr(speed_tables, "run_ours", breaks)
     monkeypatch.setattr(speed_tables, "run_plainly", works)
