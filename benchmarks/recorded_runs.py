@@ -9,6 +9,7 @@ machine are left out of the commands.
 
 import argparse
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -30,14 +31,14 @@ ROW = (
 )
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Read the results and write the folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work_dir", type=Path, help="of a benchmark")
     parser.add_argument("out", type=Path, help="a folder; files in it are replaced")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     from slotcon_plugin.checkpoints.containers import read_file
     from slotcon_plugin.runtime.scalars import read_entries
 
@@ -73,11 +74,12 @@ def _command(job: dict) -> str:
         words = [word.replace(place, name) for word in words]
     config = job["about"]["config"]
     words = [Path(config).stem if word.endswith(config) else word for word in words]
+    words = [re.sub(r"(?<![^=])/.*/", "…/", word) for word in words]  # places of other files
     return " ".join(["slotcon train", *map(_quoted, words[2:])])
 
 
 def _quoted(word: str) -> str:
-    return word if word.startswith("$") or "=$" in word else shlex.quote(word)
+    return word if "$" in word or "…" in word else shlex.quote(word)
 
 
 if __name__ == "__main__":

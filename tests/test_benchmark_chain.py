@@ -10,6 +10,7 @@ import sys
 import pytest
 from tiny_training import finish, load_tool, wait_for
 
+from benchmarks import recorded_runs
 from benchmarks.processes import ROOT, environment, kill_all, start
 from benchmarks.small_benchmark import TOOL, small_benchmark, write_benchmark, write_mini
 from slotcon_plugin.apis.run_benchmark import run_benchmark
@@ -127,6 +128,14 @@ def test_a_benchmark_that_is_killed_repaired_damaged_and_changed(
     assert "6 jobs: 6 done, 0 to run" in output
     assert "Nothing to be done" in output
     assert results(work_dir) == second
+
+    # The record of its pretraining is for docs.
+    recorded_runs.main([str(work_dir), str(tmp_path / "recorded")])
+    record = (tmp_path / "recorded" / "README.md").read_text()
+    assert "slotcon train " in record and " --work-dir WORK_DIR --seed 0" in record
+    assert str(tmp_path) not in record and re.search(r"`sha256:[0-9a-f]{64}`", record)
+    log = (tmp_path / "recorded" / "tiny.s0.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["loss"] > 0
 
 
 def test_an_error_is_one_message(tmp_path):
