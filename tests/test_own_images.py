@@ -1,5 +1,6 @@
 """Trainings on one's own images: --data, --epochs, --budget, and the rules of the own configs."""
 
+import copy
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.config_rules import LOADERS
 from slotcon_plugin.runtime.fit_machine import fit_to_machine
-from slotcon_plugin.runtime.recipe_rules import Budget, Setup, derive
+from slotcon_plugin.runtime.recipe_rules import Budget, Setup, derive, fill_auto
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.transfer.annotations import check_annotations
 from slotcon_plugin.transfer.own_data import follow_data
@@ -54,13 +55,22 @@ def test_data_and_epochs_of_a_pretraining(run_tool, tmp_path):
     assert (cfg.train_cfg.max_epochs, cfg.param_scheduler.warmup) == (25, 5)
 
 
-def test_a_decoder_has_as_many_prototypes_as_the_encoder(tmp_path):
+def test_heads_and_schedules_in_lists_follow_the_rules(tmp_path):
     cfg = read_config(CONFIGS / "decon_fcn_r18_own.py")
     choose_images(cfg, "own", write_images(tmp_path / "images", count=40))
-    assert not list(choose_length(cfg, "own", 2, None, []))
-    list(follow_rules(cfg, fit_to_machine))
-    heads = cfg.model.head, cfg.model.decoder_head
-    assert [head.prototypes.num_prototypes for head in heads] == [32, 32]
+    cfg.train_dataloader.batch_size = 16
+    assert not list(choose_length(cfg, "own", 12, None, []))
+    listed = copy.deepcopy(cfg)
+    listed.model.decoder_head = [listed.model.decoder_head]
+    listed.param_scheduler = [listed.param_scheduler]
+    untrained = copy.deepcopy(listed)
+    fill_auto(untrained)
+    assert untrained.model.decoder_head[0].prototypes.num_prototypes == 64
+    for one in (cfg, listed):
+        list(follow_rules(one, fit_to_machine))
+    heads = cfg.model.head, cfg.model.decoder_head, listed.model.decoder_head[0]
+    assert [head.prototypes.num_prototypes for head in heads] == [32, 32, 32]
+    assert listed.param_scheduler[0].warmup == cfg.param_scheduler.warmup == 2
 
 
 def test_a_budget_of_a_fixed_recipe(tmp_path):

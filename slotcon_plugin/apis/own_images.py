@@ -13,9 +13,10 @@ from mmengine.registry import DATASETS
 from ..checkpoints.metadata import lookup, read_config
 from ..errors import ConfigError
 from ..functional.collectives import share_counts, world_size
+from ..runtime.config_leaves import leaves
 from ..runtime.config_options import type_name
 from ..runtime.config_rules import check_value, find_rule, whole
-from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Setup, derive
+from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Recipe, Setup, auto_entries, derive
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..runtime.stand_ins import is_count
 from ..runtime.text_formats import describe_duration
@@ -122,14 +123,15 @@ def follow_rules(
         budget: as on the command line; the config's `budget` is used otherwise.
         timed: time steps if the budget is a time; otherwise the length is one epoch.
     """
-    auto = [name for name, key in ENTRIES.items() if lookup(cfg._cfg_dict, key) == AUTO]
+    auto = auto_entries(cfg)
     if not auto:
         return
     if cfg.get("resume"):
         yield from _keep_values(cfg, auto, start, processes, budget)
-        auto = [name for name in auto if lookup(cfg._cfg_dict, ENTRIES[name]) == AUTO]
-    given = {name: lookup(cfg._cfg_dict, key) for name, key in ENTRIES.items() if name not in auto}
-    given = {name: value for name, value in given.items() if value is not None}
+        auto = auto_entries(cfg)
+    fields = set(auto.values())
+    given = {name: lookup(cfg._cfg_dict, key) for name, key in ENTRIES.items()}
+    given = {n: value for n, value in given.items() if n not in fields and value is not None}
     images = len(DATASETS.build(cfg.train_dataloader.dataset))
     accumulated = cfg.optim_wrapper.get("accumulative_counts", 1)
     limit = Budget.read(cfg.get("budget", PAPER))
@@ -139,14 +141,14 @@ def follow_rules(
     def trial() -> Config:
         """The config with the values so far."""
         tried = copy.deepcopy(cfg)
-        _write(tried, recipe._asdict(), auto)
+        _write(tried, recipe, auto)
         fit(tried)
         return tried
 
-    if "batch" in auto and (largest := _largest_batch(trial(), start)) < recipe.batch:
+    if "batch" in fields and (largest := _largest_batch(trial(), start)) < recipe.batch:
         setup = setup._replace(largest=largest)
         recipe, lines = derive(setup, **given)
-    if "epochs" in auto and limit.seconds and timed:
+    if "epochs" in fields and limit.seconds and timed:
         seconds, share = TIMING
         most = min(seconds, share * limit.seconds)
         yield f"timing steps for the budget of {limit}: at most {describe_duration(most)}"
@@ -154,9 +156,9 @@ def follow_rules(
         each = times.step / times.images * world_size() / processes  # a plan may be for more
         yield f"timed: {times.images_per_second:.3g} images/s, {times.step:.3g} s a step"
         recipe, lines = derive(setup._replace(image_seconds=each), **given)
-    _write(cfg, recipe._asdict(), auto)
+    _write(cfg, recipe, auto)
     yield from lines
-    if "epochs" in auto:
+    if "epochs" in fields:
         yield from _shorten_warmup(cfg)
 
 
@@ -179,7 +181,7 @@ def _largest_batch(cfg: Config, start: dict | None) -> int:
 
 
 def _keep_values(
-    cfg: Config, auto: list[str], start: dict, processes: int, budget: str | None
+    cfg: Config, auto: dict[str, str], start: dict, processes: int, budget: str | None
 ) -> Iterator[str]:
     """Write the values of the training that is resumed into the config."""
     saved = read_config(start)
@@ -192,19 +194,19 @@ def _keep_values(
         )
     if before is not None:
         cfg.budget = before
-    values = {name: lookup(saved, ENTRIES[name]) for name in auto}
-    values = {name: value for name, value in values.items() if value not in (None, AUTO)}
-    for name, value in values.items():
-        check_value(f"{ENTRIES[name]} in the checkpoint", value, find_rule(ENTRIES[name]))
-    then = lookup(start, "meta.run.processes")
-    if "batch" in values and is_count(then):
-        values["batch"] = max(1, values["batch"] * then // processes)
-    _write(cfg, values, values)
-    yield "as in the checkpoint: " + ", ".join(f"{ENTRIES[n]} {v:g}" for n, v in values.items())
+    known = dict(leaves(saved))
+    values = {key: known[key] for key in auto if known.get(key) not in (None, AUTO)}
+    for key, value in values.items():
+        check_value(f"{key} in the checkpoint", value, find_rule(key))
+    batch, then = ENTRIES["batch"], lookup(start, "meta.run.processes")
+    if batch in values and is_count(then):
+        values[batch] = max(1, values[batch] * then // processes)
+    cfg.merge_from_dict(values)
+    yield "as in the checkpoint: " + ", ".join(f"{key} {v:g}" for key, v in values.items())
 
 
-def _write(cfg: Config, values: dict[str, float], names: Iterable[str]) -> None:
-    cfg.merge_from_dict({ENTRIES[name]: values[name] for name in names})
+def _write(cfg: Config, recipe: Recipe, auto: dict[str, str]) -> None:
+    cfg.merge_from_dict({key: getattr(recipe, name) for key, name in auto.items()})
 
 
 def _shorten_warmup(cfg: Config) -> Iterator[str]:

@@ -20,3 +20,8 @@ def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
         return
     for name, part in parts:
         yield from leaves(part, f"{key}.{name}" if key else str(name))
+
+
+def without_indices(key: str) -> str:
+    """A dotted key without the indices of lists."""
+    return ".".join(part for part in key.split(".") if not part.isdigit())

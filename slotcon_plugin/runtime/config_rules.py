@@ -8,6 +8,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 
 from ..errors import ConfigError
+from .config_leaves import without_indices
 from .recipe_rules import AUTO, ENTRIES
 
 
@@ -161,7 +162,7 @@ def _check_entry(node: object, parts: list[str], where: str, rule: Rule) -> None
 
 def find_rule(key: str) -> Rule | None:
     """The rule of an entry, by its dotted key with or without indices of lists; None if none."""
-    return RULES.get(".".join(part for part in key.split(".") if not part.isdigit()))
+    return RULES.get(without_indices(key))
 
 
 def check_value(name: str, value: object, rule: Rule) -> None:

@@ -36,7 +36,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 
 from ..errors import ConfigError, did_you_mean
-from .config_leaves import leaves
+from .config_leaves import leaves, without_indices
 from .text_formats import describe_duration
 
 AUTO = "auto"  # a config's entry with this value follows from the rules
@@ -203,13 +203,23 @@ def derive(setup: Setup, **given: float) -> tuple[Recipe, list[str]]:
     return recipe, lines
 
 
+def auto_entries(cfg: Config) -> dict[str, str]:
+    """The entries "auto" of a config: from their keys, with indices of lists, to `Recipe`'s fields.
+
+    An entry of a list, as of several schedules, has the field of one without a list.
+    """
+    auto = {key: without_indices(key) for key, value in leaves(cfg._cfg_dict) if value == AUTO}
+    return {
+        k: name for name, entry in ENTRIES.items() for k, plain in auto.items() if plain == entry
+    }
+
+
 def fill_auto(cfg: Config, values: dict[str, object] | None = None) -> None:
     """Replace entries "auto" of a config that is not trained: by `values`, which have the keys of a
     config, or as for 1,000 images."""
     usual = derive(Setup(1000))[0]._asdict()
-    usual = {key: usual[name] for name, key in ENTRIES.items()} | (values or {})
-    auto = [key for key, value in leaves(cfg._cfg_dict) if value == AUTO and key in usual]
-    cfg.merge_from_dict({key: usual[key] for key in auto})
+    auto = {key: usual[name] for key, name in auto_entries(cfg).items()}
+    cfg.merge_from_dict({key: (values or {}).get(key, value) for key, value in auto.items()})
 
 
 def _power_of_two(value: float, least: int, most: int) -> int:
