@@ -74,6 +74,16 @@ def test_curves_of_a_run_and_its_resume(tmp_path):
         curves.draw_losses(read_curves(tmp_path / "3"))
 
 
+def test_damaged_lines_of_a_log_are_left_out(tmp_path):
+    steps = ('"3"', "1.5", "true", "NaN", "Infinity", "[3]", "{}", "null", f"1{400 * '0'}")
+    lines = [f'{{"step": {step}, "loss": 1}}' for step in steps]
+    values = ("NaN", "1e400", f"1{400 * '0'}", "true", '"1"')
+    lines += [f'{{"step": 3, "loss": {value}}}' for value in values]
+    lines += ['{"step": 3, "lo', "[" * 100_000, "3", "", '{"step": 4, "loss": 2}']
+    (tmp_path / "metrics.json").write_text("\n".join(lines))
+    assert read_curves(tmp_path) == {"loss": [(4, 2.0)]}
+
+
 def test_the_demo_draws_groups_and_losses(tmp_path, run_tool):
     """With exactly the steps asked for, from a folder with any name, with one broken image."""
     images = write_images(tmp_path / "motorcycles", count=20)

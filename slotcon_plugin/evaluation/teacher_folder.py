@@ -101,7 +101,7 @@ def teacher_files(content: dict, source: str, folder: Path) -> tuple[dict[str, b
         config=config,
     )
     files = {FOLDER_WEIGHTS: safetensors_bytes(stored, meta), "README.md": card.encode()}
-    if (Path(source).parent / NOTE).is_file() and "iter" in meta:
+    if (Path(source).parent / NOTE).is_file() and type(meta.get("iter")) is int:
         logged = read_entries(Path(source).parent).items()
         lines = [f"{json.dumps(entry)}\n" for step, entry in logged if step <= meta["iter"]]
         files["log.jsonl"] = "".join(lines).encode()

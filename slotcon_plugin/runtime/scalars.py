@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from .atomic_files import write_atomically
 def read_entries(folder: Path) -> dict[int, dict[str, float]]:
     """From each logged step, in their order, to its finite numbers by name, such as `loss`.
 
-    Of a step that was logged twice, by two runs, each name has the later one's value.
+    Of a step that was logged twice, by two runs, each name has the later one's value. A damaged
+    line, and one without a whole number as its step, is left out.
 
     Args:
         folder: a training's work dir, with a `<time>/vis_data/scalars.json` of MMEngine for each
@@ -23,12 +25,12 @@ def read_entries(folder: Path) -> dict[int, dict[str, float]]:
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:  # cut short by a kill
+            except (ValueError, RecursionError):  # cut short by a kill, or damaged
                 continue
             step = entry.get("step", entry.get("iteration")) if isinstance(entry, dict) else None
-            if step is not None:
+            if type(step) is int and _is_number(step):
                 numbers = {name: value for name, value in entry.items() if _is_number(value)}
-                entries.setdefault(int(step), {}).update(numbers)
+                entries.setdefault(step, {}).update(numbers)
     return dict(sorted(entries.items()))
 
 
@@ -43,7 +45,8 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    """Whether it is one that a float can hold; the integers of JSON can be larger."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def note_images(work_dir: str | Path, **counts: int) -> None:
