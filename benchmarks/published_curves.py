@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--ours", **folders, help="work dirs of this package, two or more")
     parser.add_argument("--out", type=Path, help="draw the curves to this file")
     args = parser.parse_args(argv)
-    if min(len(args.published), len(args.ours)) < 2:
+    if min(len(set(args.published)), len(set(args.ours))) < 2:
         parser.error("expected two folders or more on each side: one has no standard deviation")
     runs = {folder: losses(folder) for folder in (*args.published, *args.ours)}
     if len(set(map(len, runs.values()))) > 1 or len(runs[args.ours[0]]) < WINDOW:

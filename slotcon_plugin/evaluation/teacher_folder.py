@@ -104,7 +104,8 @@ def teacher_files(content: dict, source: str, folder: Path) -> tuple[dict[str, b
     if (Path(source).parent / NOTE).is_file() and type(meta.get("iter")) is int:
         logged = read_entries(Path(source).parent).items()
         lines = [f"{json.dumps(entry)}\n" for step, entry in logged if step <= meta["iter"]]
-        files["log.jsonl"] = "".join(lines).encode()
+        if lines:
+            files["log.jsonl"] = "".join(lines).encode()
     report = {
         "source": source,
         "teacher": about,
