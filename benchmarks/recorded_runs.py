@@ -49,9 +49,10 @@ def main(argv: list[str] | None = None) -> None:
     rows, devices = [], set()
     for name, result in newest.items():
         kind, _, run = name.partition(".")
-        if kind != "pretrain" or f"export.{run}" not in newest:
+        export = newest.get(f"export.{run}")
+        if kind != "pretrain" or export is None or not _reads(export["job"], result["job"]):
             continue
-        encoder = Path(newest[f"export.{run}"]["job"]["folder"]) / "encoder.pth"
+        encoder = Path(export["job"]["folder"]) / "encoder.pth"
         entries = read_entries(Path(result["job"]["folder"])).values()
         lines = (f"{json.dumps(entry)}\n" for entry in entries)
         (args.out / f"{run}.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -63,6 +64,11 @@ def main(argv: list[str] | None = None) -> None:
     head = HEAD.format(name=args.work_dir.name, devices="; ".join(sorted(devices)))
     (args.out / "README.md").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
     shutil.copy(args.work_dir / "runs.csv", args.out)
+
+
+def _reads(job: dict, other: dict) -> bool:
+    """Whether a job's command has a file of another job: not after that one was repeated."""
+    return any(other["folder"] in word for word in job["steps"][0]["command"])
 
 
 def _command(job: dict) -> str:

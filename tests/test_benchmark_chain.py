@@ -168,6 +168,8 @@ def test_the_graph_of_the_jobs_is_written_by_snakemake(tmp_path, monkeypatch):
     assert "name: pretrain.tiny.s0" in graph and graph.count(" -> ") == 6 + 3
     with pytest.raises(ConfigError, match=r"--dag .*jobs\.dot is there already.*--overwrite"):
         run_benchmark(file, dag=tmp_path / "jobs.svg")
+    with pytest.raises(ConfigError, match="--overwrite replaces the file of --dag"):
+        run_benchmark(file, overwrite=True)
     one = ["--cores", "1", "transfer.random.s0.voc.s0"]
     assert run_benchmark(file, dag=tmp_path / "jobs.mmd", snakemake_options=one) == 0
     assert (

@@ -88,6 +88,11 @@ def run_benchmark(
     options, words = _checked_options(snakemake_options, plan)
     if dag:
         check_writable(dag, "--dag", overwrite=overwrite)
+    elif overwrite:
+        raise ConfigError(
+            "--overwrite replaces the file of --dag, which is not given. Finished jobs are kept; to "
+            "run one again, remove its folder."
+        )
     check_writable(work_dir, f"{config}: work_dir", folder=True)
     states = states_of(plan, work_dir)
     print(f"{benchmark.title}\n\n{describe_plan(plan, states, work_dir)}\n", flush=True)
