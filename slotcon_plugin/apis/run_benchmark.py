@@ -90,8 +90,8 @@ def run_benchmark(
         check_writable(dag, "--dag", overwrite=overwrite)
     elif overwrite:
         raise ConfigError(
-            "--overwrite replaces the file of --dag, which is not given. Finished jobs are kept; to "
-            "run one again, remove its folder."
+            "--overwrite replaces the file of --dag, which is not given. Finished jobs are kept: "
+            "to run one again, remove its folder."
         )
     check_writable(work_dir, f"{config}: work_dir", folder=True)
     states = states_of(plan, work_dir)
