@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="a folder; files in it are replaced")
     args = parser.parse_args(argv)
     from slotcon_plugin.checkpoints.containers import read_file
-    from slotcon_plugin.runtime.scalars import read_entries
+    from slotcon_plugin.runtime.scalars import log_lines
 
     results = [json.loads(f.read_text()) for f in args.work_dir.glob("jobs/*/*/result.json")]
     results.sort(key=lambda result: (result["job"]["name"], result["finished"]))
@@ -53,9 +53,8 @@ def main(argv: list[str] | None = None) -> None:
         if kind != "pretrain" or export is None or not _reads(export["job"], result["job"]):
             continue
         encoder = Path(export["job"]["folder"]) / "encoder.pth"
-        entries = read_entries(Path(result["job"]["folder"])).values()
-        lines = (f"{json.dumps(entry)}\n" for entry in entries)
-        (args.out / f"{run}.jsonl").write_text("".join(lines), encoding="utf-8")
+        lines = log_lines(Path(result["job"]["folder"]))
+        (args.out / f"{run}.jsonl").write_text(lines, encoding="utf-8")
         versions = result["versions"]
         devices.add(f"{result['device']}, {result['job']['cores']} core, torch {versions['torch']}")
         row = dict(name=run, command=_command(result["job"]), seconds=result["seconds"])

@@ -39,7 +39,8 @@ from ..runtime.work_dir import check_writable
 # that it starts without need, as in a copy of the work dir, finds its steps complete.
 ALWAYS = ("--ignore-incomplete", "--nolock", "--rerun-triggers", "input", "--scheduler", "greedy")
 PLAN = TypeAdapter(Plan)
-GRAPHS = (".dot", ".mmd", ".svg", ".png", ".pdf")
+TEXT_GRAPHS = (".dot", ".mmd")
+GRAPHS = (*TEXT_GRAPHS, ".svg", ".png", ".pdf")
 
 
 def run_benchmark(
@@ -196,7 +197,7 @@ def _graph_file(path: Path) -> Path:
     """The file that is written for `--dag path`."""
     if path.suffix not in GRAPHS:
         raise ConfigError(f"--dag {path}: expected a file that ends in {', '.join(GRAPHS)}.")
-    if path.suffix in GRAPHS[:2] or shutil.which("dot"):
+    if path.suffix in TEXT_GRAPHS or shutil.which("dot"):
         return path
     print("Graphviz is not installed (there is no program `dot`): no image can be drawn.")
     return path.with_suffix(".dot")
@@ -208,7 +209,7 @@ def _write_dag(path: Path, command: list[str]) -> int:
     if done.returncode:
         return done.returncode
     graph = done.stdout.strip() + b"\n"
-    if path.suffix not in GRAPHS[:2]:
+    if path.suffix not in TEXT_GRAPHS:
         draw = ["dot", f"-T{path.suffix.removeprefix('.')}"]
         drawn = subprocess.run(draw, input=graph, stdout=subprocess.PIPE)
         if drawn.returncode:

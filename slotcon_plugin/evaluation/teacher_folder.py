@@ -4,7 +4,6 @@
 in its header what is read of a checkpoint's `meta`. So every reader of checkpoints reads it.
 """
 
-import json
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -20,7 +19,7 @@ from ..checkpoints.metadata import CONFIG_PATHS, MEASURED, describe_training, lo
 from ..checkpoints.named_networks import FOLDER_WEIGHTS, MARK, ZOO
 from ..checkpoints.published import to_ours
 from ..errors import CheckpointError
-from ..runtime.scalars import read_entries
+from ..runtime.scalars import log_lines
 from ..runtime.text_formats import markdown_cell
 from ..runtime.work_dir import NOTE
 from .group_weights import ENCODER_ALONE, levels_in
@@ -102,10 +101,8 @@ def teacher_files(content: dict, source: str, folder: Path) -> tuple[dict[str, b
     )
     files = {FOLDER_WEIGHTS: safetensors_bytes(stored, meta), "README.md": card.encode()}
     if (Path(source).parent / NOTE).is_file() and type(meta.get("iter")) is int:
-        logged = read_entries(Path(source).parent).items()
-        lines = [f"{json.dumps(entry)}\n" for step, entry in logged if step <= meta["iter"]]
-        if lines:
-            files["log.jsonl"] = "".join(lines).encode()
+        if lines := log_lines(Path(source).parent, meta["iter"]):
+            files["log.jsonl"] = lines.encode()
     report = {
         "source": source,
         "teacher": about,

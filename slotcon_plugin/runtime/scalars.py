@@ -34,6 +34,12 @@ def read_entries(folder: Path) -> dict[int, dict[str, float]]:
     return dict(sorted(entries.items()))
 
 
+def log_lines(folder: Path, last: float = math.inf) -> str:
+    """`read_entries` up to the step `last`, a line of JSON for each."""
+    entries = read_entries(folder).items()
+    return "".join(f"{json.dumps(numbers)}\n" for step, numbers in entries if step <= last)
+
+
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """From each name in `read_entries` to its (step, value) pairs."""
     curves: dict[str, list[tuple[int, float]]] = {}
