@@ -100,9 +100,10 @@ def teacher_files(content: dict, source: str, folder: Path) -> tuple[dict[str, b
         config=config,
     )
     files = {FOLDER_WEIGHTS: safetensors_bytes(stored, meta), "README.md": card.encode()}
-    if (Path(source).parent / NOTE).is_file() and type(meta.get("iter")) is int:
-        if lines := log_lines(Path(source).parent, meta["iter"]):
-            files["log.jsonl"] = lines.encode()
+    work_dir = Path(source).parent
+    is_logged = (work_dir / NOTE).is_file() and type(meta.get("iter")) is int
+    if is_logged and (lines := log_lines(work_dir, meta["iter"])):
+        files["log.jsonl"] = lines.encode()
     report = {
         "source": source,
         "teacher": about,
