@@ -16,6 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs without installation too
 
+from slotcon_plugin.errors import ConfigError
+from slotcon_plugin.runtime.run_command import run_command
+from slotcon_plugin.runtime.scalars import read_curves
+
 PANELS = {
     "loss": "loss",
     "prototypes_used_running": "prototypes in use, share",
@@ -23,7 +27,7 @@ PANELS = {
 }
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -35,25 +39,30 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=320, help="side of the square, pixels (320)")
     parser.add_argument("--every", type=int, default=1, help="score each N-th checkpoint (1)")
     parser.add_argument("--out", type=Path, required=True, help="the figure: .png, .svg, …")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Score, write the scores and draw."""
-    args = parse_args()
+    args = parse_args(argv)
     from slotcon_plugin import evaluate
-    from slotcon_plugin.runtime.scalars import read_curves
 
     checkpoints = sorted(args.work_dir.glob("epoch_*.pth"), key=_epoch)[:: -args.every][::-1]
-    (config,) = args.work_dir.glob("*.py")
+    configs, curves = sorted(args.work_dir.glob("*.py")), read_curves(args.work_dir)
+    if not (checkpoints and configs and curves.keys() >= PANELS.keys()):
+        raise ConfigError(
+            f"{args.work_dir} is not the work dir of a pretraining: expected a config, "
+            f"epoch_N.pth and a log with {', '.join(PANELS)}."
+        )
     data = dict(labels=args.labels, labels_format=args.labels_format, size=args.size)
     data |= dict(train_list=args.train_list, list=args.list)
-    sources = [f"random:{config}", *map(str, checkpoints)]
+    sources = [f"random:{configs[0]}", *map(str, checkpoints)]
     found = evaluate("retrieval", sources, args.images, **data)
     scores = [network["results"]["miou"] for network in found["networks"]]
     epochs = [0, *map(_epoch, checkpoints)]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.with_suffix(".json").write_text(json.dumps(dict(epoch=epochs, miou=scores), indent=1))
-    _draw(read_curves(args.work_dir), epochs, scores).savefig(args.out, dpi=110)
+    _draw(curves, epochs, scores).savefig(args.out, dpi=110)
 
 
 def _epoch(path: Path) -> int:
@@ -82,4 +91,4 @@ def _draw(curves: dict, epochs: list[int], scores: list[float]):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

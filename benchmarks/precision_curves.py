@@ -171,6 +171,7 @@ def draw(curves: dict[str, np.ndarray], window: int, path: Path) -> None:
     for axis in (whole, difference):
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
 
 

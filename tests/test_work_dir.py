@@ -178,6 +178,8 @@ def test_checkpoints_are_replaced_only_on_request(start, tmp_path):
     assert status == 0 and "epoch_1.pth, epoch_2.pth" in output
     assert {path.name for path in (work / "replaced_2").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
     assert contents(work / "replaced_1") == moved
+    assert len([*work.glob("*/vis_data")]) == 1  # logs, too: curves are of one training
+    assert len([*work.glob("replaced_2/*/vis_data")]) == 2
     before = contents(work)
     hook = dict(type="BackboneHook", source=str(work / "epoch_1.pth"))
     for entry in (f"load_from={work / 'epoch_1.pth'}", f"+default_hooks.backbone={hook}"):

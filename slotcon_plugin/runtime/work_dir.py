@@ -15,6 +15,8 @@ LOCK = "training.lock"
 GROUPS = "groups"  # where `GroupImagesHook` draws
 NOTE = "last_checkpoint"  # where MMEngine and detectron2 write the newest checkpoint's name
 CHECKPOINT = re.compile(r"(?:(epoch|iter)_(\d+)|best_.+|model_(?:\d+|final))\.pth")
+# MMEngine's folder of a run's log, and detectron2's files.
+LOGS = re.compile(r"\d{8}_\d{6}|metrics\.json|log\.txt|events\.out\.tfevents\..+")
 
 
 def check_writable(
@@ -99,8 +101,8 @@ def find_replaced(
     overwrite: bool = True,
     sources: Iterable[str | Path | None] = (),
 ) -> list[Path]:
-    """The checkpoints of a work dir that a training would replace or mix with its own, and the
-    folder of drawn groups if all of them are of an earlier training.
+    """The checkpoints of a work dir that a training would replace or mix with its own; if all of
+    them are of an earlier training, its logs and folder of drawn groups, too.
 
     Args:
         start: the checkpoint that is resumed from; None: the training begins at step 0.
@@ -129,8 +131,10 @@ def find_replaced(
                 f"The training would start from {source}, which --overwrite moves away. Choose "
                 "another --work-dir."
             )
-    groups = work_dir / GROUPS
-    return [*found, groups] if found and start is None and groups.is_dir() else found
+    if found and not here:
+        paths = sorted(work_dir.iterdir())
+        found += [one for one in paths if one.name == GROUPS or LOGS.fullmatch(one.name)]
+    return found
 
 
 def _listed(paths: list[Path]) -> str:
@@ -138,7 +142,8 @@ def _listed(paths: list[Path]) -> str:
 
 
 def move_aside(paths: list[Path], work_dir: str | Path, say: Callable[[str], None]) -> None:
-    """Move checkpoints, and the note of the last one, into a new folder in the work dir.
+    """Move what `find_replaced` found, and the note of the last checkpoint, into a new folder in
+    the work dir.
 
     `say` is called with a line about it.
     """
