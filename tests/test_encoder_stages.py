@@ -9,12 +9,15 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from tiny_weights import slotcon_config, write_encoder
 from torch import nn
+from torchvision.models import resnet50
+from torchvision.models._utils import IntermediateLayerGetter
 
 from slotcon_plugin.apis.export import export
-from slotcon_plugin.checkpoints import read_encoder
+from slotcon_plugin.checkpoints import fill, read_encoder
 from slotcon_plugin.checkpoints.architecture import ResNetArchitecture, describe_module
 from slotcon_plugin.checkpoints.metadata import MEASURED
 from slotcon_plugin.errors import CheckpointError
+from slotcon_plugin.evaluation.limits import measure_encoder
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
 from slotcon_plugin.models.backbones import TorchvisionResNet
 
@@ -24,6 +27,7 @@ RESNETS = {
     "mmdet": dict(type="mmdet.ResNet", **OPEN),
     "mmseg": dict(type="mmseg.ResNet", **OPEN),
     "ours": dict(type="TorchvisionResNet", depth=18),
+    "mmseg, contracted": dict(type="mmseg.ResNet", contract_dilation=True, **OPEN),
 }
 
 
@@ -44,13 +48,14 @@ def checkpoint(folder: Path, backbone: dict, **meta) -> tuple[Path, nn.Module]:
 @pytest.mark.parametrize("library", RESNETS)
 def test_a_dilated_encoder_stays_dilated(tmp_path, library, measured):
     if library != "ours":
-        pytest.importorskip(library)
+        pytest.importorskip(library.partition(",")[0])
     path, model = checkpoint(tmp_path, RESNETS[library] | DILATED)
     if measured:  # as TeacherHook does; the config may be of any class then
-        found = describe_module(model.teacher.backbone, library)
-        assert (found.strides, found.dilations) == tuple(DILATED.values())
+        found = measure_encoder(model)
+        contract = dict(contract_dilation=True) if "contracted" in library else {}
+        assert found == {name: [*values] for name, values in DILATED.items()} | contract
         content = torch.load(path, weights_only=True)
-        content["meta"] |= {MEASURED: found._asdict(), "cfg": ""}
+        content["meta"] |= {MEASURED: found, "cfg": ""}
         torch.save(content, path)
     images = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
     expected = model.encode(model.data_preprocessor(dict(inputs=list(images)))["inputs"])
@@ -81,9 +86,58 @@ def test_an_exported_encoder_stays_dilated(tmp_path, capsys):
         export(path, tmp_path / "published.pth", "published")
 
 
+CONTRACTED = {  # by torchvision's `replace_stride_with_dilation`
+    (False, False, True): dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+    (False, True, True): DILATED,
+}
+
+
+@pytest.mark.parametrize("replaced", CONTRACTED)
+def test_the_contracted_dilation_of_mmseg_is_torchvisions(tmp_path, capsys, replaced):
+    """Of a segmentation network, as the configs of transfers have it."""
+    pytest.importorskip("mmseg")
+    torch.manual_seed(0)
+    options = CONTRACTED[replaced] | dict(contract_dilation=True)
+    config = dict(type="mmseg.ResNet", depth=50, norm_eval=False, out_indices=(3,), **options)
+    net = MODELS.build(config)
+    net.eval()
+    state = net.state_dict()
+    text = Config(dict(model=dict(type="EncoderDecoder", backbone=config))).pretty_text
+    path = tmp_path / "iter_300.pth"
+    weights = {f"backbone.{name}": value for name, value in state.items()}
+    weights |= {"decode_head.conv_seg.weight": torch.zeros(2, 8, 1, 1)}
+    torch.save(dict(meta=dict(cfg=text), state_dict=weights), path)
+    encoder = read_encoder(path)
+    theirs = resnet50(replace_stride_with_dilation=replaced).eval()
+    theirs.fc = nn.Identity()
+    theirs.load_state_dict(encoder.state_dict)
+    images = torch.randn(1, 3, 48, 64)
+    with torch.no_grad():
+        (expected,) = net(images)
+        own = encoder.architecture.build().eval()
+        fill(own, encoder)
+        largest = float(expected.abs().max())
+        for found in (
+            own(images)[0],
+            IntermediateLayerGetter(theirs, {"layer4": "0"})(images)["0"],
+        ):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * largest)
+        plain = TorchvisionResNet(50, **CONTRACTED[replaced]).eval()
+        plain.load_state_dict(own.state_dict())
+        assert not torch.allclose(plain(images)[0], expected, rtol=0, atol=1e-3 * largest)
+    again = tmp_path / "exported.pth"
+    export(path, again, "openmmlab")
+    assert "contract_dilation=True, init_cfg" in capsys.readouterr().out
+    assert read_encoder(again).architecture == encoder.architecture
+    assert "contract_dilation" in open_encoder(str(path)).origin
+
+
 OTHERS = {
     "caffe": (dict(type="mmdet.ResNet", style="caffe"), "style='caffe'"),
-    "contracted": (dict(type="mmseg.ResNet", contract_dilation=True), "contract_dilation=True"),
+    "contracted": (
+        dict(type="mmseg.ResNet", contract_dilation=True, dilations=(1, 1, 1, 4)),
+        r"contract_dilation=True and dilations=[\[(]1, 1, 1, 4",
+    ),
     "grid": (dict(type="mmseg.ResNet", multi_grid=(1, 2)), "multi_grid=[(]1, 2[)]"),
     "epsilon": (dict(type="mmseg.ResNet", norm_cfg=dict(type="BN", eps=0.01)), None),
 }
@@ -96,7 +150,7 @@ def test_what_computes_something_else_with_the_same_weights_is_refused(tmp_path,
     pytest.importorskip("mmseg")
     changes, in_config = OTHERS[kind]
     depth = 50 if kind == "caffe" else 18  # where it has an effect
-    config = OPEN | dict(depth=depth) | (DILATED if kind != "epsilon" else {}) | changes
+    config = OPEN | (DILATED if kind != "epsilon" else {}) | dict(depth=depth) | changes
     with pytest.raises(CheckpointError, match="map differs from that of a ResNet") as error:
         describe_module(MODELS.build(config), kind)
     if depth == 18:
@@ -117,6 +171,7 @@ def test_what_computes_something_else_with_the_same_weights_is_refused(tmp_path,
         dict(dilations=(1, 1, 1, 10**9)),
         [],
         {"problem": None, "dilations": {}},
+        dict(contract_dilation=2),
     ],
 )
 def test_damaged_stages_are_refused(tmp_path, stages):

@@ -23,6 +23,9 @@ USAGES = {
     "RESNETS: {{DEPTH: {depth}, STRIDE_IN_1X1: False}}}}, INPUT: {{FORMAT: RGB}}",
 }
 ALWAYS_FOUR_STAGES = ("torchvision", "timm")
+# What weights do not show, in a checkpoint's metadata and in the config of a ResNet.
+STAGES = ("strides", "dilations", "contract_dilation")
+CONTRACTED = "where the first block of each stage has the dilation of the stage before"
 DETECTRON2_STEM = "stem.conv1.weight"
 
 
@@ -58,21 +61,25 @@ class Architecture(Protocol):
 class ResNetArchitecture(NamedTuple):
     """A ResNet of torchvision's kind, with one 7x7 convolution in its stem and the stride in the
     3x3 convolutions of its blocks. With fewer than four stages the last ones are absent. Strides
-    and dilations, one for each stage, are those of mmdet's and mmseg's ResNets; weights do not show
-    them."""
+    and dilations, one for each stage, are those of mmdet's and mmseg's ResNets, or, if the first
+    block of each stage has the dilation of the stage before (`contract_dilation`), torchvision's;
+    weights do not show them."""
 
     depth: int
     num_stages: int
     strides: tuple[int, ...] = STRIDES
     dilations: tuple[int, ...] = (1, 1, 1, 1)
+    contract_dilation: bool = False
 
     @property
     def is_plain(self) -> bool:
         """Whether strides and dilations are torchvision's."""
         return self.strides == STRIDES[: self.num_stages] and set(self.dilations) == {1}
 
-    def with_stages(self, strides: Any, dilations: Any, source: str) -> "ResNetArchitecture":
-        """The same with other strides and dilations, from metadata; None is torchvision's."""
+    def with_stages(
+        self, strides: Any, dilations: Any, contract: Any, source: str
+    ) -> "ResNetArchitecture":
+        """The same with other strides and dilations, from metadata; None is the default."""
         defaults = STRIDES[: self.num_stages], (1,) * self.num_stages
         found = [
             default if values is None else values
@@ -85,12 +92,19 @@ class ResNetArchitecture(NamedTuple):
                     f"{source}: strides {strides} and dilations {dilations} are damaged, expected "
                     f"{self.num_stages} numbers from 1 on in each, one for each stage."
                 )
-        return self._replace(strides=tuple(found[0]), dilations=tuple(found[1]))
+        if not isinstance(contract, bool | None):
+            raise CheckpointError(
+                f"{source}: contract_dilation {contract!r} is damaged, expected true or false."
+            )
+        strides, dilations = map(tuple, found)
+        contract = bool(contract) and set(dilations) != {1}  # or there is no difference
+        return self._replace(strides=strides, dilations=dilations, contract_dilation=contract)
 
     def __str__(self) -> str:
         absent = [f"layer{i + 1}" for i in range(self.num_stages, 4)]
         name = f"ResNet-{self.depth}" + f" without {', '.join(absent)}" * bool(absent)
-        return name + f", strides {self.strides}, dilations {self.dilations}" * (not self.is_plain)
+        name += f", strides {self.strides}, dilations {self.dilations}" * (not self.is_plain)
+        return name + ", contract_dilation" * self.contract_dilation
 
     def build(self, stage: int | None = None) -> TorchvisionResNet:
         net = TorchvisionResNet(**self._asdict())
@@ -126,8 +140,9 @@ class ResNetArchitecture(NamedTuple):
         )
 
     def usage(self, library: str, file: str, load: str, pixels: dict) -> str:
-        depth, count, strides, dilations = self
+        depth, count, strides, dilations, contract = self
         stages = f"strides={strides}, dilations={dilations}, "
+        stages += "contract_dilation=True, " * contract
         fewer = f"num_stages={count}, {stages}out_indices={tuple(range(count))}, "
         return USAGES[library].format(
             depth=depth,
@@ -180,16 +195,18 @@ def recognize(state: Mapping[str, Tensor], source: str) -> ResNetArchitecture:
             "and what the config in a checkpoint describes: TimmEncoder, and some of OpenMMLab's "
             "encoders (docs/encoders.md)."
         )
-    return closest.with_stages(None, None, source)
+    return closest.with_stages(None, None, None, source)
 
 
-def stages_of(backbone: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Strides and dilations of the stages of a ResNet with torchvision's names."""
+def stages_of(backbone: nn.Module) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    """Strides and dilations of the stages of a ResNet with torchvision's names, and whether the
+    dilation of a stage's first block is another one."""
     stages = [
         getattr(backbone, f"layer{n}") for n in (1, 2, 3, 4) if hasattr(backbone, f"layer{n}")
     ]
     first, last = ([spatial_conv(stage[i]) for stage in stages] for i in (0, -1))
-    return tuple(conv.stride[0] for conv in first), tuple(conv.dilation[0] for conv in last)
+    dilations, own = (tuple(conv.dilation[0] for conv in convs) for convs in (last, first))
+    return tuple(conv.stride[0] for conv in first), dilations, own != dilations
 
 
 @torch.no_grad()
@@ -225,7 +242,8 @@ def describe_module(backbone: nn.Module, name: str) -> ResNetArchitecture:
         reason = f"it could not be compared with one ({type(error).__name__}: {error})"
     raise CheckpointError(
         f"{name} has the weights of a ResNet of torchvision's kind, but {reason}. Such are mmdet's "
-        "and mmseg's ResNet with style='pytorch', contract_dilation=False and no multi_grid."
+        "and mmseg's ResNet with style='pytorch' and no multi_grid; with contract_dilation only "
+        f"{CONTRACTED}."
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import CheckpointError, ConfigError
 from ..runtime.safe_loading import check_finite
 from . import metadata, names
-from .architecture import Architecture, ResNetArchitecture, recognize
+from .architecture import STAGES, Architecture, ResNetArchitecture, recognize
 from .configured import SAME_NAMES, ConfiguredEncoder, read_configured
 from .containers import CHANGED, METADATA_KEY, digest, read_file
 from .decoder_weights import Decoder, decoder_of, take_decoder
@@ -94,7 +94,7 @@ def encoder_of(
     half = None if own is None else part or "teacher"
     meta = _metadata(content, kind, part, path, architecture, half)
     if isinstance(architecture, ResNetArchitecture):
-        stages = (meta["architecture"].get(key) for key in ("strides", "dilations"))
+        stages = map(meta["architecture"].get, STAGES)
         architecture = architecture.with_stages(*stages, str(path))
     found = digest(named.values)
     if meta.setdefault("digest", found) != found:

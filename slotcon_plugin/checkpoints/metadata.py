@@ -11,7 +11,7 @@ from ..datasets.photometric import IMAGENET_MEAN, IMAGENET_STD
 from ..errors import CheckpointError
 from ..runtime.environment import collect_versions
 from ..runtime.text_formats import short_number
-from .architecture import Architecture
+from .architecture import CONTRACTED, STAGES, Architecture
 from .left_out import describe as describe_left_out
 from .left_out import read_record
 
@@ -184,8 +184,8 @@ def _are_three_numbers(values: Any) -> bool:
     return is_triple and all(isinstance(value, int | float) for value in values)
 
 
-def read_stages(content: dict, config: dict, source: str) -> tuple[Any, Any]:
-    """Strides and dilations of the stages of a full checkpoint's encoder; None if not stated.
+def read_stages(content: dict, config: dict, source: str) -> tuple[Any, Any, Any]:
+    """The STAGES of a full checkpoint's encoder; None where nothing is stated.
 
     TeacherHook measures them (`meta.encoder`). Other checkpoints have the arguments of mmdet's and
     mmseg's ResNets in their config. Raises CheckpointError for an encoder with the weights of a
@@ -196,7 +196,7 @@ def read_stages(content: dict, config: dict, source: str) -> tuple[Any, Any]:
         problem = measured.get("problem") if isinstance(measured, dict) else "damaged metadata"
         if problem is not None:
             raise CheckpointError(f"{source}: its encoder cannot be used apart: {problem}")
-        return measured.get("strides"), measured.get("dilations")
+        return tuple(measured.get(name) for name in STAGES)
     backbone = lookup(config, "model.backbone") or {}
     if lookup(backbone, "style") == "caffe":
         raise CheckpointError(
@@ -204,10 +204,24 @@ def read_stages(content: dict, config: dict, source: str) -> tuple[Any, Any]:
             "1x1 convolutions. Every format expects it in the 3x3 ones (STRIDE_IN_1X1: False), so "
             "the weights would load but compute something else."
         )
-    for option in ("contract_dilation", "multi_grid"):
-        if lookup(backbone, option):
-            raise CheckpointError(
-                f"{source} was trained with a backbone of {option}={backbone[option]}, which no "
-                "other library has: the weights would load but compute something else."
-            )
-    return lookup(backbone, "strides"), lookup(backbone, "dilations")
+    strides, dilations, contract = (lookup(backbone, name) for name in STAGES)
+    if lookup(backbone, "multi_grid"):
+        raise CheckpointError(
+            f"{source} was trained with a backbone of multi_grid={backbone['multi_grid']}, which "
+            "no other library has: the weights would load but compute something else."
+        )
+    if contract and lookup(backbone, "type") != "TorchvisionResNet" and not _halves(dilations):
+        raise CheckpointError(
+            f"{source} was trained with a backbone of contract_dilation=True and dilations="
+            f"{dilations}. Other libraries compute the same only {CONTRACTED}, as with "
+            "(1, 1, 1, 2) and (1, 1, 2, 4)."
+        )
+    return strides, dilations, contract
+
+
+def _halves(dilations: Any) -> bool:
+    """Whether mmseg's contract_dilation, half of a stage's dilation in its first block, is that of
+    the stage before, as in torchvision."""
+    values = dilations if isinstance(dilations, list | tuple) else []
+    pairs = zip([1, *values], values)
+    return all(isinstance(n, int) and (n // 2 if n > 1 else n) == before for before, n in pairs)

@@ -39,7 +39,8 @@ def measure_encoder(model: nn.Module) -> dict | None:
         found = describe_module(backbone, name)
     except CheckpointError as error:
         return {"problem": str(error)}
-    return {"strides": list(found.strides), "dilations": list(found.dilations)}
+    measured = {"strides": list(found.strides), "dilations": list(found.dilations)}
+    return measured | {"contract_dilation": True} if found.contract_dilation else measured
 
 
 @torch.random.fork_rng(devices=())

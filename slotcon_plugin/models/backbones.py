@@ -24,7 +24,9 @@ class TorchvisionResNet(nn.Module):
 
     `strides` and `dilations` have one number for each stage, as mmdet's and mmseg's ResNets have
     them: (1, 2, 1, 1) and (1, 1, 2, 4) give stride 8. By default the strides are 2 after the first
-    stage, and nothing is dilated. Names and shapes of the weights are the same.
+    stage, and nothing is dilated. With `contract_dilation` the first block of each stage has the
+    dilation of the stage before, as with torchvision's `replace_stride_with_dilation`. Names and
+    shapes of the weights are the same.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class TorchvisionResNet(nn.Module):
         out_indices: Sequence[int] | None = None,
         strides: Sequence[int] | None = None,
         dilations: Sequence[int] | None = None,
+        contract_dilation: bool = False,
     ) -> None:
         super().__init__()
         if depth not in DEPTHS:
@@ -65,13 +68,18 @@ class TorchvisionResNet(nn.Module):
             )
         if depth < 50 and strides[0] != 1:
             raise ValueError(f"strides is {strides}; stage 0 of ResNet-{depth} has stride 1.")
+        before = 1
         for name, stride, dilation in zip(self.stages, strides, dilations):
             stage = getattr(net, name)
             setattr(self, name, stage)
             for block in stage:
                 conv = spatial_conv(block)
                 conv.stride, conv.dilation, conv.padding = (1, 1), (dilation,) * 2, (dilation,) * 2
-            spatial_conv(stage[0]).stride = (stride, stride)
+            first = spatial_conv(stage[0])
+            first.stride = (stride, stride)
+            if contract_dilation:
+                first.dilation = first.padding = (before,) * 2
+            before = dilation
             if stage[0].downsample is not None:
                 stage[0].downsample[0].stride = (stride, stride)
 

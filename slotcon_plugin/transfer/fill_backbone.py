@@ -153,7 +153,7 @@ def _describe(backbone: nn.Module, encoder: Encoder, left_out: LeftOut) -> str:
         f"backbone: {encoder.architecture} from {encoder.source} ({encoder.kind}), "
         f"{'' if apart else 'all '}{len(encoder.state_dict)} {use}, "
         f"{encoder.meta['digest'][:19]}"
-        + f"; here with strides {used[0]}, dilations {used[1]}"
+        + f"; here with strides {used[0]}, dilations {used[1]}, contract_dilation {used[2]}"
         * (not is_same)
     )
 
