@@ -3,8 +3,10 @@
 import gc
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.processes import CONFIGS, ROOT
 from benchmarks.small_benchmark import (
@@ -170,3 +172,27 @@ def test_a_decoder_that_does_not_fit_is_found(tmp_path):
     (where, problem), *others = problems_of(content, tmp_path).items()
     assert (where, others) == ("transfers.coco with pretrainings.decon", [])
     assert "does not fit MaskRCNN.neck" in problem and "--parts encoder" in problem
+
+
+def test_the_small_benchmark_of_the_repository_would_run(tmp_path, monkeypatch):
+    """Its entries follow from the images and the labels of a folder, which is tiny here."""
+    rng, names = np.random.default_rng(0), [f"{i:02}" for i in range(40)]
+    for folder, channels in (("images", (3,)), ("labels", ())):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            values = rng.integers(0, 255 if channels else 3, (64, 64, *channels), dtype=np.uint8)
+            Image.fromarray(values).save(tmp_path / folder / f"{name}.png")
+    for name in ("train", "train20_0", "train20_1", "train20_2"):
+        (tmp_path / f"{name}.txt").write_text("\n".join(names[:32]))
+    (tmp_path / "test.txt").write_text("\n".join(names[32:]))
+    monkeypatch.setenv("SLOTCON_DATA", str(tmp_path))
+    monkeypatch.setenv("SLOTCON_CLASSES", "3")
+    benchmark = read_benchmark(CONFIGS.parent / "benchmark" / "small.yaml")
+    planner = Planner(benchmark, ROOT, Protocols(ROOT))
+    jobs = [one for one in planner.plan().jobs if one.about["seed"] == 0]
+    jobs = [one for one in jobs if "fcn-all" not in one.name]
+    assert check_plan(benchmark, jobs, planner.find, 0) == []
+    (tmp_path / "train20_0.txt").unlink()
+    jobs = [one for one in jobs if "fcn20" in one.name]
+    (problem,) = check_plan(benchmark, jobs, planner.find, 0)
+    assert problem.startswith("transfers.fcn20: ") and "train20_0" in problem

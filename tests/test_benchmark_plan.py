@@ -414,3 +414,14 @@ def test_a_paired_transfer_has_the_seed_of_its_pretraining(content, tmp_path):
         assert words[words.index("--seed") + 1] == name[-1]
         assert f"{entry}=lists/train_{name[-1]}.txt" in words
         assert job.recipe["config"][entry] == f"lists/train_{name[-1]}.txt"
+
+
+def test_random_weights_have_the_depth_of_their_network(content, tmp_path):
+    """Where the transfer's follows from the backbone, a ResNet-18 would be trained otherwise."""
+    recipe = dict(config="configs/pretrain/slotcon_r50_own.py")
+    content["pretrainings"] = dict(random=dict(recipe, weights="random"))
+    content["transfers"] = dict(fcn=dict(config="configs/seg/fcn_own.py", column="seg"))
+    content["transfers"]["fcn"]["overrides"] = {"train_cfg.max_iters": 10}
+    (job,) = jobs_of(content, tmp_path).values()
+    assert "model.backbone.depth=50" in job.steps[0].command
+    assert job.recipe["config"]["model.backbone.depth"] == 50

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -32,9 +32,11 @@ from ..runtime.config_files import find_config
 from ..runtime.config_options import hooks_of, read_config
 from ..runtime.explain_errors import describe, explained_errors
 from ..runtime.fit_machine import fit_to_machine
+from ..runtime.recipe_rules import auto_entries, fill_auto
 from ..transfer.annotations import check_annotations
 from ..transfer.fill_backbone import SUPERVISED, depth_of, fill_backbone
 from ..transfer.fit_transfer import fit_transfer, is_transfer
+from ..transfer.own_data import follow_data, is_own
 from .jobs import Job
 from .recipe import option_words
 from .schema import PATHS, Benchmark, Pretraining, Transfer
@@ -88,7 +90,8 @@ class _Check:
     def once(self, function: Callable, one: Pretraining | Transfer, *rest: object) -> object:
         """A function's result for an entry of the file; None if it failed: then it is a problem."""
         names = [other.name for other in rest if isinstance(other, Pretraining)]
-        key = (function.__name__, type(one), one.name, str(one.overrides), *names)
+        depths = [depth for depth in rest if isinstance(depth, int)]
+        key = (function.__name__, type(one), one.name, str(one.overrides), *names, *depths)
         if key not in self.results:
             self.results[key] = None
             try:
@@ -117,10 +120,12 @@ class _Check:
                 self.once(self.evaluated, other, one, source)
         elif job.about["kind"] == "detectron2":
             self.once(self.detectron2, other)
-        elif self.once(self.network, other) and one.weights != "random":
-            exported = one.weights or self.once(self.exported, one)
-            if exported:
-                self.once(self.fits, other, one, exported)
+        else:
+            depth = self.once(self.depth, one) if self.once(self.is_own, other) else None
+            if self.once(self.network, other, depth) and one.weights != "random":
+                exported = one.weights or self.once(self.exported, one)
+                if exported:
+                    self.once(self.fits, other, one, exported, depth)
 
     def machine(self, one: Pretraining | Transfer, asked: int, present: int) -> None:
         raise ConfigError(
@@ -162,6 +167,8 @@ class _Check:
             )
         fit_transfer(cfg, max(one.gpus or 0, 1))
         with explained_errors(cfg):
+            if auto_entries(cfg):
+                fill_auto(cfg, images=len(DATASETS.build(cfg.train_dataloader.dataset)))
             return cfg, MODELS.build(cfg.model)
 
     def checkpoint(self, one: Pretraining) -> Path | str:
@@ -195,9 +202,21 @@ class _Check:
         found |= {name: self.find(found[name]) for name in PATHS if name in found}
         return found.pop("images"), complete_options(one.evaluate, found)
 
-    def network(self, one: Transfer) -> tuple[nn.Module, Config]:
-        """The model and the config of a transfer."""
+    def is_own(self, one: Transfer) -> bool:
+        """Whether a transfer's entries follow from a folder of labels."""
+        return is_own(self.config(one))
+
+    def depth(self, one: Pretraining) -> int | None:
+        """That of an entry's ResNet; None: it names none."""
+        if one.weights:
+            return one.config and self.config(one).model.backbone.get("depth")
+        exported = self.once(self.exported, one)
+        return exported and getattr(read_encoder(exported).architecture, "depth", None)
+
+    def network(self, one: Transfer, depth: int | None) -> tuple[nn.Module, Config]:
+        """The model and the config of a transfer; `depth` is for entries that follow from it."""
         cfg = self.config(one)
+        follow_data(cfg, depth=depth)
         with explained_errors(cfg):
             model = MODELS.build(cfg.model)
         self.once(self.transfer, one, cfg, model)
@@ -218,8 +237,10 @@ class _Check:
                 _read_some(loader.dataset.__getitem__, range(len(loader.dataset)))
             _compute_losses(model, loaders["train_dataloader"])
 
-    def fits(self, one: Transfer, pretraining: Pretraining, exported: Path | str) -> None:
-        model, cfg = self.once(self.network, one)
+    def fits(
+        self, one: Transfer, pretraining: Pretraining, exported: Path | str, depth: int | None
+    ) -> None:
+        model, cfg = self.once(self.network, one, depth)
         if exported == SUPERVISED:  # its names and shapes, without a download
             net = TorchvisionResNet(depth_of(cfg.model))
             exported = self.write("supervised.pth", pth_bytes(dict(net.state_dict())))

@@ -12,6 +12,7 @@ from ..checkpoints.encoder import ALL
 from ..checkpoints.named_networks import FOLDER_WEIGHTS, in_zoo, zoo_folder
 from ..errors import ConfigError, SlotConError
 from ..runtime.config_files import find_config
+from ..runtime.recipe_rules import AUTO
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
 from .recipe import (
@@ -27,6 +28,7 @@ from .schema import PATHS, Benchmark, Pretraining, Source, Transfer
 FORMAT = 3  # counts up when results of older versions can no longer be used
 MAX_LENGTH = 10**9  # of a training, in epochs or iterations
 MAX_JOBS = 10_000
+DEPTH = "model.backbone.depth"
 # Read by the configs; a job gets the values of its plan.
 ENVIRONMENT = ["ADE_ROOT", "CITYSCAPES_ROOT", "COCO_ROOT", "DATA_ROOT", "IMAGENET_ROOT"]
 ENVIRONMENT += ["SLOTCON_DATA", "VOC_ROOT"]
@@ -196,6 +198,10 @@ class Planner:
         detectron2 = transfer.kind == "detectron2"
         entry = "SOLVER.MAX_ITER" if detectron2 else "train_cfg.max_iters"
         config, content, length, deviations = self._resolve(transfer, entry)
+        if weights == "random" and content.get(DEPTH) == AUTO and encoder.pretraining.config:
+            depth = self._resolve(encoder.pretraining, None)[1].get(DEPTH)
+            transfer = transfer.with_overrides({DEPTH: depth})  # otherwise that of the file
+            config, content, length, deviations = self._resolve(transfer, entry)
         needs, origin, backbone = [], weights, "none" if weights == "random" else weights
         if weights is None:
             export = self._export(encoder)

@@ -211,11 +211,16 @@ class Transfer(Source):
 
     def with_seed(self, seed: int) -> "Transfer":
         """Itself with the seed in its overrides."""
-        values = {
-            key: value.replace("{seed}", str(seed)) if isinstance(value, str) else value
-            for key, value in self.overrides.items()
-        }
-        return self.model_copy(update=dict(overrides=values))
+        return self.with_overrides(
+            {
+                key: value.replace("{seed}", str(seed)) if isinstance(value, str) else value
+                for key, value in self.overrides.items()
+            }
+        )
+
+    def with_overrides(self, values: dict[str, Any]) -> "Transfer":
+        """Itself with more or other overrides."""
+        return self.model_copy(update=dict(overrides=self.overrides | values))
 
     @property
     def options(self) -> dict[str, Any]:

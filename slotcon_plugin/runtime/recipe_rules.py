@@ -214,10 +214,10 @@ def auto_entries(cfg: Config) -> dict[str, str]:
     }
 
 
-def fill_auto(cfg: Config, values: dict[str, object] | None = None) -> None:
+def fill_auto(cfg: Config, values: dict[str, object] | None = None, images: int = 1000) -> None:
     """Replace entries "auto" of a config that is not trained: by `values`, which have the keys of a
-    config, or as for 1,000 images."""
-    usual = derive(Setup(1000))[0]._asdict()
+    config, or as for a number of images."""
+    usual = derive(Setup(images))[0]._asdict()
     auto = {key: usual[name] for key, name in auto_entries(cfg).items()}
     cfg.merge_from_dict({key: (values or {}).get(key, value) for key, value in auto.items()})
 
