@@ -31,15 +31,38 @@ CASES = {
     "three stages": (
         dict(type="TorchvisionResNet", depth=18, num_stages=3),
         dict(in_channels=256),
-        ["slotcon export --to torchvision or timm: ", "--backbone for a network of four stages"],
+        [
+            "slotcon export --to torchvision or timm or hub: ",
+            "--backbone for a network of four stages",
+        ],
     ),
     "dilated": (
         dict(type="mmseg.ResNet", strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), **FOUR),
         {},
-        ["slotcon export --to published: "],
+        [
+            r"slotcon export --to hub or a folder --to timm: .*\(1, 1, 2, 4\); .* --to onnx",
+            "slotcon export --to published: ",
+        ],
+    ),
+    "convolutions after the last map": (
+        dict(type="TimmEncoder", name="mobilenetv3_small_050"),
+        dict(in_channels=288),
+        [
+            "slotcon export --to torchvision or detectron2: ",
+            "slotcon export --to hub or a folder --to timm: .* stay random: conv_head.weight",
+            "slotcon export --to published: ",
+        ],
     ),
     "contracted": (
         dict(type="mmseg.ResNet", dilations=(1, 1, 2, 4), contract_dilation=True, **FOUR),
+        {},
+        [
+            "slotcon export --to hub or a folder --to timm: .*, contract_dilation; timm's resnet18",
+            "slotcon export --to published: ",
+        ],
+    ),
+    "contracted otherwise": (
+        dict(type="mmseg.ResNet", dilations=(1, 1, 1, 4), contract_dilation=True, **FOUR),
         {},
         [f"{ALL}, which do not read the encoder ResNet: .*map differs"],
     ),
@@ -145,7 +168,7 @@ def test_a_training_and_its_dry_run_say_it(library, tmp_path, monkeypatch, capsy
         options = [o for o in options if not o.startswith("model.backbone.")]
         options.append("model.neck.in_channels=64")
     expected = {
-        "ours": "slotcon export --to torchvision or timm: This encoder is a ResNet-18 without",
+        "ours": "slotcon export --to torchvision or timm or hub: This encoder is a ResNet-18",
         "timm": "slotcon export, slotcon evaluate, slotcon visualize and --backbone, which do",
     }[library]
     name = f"+experiment_name=limits_{library}"

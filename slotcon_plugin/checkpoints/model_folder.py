@@ -27,6 +27,8 @@ ABOUT_THE_CLASS = (
 )
 CARD_TEXT = Path(__file__).parent / "templates" / "model_card.md"
 PAPER = "https://arxiv.org/abs/2205.15288"
+# timm's output_stride that gives these strides and dilations, with contract_dilation.
+OUTPUT_STRIDES = {((1, 2, 2, 1), (1, 1, 1, 2)): 16, ((1, 2, 1, 1), (1, 1, 2, 4)): 8}
 DATASETS = {"imagenet": ["ILSVRC/imagenet-1k"]}  # preset -> data sets that the Hub has
 
 
@@ -41,18 +43,9 @@ def timm_files(encoder: Encoder) -> dict[str, bytes]:
             something else.
     """
     architecture = encoder.architecture
-    if reason := architecture.refusal("timm"):
-        raise CheckpointError(reason)
-    name, options = _model_in_timm(encoder)
+    name, options = folder_model(architecture)
     net = create(name, **options)
     net.load_state_dict(encoder.state_dict, strict=False)
-    added = [n for n in net.state_dict() if n not in encoder.state_dict]
-    if random := [n for n in added if net.state_dict()[n].ndim > 1]:  # norms start with 1 and 0
-        raise CheckpointError(
-            f"timm's {name} has layers after this encoder's last map, and they would stay random: "
-            f"{', '.join(random[:3])}. Name a file, such as encoder.safetensors, instead of a "
-            "folder: it has the encoder's tensors alone."
-        )
     pixels = encoder.meta["pixels"]
     known = {key: net.pretrained_cfg[key] for key in ABOUT_THE_CLASS if key in net.pretrained_cfg}
     net.pretrained_cfg = known | dict(
@@ -76,22 +69,42 @@ def timm_files(encoder: Encoder) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
-def _model_in_timm(encoder: Encoder) -> tuple[str, dict[str, Any]]:
-    """Name and options of timm's model of an encoder."""
-    architecture = encoder.architecture
+def folder_model(architecture: Architecture) -> tuple[str, dict[str, Any]]:
+    """Name and options of timm's model in a folder.
+
+    Raises:
+        CheckpointError: timm has no model that computes the same with these weights alone.
+    """
+    if reason := architecture.refusal("timm"):
+        raise CheckpointError(reason)
     if isinstance(architecture, ResNetArchitecture):
-        if not architecture.is_plain:
-            raise CheckpointError(
-                f"This encoder is a {architecture}, which timm does not have: it would compute "
-                "other features. Export it --to openmmlab."
-            )
-        return f"resnet{architecture.depth}", dict(num_classes=0)
+        name, options = f"resnet{architecture.depth}", dict(num_classes=0)
+        if architecture.is_plain:
+            return name, options
+        stages = architecture.strides, architecture.dilations
+        has_bottlenecks = architecture.depth >= 50  # in other blocks timm dilates both convolutions
+        if architecture.contract_dilation and has_bottlenecks and stages in OUTPUT_STRIDES:
+            return name, options | dict(output_stride=OUTPUT_STRIDES[stages])
+        raise CheckpointError(
+            f"This encoder is a {architecture}; timm's {name} dilates other convolutions and would "
+            "compute other features. Export it --to onnx, --to zoo (of SlotCon, the whole "
+            "teacher), or --to openmmlab as a .pth file."
+        )
     options = {n: v for n, v in architecture.config.items() if n not in ("type", "out_indices")}
     name = options.pop("name")
     options = with_any_size(name, options | dict(num_classes=0))
     if "fc_norm" in accepted_options(name, options):
         # The pooled vector is the mean of the map. No loss has trained the class token's output.
         options |= dict(global_pool="avg", fc_norm=False)
+    with torch.device("meta"):
+        added = create(name, **options).state_dict()
+    own = architecture.shapes()  # norms start with 1 and 0
+    if random := [n for n, value in added.items() if n not in own and value.ndim > 1]:
+        raise CheckpointError(
+            f"timm's {name} has layers after this encoder's last map, and they would stay random: "
+            f"{', '.join(random[:3])}. Name a file, such as encoder.safetensors, instead of a "
+            "folder: it has the encoder's tensors alone."
+        )
     return name, options
 
 
@@ -165,8 +178,8 @@ def model_card(encoder: Encoder, name: str, license: str) -> bytes:
 
 
 def _torchvision_lines(architecture: Architecture, pixels: dict) -> str:
-    """How torchvision loads a ResNet of a folder; "" for others."""
-    if not isinstance(architecture, ResNetArchitecture):
+    """How torchvision loads a ResNet of a folder; "" for others, and if it is dilated."""
+    if not isinstance(architecture, ResNetArchitecture) or not architecture.is_plain:
         return ""
     file = f"safetensors.torch.load_file('FOLDER/{FOLDER_WEIGHTS}')"
     lines = architecture.usage("torchvision", "", file, pixels).replace("; ", "\n")

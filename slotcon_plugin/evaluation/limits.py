@@ -12,8 +12,9 @@ from ..checkpoints.architecture import describe_module, recognize
 from ..checkpoints.encoder import encoder_of
 from ..checkpoints.export_formats import LIBRARIES, check_format
 from ..checkpoints.metadata import MEASURED, lookup
+from ..checkpoints.model_folder import folder_model
 from ..checkpoints.published import to_published
-from ..errors import CheckpointError
+from ..errors import CheckpointError, SlotConError
 from ..models.handed_on import handed_on
 from ..models.measure import SIDE, run_on_meta
 from ..models.slotcon import SlotCon
@@ -70,8 +71,11 @@ def find_limits(model: nn.Module, cfg: Config, measured: dict | None) -> list[st
         ]
     found = []
     reasons = {t: _failure(check_format, t, ".pth", encoder.architecture) for t in LIBRARIES}
+    reasons["hub"] = reasons["timm"]
     if failed := [target for target, reason in reasons.items() if reason]:
         found.append(f"slotcon export --to {' or '.join(failed)}: {reasons[failed[0]]}")
+    if not reasons["timm"] and (reason := _failure(folder_model, encoder.architecture)):
+        found.append(f"slotcon export --to hub or a folder --to timm: {reason}")
     found += encoder.architecture.limits()
     if encoder.decoder and not encoder.decoder.is_known:
         found.append(f"slotcon evaluate and visualize --level 0: the decoder is {encoder.decoder}")
@@ -130,6 +134,6 @@ def _failure(function: Callable, *arguments) -> str | None:
     """Why a function refuses its arguments; None if it does not."""
     try:
         function(*arguments)
-    except CheckpointError as error:
+    except SlotConError as error:
         return str(error)
     return None
