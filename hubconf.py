@@ -26,14 +26,15 @@ def slotcon(checkpoint, part=None, device="cpu"):
 def _entry(name):
     def entry(checkpoint=None, part=None, device="cpu"):
         from slotcon_plugin import load
+        from slotcon_plugin.apis.load import load_untrained
         from slotcon_plugin.checkpoints.names import differences
         from slotcon_plugin.errors import CheckpointError
 
-        untrained = load(name, part, device)
         if checkpoint is None:
-            return untrained
+            return load(name, part, device)
         model = load(checkpoint, part, device)
-        states = (one.network.state_dict() for one in (model, untrained))
+        untrained = load_untrained(name, None, prototypes=model.num_prototypes)
+        states = (network.state_dict() for network in (model.network, untrained))
         if problems := differences(*states):
             raise CheckpointError(
                 f"{checkpoint} is not a checkpoint of {name}. Tensors: {problems}. The entry "

@@ -12,8 +12,12 @@ from tiny_weights import assert_same_features, features, normalized, ours
 from benchmarks.processes import ROOT
 from slotcon_plugin.apis.export import export
 from slotcon_plugin.checkpoints import onnx_file, read_encoder
+from slotcon_plugin.checkpoints.architecture import ResNetArchitecture
+from slotcon_plugin.checkpoints.metadata import MEASURED
+from slotcon_plugin.checkpoints.model_folder import OUTPUT_STRIDES
 from slotcon_plugin.errors import CheckpointError, ConfigError
 from slotcon_plugin.evaluation.networks import open_encoder
+from slotcon_plugin.evaluation.untrained import untrained_content
 
 timm = pytest.importorskip("timm")
 
@@ -101,7 +105,7 @@ def test_encoders_that_no_folder_can_hold(tmp_path, capsys):
     (tmp_path / "three").mkdir()
     for source, message in (
         (ours(tmp_path / "three", 18, 3), "always has four stages"),
-        (Trained("mmseg ResNet, dilated", tmp_path).path, "timm does not have: it would compute"),
+        (Trained("mmseg ResNet, dilated", tmp_path).path, "would compute other features"),
     ):
         with pytest.raises(CheckpointError, match=message):
             export(source, tmp_path / "folder", "hub")
@@ -109,6 +113,36 @@ def test_encoders_that_no_folder_can_hold(tmp_path, capsys):
     torch.save(timm.create_model("resnet18", num_classes=0).state_dict(), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="does not say how it was trained"):
         export(tmp_path / "a.pth", tmp_path / "folder", "hub")
+
+
+@pytest.mark.parametrize("stages", OUTPUT_STRIDES)
+def test_dilated_resnets(stages, tmp_path, capsys):
+    """timm's output_stride is torchvision's and mmseg's contracted dilation; nothing else is."""
+    torch.manual_seed(0)
+    for depth, contract in ((50, True), (50, False), (18, True)):
+        net = ResNetArchitecture(depth, 4, *stages, contract).build().eval()
+        for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            torch.nn.init.uniform_(norm.weight, 0.3, 0.9)  # one of 0 hides its block
+        state = {f"teacher.backbone.{name}": v for name, v in net.state_dict().items()}
+        measured = dict(zip(("strides", "dilations"), map(list, stages)))
+        measured["contract_dilation"] = contract
+        torch.save(dict(meta={MEASURED: measured}, state_dict=state), tmp_path / "a.pth")
+        images = torch.randn(1, 3, 65, 97)
+        options = dict(num_classes=0, output_stride=OUTPUT_STRIDES[stages])
+        theirs = timm.create_model(f"resnet{depth}", **options).eval()
+        theirs.load_state_dict(net.state_dict())
+        with torch.no_grad():
+            expected = net(images)[-1]
+            found = theirs.forward_intermediates(images, intermediates_only=True)[-1]
+        assert found.shape == expected.shape
+        same = torch.allclose(found, expected, atol=1e-4 * float(expected.max()))
+        assert same == (depth == 50 and contract)
+        if same:
+            export(tmp_path / "a.pth", tmp_path / "folder", "timm")
+            assert_same_features(map_and_pooled(tmp_path / "folder", images)[0], expected)
+        else:
+            with pytest.raises(CheckpointError, match=r"would compute other .* --to onnx"):
+                export(tmp_path / "a.pth", tmp_path / "other", "timm")
 
 
 @pytest.mark.parametrize("name", ["torchvision ResNet", "timm ViT"])
@@ -158,3 +192,16 @@ def test_torch_hub(checkpoint, tmp_path):
     assert torch.hub.load(model="slotcon_r18_demo", **clone).num_prototypes == 16
     with pytest.raises(CheckpointError, match="is not a checkpoint of slotcon_r18_demo"):
         torch.hub.load(model="slotcon_r18_demo", checkpoint=checkpoint, **clone)
+
+
+def test_torch_hub_of_configs_whose_values_follow_from_the_images(tmp_path, capsys):
+    """The number of prototypes is the checkpoint's, of encoder and decoder."""
+    pytest.importorskip("mmseg")
+    clone = dict(repo_or_dir=str(ROOT), source="local")
+    for name, count in (("slotcon_r18_own", 32), ("decon_fcn_r18_own", 128)):
+        torch.save(untrained_content(name, 0, count), tmp_path / f"{name}.pth")
+        model = torch.hub.load(model=name, checkpoint=tmp_path / f"{name}.pth", **clone)
+        assert model.num_prototypes == count
+    assert "random weights" not in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="is not a checkpoint of slotcon_r18_own"):
+        torch.hub.load(model="slotcon_r18_own", checkpoint=tmp_path / f"{name}.pth", **clone)

@@ -7,7 +7,8 @@ import torch
 from ..checkpoints.named_networks import MARK, last_of_work_dir
 from ..errors import ConfigError
 from ..evaluation.batches import choose_device
-from ..evaluation.networks import RANDOM, DenseFeatures, PixelGroups, open_whole
+from ..evaluation.networks import RANDOM, DenseFeatures, PixelGroups, open_whole, whole_in
+from ..evaluation.untrained import untrained_content
 from ..models.levels import ENCODER
 from ..runtime.config_options import read_config
 from ..runtime.launch import announce
@@ -52,7 +53,7 @@ def load(
     device = choose_device(device)
     weights = find_weights(source)
     with torch.random.fork_rng(devices=()):  # the user's random numbers stay as they are
-        network = open_whole(weights, part, level) if weights else _untrained(source, level)
+        network = open_whole(weights, part, level) if weights else load_untrained(source, level)
     return SlotConModel(network, device, decoded=level not in (None, ENCODER))
 
 
@@ -67,7 +68,10 @@ def find_weights(source: str | Path) -> str | None:
     return None if is_config or not (path.exists() or path.suffix) else text
 
 
-def _untrained(source: str | Path, level: str | int | None) -> PixelGroups | DenseFeatures:
+def load_untrained(
+    source: str | Path, level: str | int | None, prototypes: int | None = None
+) -> PixelGroups | DenseFeatures:
+    """The network of a pretraining's config; `prototypes` as for `untrained_content`."""
     try:
         cfg = read_config(source)
     except ConfigError as error:
@@ -77,5 +81,7 @@ def _untrained(source: str | Path, level: str | int | None) -> PixelGroups | Den
     if not cfg.get("model") or is_transfer(cfg):
         raise ConfigError(f"{source} is not the config of a pretraining.")
     seed = (cfg.get("randomness") or {}).get("seed") or 0
-    announce(f"{source} is a config: the network has random weights, from seed {seed}")
-    return open_whole(f"{RANDOM}{source}", level=level, seed=seed)
+    if prototypes is None:
+        announce(f"{source} is a config: the network has random weights, from seed {seed}")
+    content = untrained_content(str(source), seed, prototypes)
+    return whole_in(content, f"{RANDOM}{source}", level=level, seed=seed)

@@ -252,7 +252,18 @@ def open_whole(
     """Read everything of a file: `open_groups`, or `open_encoder` if it has no prototypes."""
     if _named_depth(str(path)) is not None:
         return open_encoder(str(path), part, seed=seed, level=level)
-    content, grouped = read_source(path, seed), part or "teacher"
+    return whole_in(read_source(path, seed), path, part, level, seed)
+
+
+def whole_in(
+    content: dict,
+    path: str | Path,
+    part: str | None = None,
+    level: str | int | None = None,
+    seed: int = 0,
+) -> PixelGroups | DenseFeatures:
+    """The same of the content of a file."""
+    grouped = part or "teacher"
     if levels := levels_in(content, path, grouped):
         return groups_in(content, path, grouped, choose_level(levels, level, path), seed)
     return _features_in(content, str(path), part, level=level, seed=seed)

@@ -10,15 +10,21 @@ from ..errors import ConfigError
 from ..runtime.config_options import read_config
 from ..runtime.explain_errors import explained_errors
 from ..runtime.process_state import only_warnings
-from ..runtime.recipe_rules import fill_auto
+from ..runtime.recipe_rules import auto_entries, fill_auto
 from ..runtime.safe_loading import safe_loader
 
 
-def untrained_content(config: str, seed: int) -> dict:
-    """What the checkpoint of a training would have before its first step: weights and config."""
+def untrained_content(config: str, seed: int, prototypes: int | None = None) -> dict:
+    """What the checkpoint of a training would have before its first step: weights and config.
+
+    `prototypes` is their number where the config says "auto"; None: that for 1,000 images.
+    """
     cfg = read_config(config)
     if not cfg.get("model"):
         raise ConfigError(f"{config} is not the config of a pretraining: it has no model.")
+    if prototypes:
+        numbers = (key for key in auto_entries(cfg) if key.endswith(".num_prototypes"))
+        fill_auto(cfg, dict.fromkeys(numbers, prototypes))
     return dict(state_dict=build_untrained(cfg, seed).state_dict(), meta=dict(cfg=cfg.pretty_text))
 
 
