@@ -12,14 +12,13 @@ from ..models.decoders import LateralDropout, build_decoder
 from ..runtime.safe_loading import check_finite
 from .configured import is_plain
 from .metadata import lookup
-from .names import Pairs, differences, fpn_in_detectron2, rename, reverse
+from .names import COUNTER, Pairs, differences, fpn_in_detectron2, rename, reverse
 
 FPN, FCN = "FPN", "FCNHead"
 SAME_LAYERS = {"FCNConvolutions": FCN}  # our class -> the one that has these layers
 GROUPS = {FPN: ("lateral_convs", "fpn_convs"), FCN: ("convs",)}  # of layers
 LAYER = re.compile(r"(\w*convs)\.(\d+)\.(?:conv\.(?:weight|bias)|bn\.\w+)")
 NORM = ("weight", "bias", "running_mean", "running_var")
-COUNTER = "num_batches_tracked"
 # What the weights do not show: options with their defaults.
 HIDDEN: dict[str, dict[str, Any]] = {
     FPN: dict(start_level=0, act_cfg=None, upsample_cfg=dict(mode="nearest")),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, ConfigError
@@ -162,7 +163,10 @@ def _named_as(
 def _renamed(
     tensors: Mapping[str, Tensor], kind: str, part: str, source: str, known: names.Pairs = ()
 ) -> names.Renamed:
-    """The encoder's tensors under its own names; `known` is the table of these, or a ResNet's."""
+    """The encoder's tensors under its own names; `known` is the table of these, or a ResNet's.
+
+    Batch norms without a counter of batches, which only an average without momentum uses, get 0.
+    """
     prefix, others = "", ()
     if kind == NETWORK:
         prefix = find_prefix(tensors, bool(known)) or find_prefix(tensors, known=True)
@@ -171,7 +175,15 @@ def _renamed(
         own = tensors.keys() - {*others}
         tensors = {name: value for name, value in tensors.items() if name in own}
     named = names.rename(tensors, *_table(kind, part, known, prefix), source)
-    return named._replace(dropped=(*named.dropped, *others))
+    named = named._replace(dropped=(*named.dropped, *others))
+    if any(name.endswith(names.COUNTER) for name in named.values):
+        return named
+    for name in [name for name in named.values if name.endswith("running_var")]:
+        counter, old = (
+            one.removesuffix("running_var") + names.COUNTER for one in (name, named.old_names[name])
+        )
+        named.values[counter], named.old_names[counter] = torch.tensor(0), old
+    return named
 
 
 def _table(

@@ -14,7 +14,7 @@ from .architecture import refuse_deep_stem
 from .encoder import Encoder
 from .file_kinds import KINDS
 from .left_out import LeftOut
-from .names import WRAPPER, rename
+from .names import COUNTER, WRAPPER, rename
 
 
 def fill(module: nn.Module, encoder: Encoder, left_out: LeftOut | None = None) -> None:
@@ -38,9 +38,8 @@ def fill(module: nn.Module, encoder: Encoder, left_out: LeftOut | None = None) -
     refuse_deep_stem(own, target)
     table = encoder.architecture.table(own)
     named = rename(encoder.state_dict, table, (), str(encoder.source)).values
-    counter = "num_batches_tracked"
-    if not any(name.endswith(counter) for name in own):  # as in detectron2's FrozenBatchNorm2d
-        named = {name: value for name, value in named.items() if not name.endswith(counter)}
+    if not any(name.endswith(COUNTER) for name in own):  # as in detectron2's FrozenBatchNorm2d
+        named = {name: value for name, value in named.items() if not name.endswith(COUNTER)}
     left_out = left_out or LeftOut()
     if problems := left_out.compare(named, own, str(encoder.source)):
         raise CheckpointError(

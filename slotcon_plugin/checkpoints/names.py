@@ -46,6 +46,7 @@ CLASSIFIER = ("fc.{rest}",)
 CLASSIFIER_DETECTRON2 = ("stem.fc.{rest}",)
 
 DEEP_STEM = "stem.0.weight"  # first tensor of three 3x3 convolutions (ResNetV1c, ResNetV1d)
+COUNTER = "num_batches_tracked"  # of a batch norm; frozen ones, and files of old torch, have none
 WRAPPER = "module."  # DistributedDataParallel puts it before every name
 WRAPPERS = (WRAPPER, "_orig_mod.", "model.", "backbone.")  # torch.compile, Lightning, mmpretrain
 
@@ -72,6 +73,9 @@ PARTS = {"student": PUBLISHED[1], "teacher": PUBLISHED[2]}  # the encoders
 # Before an encoder's names in full checkpoints of other methods and networks. Of methods with a
 # momentum encoder it is the one that gradients train. The rest of such a file is not used.
 NETWORKS = (
+    "backbone.body.",  # torchvision's Faster R-CNN, Mask R-CNN and RetinaNet
+    "backbone.0.body.",  # DETR
+    "body.",  # their backbones alone
     "backbone.",  # mmpretrain's methods, mmdet's and mmseg's networks, DINO
     "encoder_q.",  # MoCo v1 and v2
     "base_encoder.",  # MoCo v3
