@@ -103,8 +103,9 @@ def test_errors_name_the_source(tmp_path):
     assert list_images(tmp_path / "one.jpg") == [f"{tmp_path}/one.jpg"]
     with pytest.raises(DataError, match="No source"):
         list_images([])
-    with pytest.raises(DataError, match=re.escape(f"{tmp_path}/images/train2017")):
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}/images/train2017")) as caught:
         list_images(tmp_path, preset="coco")
+    assert "train_dataloader.dataset.preset=None" in str(caught.value)
     with pytest.raises(ValueError, match="coco, coco\\+, imagenet"):
         list_images(tmp_path, preset="cifar")
 

@@ -17,7 +17,10 @@ model = dict(head=dict(prototypes=dict(num_prototypes="auto")), teacher_momentum
 train_dataloader = dict(
     batch_size="auto",
     sampler=dict(rounds="auto"),
-    dataset=dict(source="{{$DATA_ROOT:data/images}}", preset=None),
+    dataset=dict(
+        source="{{$DATA_ROOT:data/images}}",
+        preset=None,  # all images in the source, not those of COCO's folders as in the base
+    ),
 )
 optim_wrapper = dict(optimizer=dict(lr="auto"))
 auto_scale_lr = dict(enable=False, base_batch_size="auto")

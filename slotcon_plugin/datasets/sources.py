@@ -247,8 +247,9 @@ def _list_preset(
         if folder is None:
             raise DataError(
                 f"The preset {preset!r} needs the folder {' or '.join(candidates)}, which does not "
-                "exist. Set the data root to the folder that contains it, or give the images as a "
-                "folder, glob or list file without a preset."
+                "exist. Set the data root to the folder that contains it; or give other images, a "
+                "folder, glob or list file, by --data (data=), or in a config as `source` with "
+                "`preset=None` beside it (train_dataloader.dataset.preset=None)."
             )
         found += _list_one(folder, None, skipped, backend_args)
     if len(found) != images:
