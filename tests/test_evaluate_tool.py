@@ -142,6 +142,7 @@ def test_the_tool_segments_and_writes(checkpoint, tmp_path, run_tool):
     assert written["data"]["test"]["images"] == 3
     assert written["versions"].keys() >= {"slotcon_plugin", "torch", "python"}
     assert written["results"]["prototypes"] == 12
+    assert [one["results"] for one in written["networks"]] == [written["results"]]
     one, many = (written["results"]["matchings"][m] for m in ("one-to-one", "many-to-one"))
     assert 0 < one["accuracy"] <= many["accuracy"] <= 100
     assert one["classes"]["sheep"]["pixels"] == 0 and one["classes"]["aeroplane"]["pixels"] > 0

@@ -88,7 +88,7 @@ WRONG = {
     "32-bit values": Image.fromarray(np.full((4, 4), 70_000, np.int32)),
     "16-bit values reach only": Image.fromarray(np.full((4, 4), 100, np.uint16)),
     "L*a*b*": Image.new("LAB", (4, 4)),
-    "long side would have 32000, more than 4096": np.zeros((10, 1000), np.uint8),
+    "more than 4096: cut it into parts, or take a smaller size.": np.zeros((10, 1000), np.uint8),
 }
 
 
@@ -98,6 +98,12 @@ def test_a_wrong_image_is_one_message(model, words):
         model.groups([RGB, WRONG[words]] if words == "type is int" else WRONG[words])
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_message_about_an_option_has_its_name_in_python(tmp_path):
+    with pytest.raises(ConfigError, match=r"--epochs is 0, .* \(in Python: epochs=\)"):
+        slotcon_plugin.pretrain(tmp_path, tmp_path / "work", epochs=0)
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_file_that_ends_early_is_one_message(model):

@@ -62,8 +62,8 @@ def evaluate(
             rank: `cells`, the most cells of feature maps; `size`.
 
     Returns:
-        What `out` contains: `evaluation`, `options`, `data`, and `network` and `results`, or for
-        several networks a list of such pairs, `networks`. Scores are in percent.
+        What `out` contains: `evaluation`, `options`, `data`, and `networks`, a list with `network`
+        and `results` of each. Of one network, these two are also at the top. Scores are in percent.
     """
     is_one = isinstance(networks, str | Path) or not isinstance(networks, Iterable)
     sources = [networks] if is_one else list(networks)
@@ -98,7 +98,8 @@ def evaluate(
                 for name, dataset in (("test", test), ("train", train))
                 if dataset is not None
             },
-            **(pairs[0] if len(pairs) == 1 else dict(networks=pairs)),
+            networks=pairs,
+            **(pairs[0] if len(pairs) == 1 else {}),  # as the benchmark reads it
         )
         if number == 0:
             print_report(runs, train, test, options["size"], classes=not quiet)

@@ -166,6 +166,8 @@ def find_rule(key: str) -> Rule | None:
 
 
 def check_value(name: str, value: object, rule: Rule) -> None:
-    """Raise a ConfigError if a value of a config or a command does not fulfill a rule."""
+    """Raise a ConfigError if a value of a config, of a command's option, whose name begins with --,
+    or of a function does not fulfill a rule."""
     if not rule.accepts(value):
-        raise ConfigError(f"{name} is {value!r}, expected {rule.expected}")
+        in_python = f" (in Python: {name[2:].replace('-', '_')}=)" * name.startswith("--")
+        raise ConfigError(f"{name} is {value!r}, expected {rule.expected}{in_python}")

@@ -47,7 +47,10 @@ def read_drawable(
     try:
         check_long_side(image, size, max_long_side)
     except ValueError as error:
-        raise UnreadableImage(path, str(error)) from error
+        reason = (
+            f"{error}, or raise --max-long-side (in Python: max_long_side=), where there is one"
+        )
+        raise UnreadableImage(path, reason) from error
     return image
 
 
@@ -57,8 +60,8 @@ def check_long_side(image: Image.Image, size: int, most: int) -> None:
     if long_side > most:
         raise ValueError(
             f"it has {image.width} x {image.height} pixels; with a short side of {size}, the long "
-            f"side would have {long_side}, more than {most}: cut it into parts, or change the size "
-            "or the option --max-long-side, where there is one"
+            f"side would have {long_side}, more than {most}: cut it into parts, or take a smaller "
+            "size"
         )
 
 
