@@ -1,6 +1,5 @@
 """Public weights to start from: torchvision's detectors and DETR, timm's own, files of ViTs."""
 
-import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
