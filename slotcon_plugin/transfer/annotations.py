@@ -13,11 +13,13 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from ..errors import ConfigError, DataError, SlotConError
 from ..evaluation.index_maps import sample, upright_size
+from ..runtime.config_leaves import leaves
+from ..runtime.config_options import type_name
 from ..runtime.config_rules import LOADERS
 from .coco_content import Needs, check_coco, without_gc
 from .data_layout import check_layout, evaluators, require_files
 from .object_masks import MaskFaults, are_run_lengths, is_in_box
-from .segmentation_maps import MOST, SECONDS, check_maps
+from .segmentation_maps import MOST, SECONDS, check_maps, loading_steps
 
 
 def check_annotations(cfg: Config, built: Callable[[str], object] | None = None) -> list[str]:
@@ -77,8 +79,7 @@ def _leaves(dataset: object, entry: str) -> Iterator[tuple[str, BaseDataset]]:
 
 def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
     """Read what the dataset says of each image once: are its files there, can its masks be used?"""
-    loaders = enumerate(dataset.pipeline.transforms)
-    loaders = [(i, step) for i, step in loaders if getattr(step, "with_mask", False)]
+    loaders = [step for _, step in loading_steps(dataset, "with_mask")]
     paths, masks = [], MaskFaults()
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
@@ -88,11 +89,9 @@ def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
             masks.add(info["img_path"], one.get("mask"), bool(one.get("ignore_flag")), size)
     require_files(paths, cfg.get("data_layout"))
     source = getattr(dataset, "ann_file", None) or entry
-    for i, loader in loaders:
-        step = f"{entry}.pipeline.{i}"
-        rle = "" if getattr(loader, "poly2mask", True) else f"{step}.poly2mask=True"
-        head = "model.roi_head.mask_head=None" if "roi_head" in cfg.model else "a model of boxes"
-        masks.check(source, f"{step}.with_mask=False, {head}", rle)
+    if loaders:
+        polygons = not all(getattr(step, "poly2mask", True) for step in loaders)
+        masks.check(source, _without_masks(cfg), _with_run_lengths(cfg) if polygons else "")
     read = partial(_check_image, dataset, source, bool(loaders))
     fits = list(chain.from_iterable(sample(read, len(dataset), MOST, SECONDS)))
     if 2 * sum(fits) < len(fits):
@@ -101,6 +100,40 @@ def _check_samples(dataset: BaseDataset, entry: str, cfg: Config) -> None:
             "looked at lie outside of the objects' boxes. Both are in pixels of the image: correct "
             "`segmentation` or `bbox`."
         )
+
+
+def _mask_steps(node: object, key: str) -> Iterator[tuple[str, dict]]:
+    """The steps in a part of a config that load masks, with their keys for --cfg-options: without
+    `SeedFromDraw`, which `fit_random_numbers` adds."""
+    for name, part in node.items() if isinstance(node, dict) else ():
+        if name == "pipeline":
+            own = [step for step in part if type_name(step.get("type")) != "SeedFromDraw"]
+            steps = ((f"{key}.pipeline.{i}", step) for i, step in enumerate(own))
+            yield from ((one, step) for one, step in steps if step.get("with_mask"))
+        else:
+            yield from _mask_steps(part, f"{key}.{name}")
+    for i, part in enumerate(node) if isinstance(node, list | tuple) else ():
+        yield from _mask_steps(part, f"{key}.{i}")
+
+
+def _with_run_lengths(cfg: Config) -> str:
+    """Options for run-length encoded masks, in all datasets."""
+    steps = [one for name in LOADERS for one in _mask_steps(cfg.get(name), name)]
+    return " ".join(
+        f"{key}.poly2mask=True" for key, step in steps if not step.get("poly2mask", True)
+    )
+
+
+def _without_masks(cfg: Config) -> str:
+    """Options for boxes alone, in all datasets, the model and the evaluation."""
+    steps = [key for name in LOADERS for key, _ in _mask_steps(cfg.get(name), name)]
+    words = [f"{key}.with_mask=False" for key in steps]
+    words.append("model.roi_head.mask_head=None" if "roi_head" in cfg.model else "a model of boxes")
+    names = ("val_evaluator", "test_evaluator")
+    scored = [one for name in names for one in leaves(cfg.get(name) or {}, name)]
+    scored = [key for key, value in scored if key.endswith(".metric") and "segm" in value]
+    words += [f"\"{key}=['bbox']\"" for key in scored]  # quoted for a shell
+    return " ".join(words)
 
 
 def _check_image(dataset: BaseDataset, source: str, masks: bool, number: int) -> list[bool]:

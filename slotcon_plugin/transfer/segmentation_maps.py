@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mmengine.dataset import BaseDataset
 
+from ..datasets.seeding import SeedFromDraw
 from ..errors import ConfigError, DataError
 from ..evaluation.index_maps import read_index_map, sample, upright_size, values_in
 from ..runtime.text_formats import listed
@@ -36,8 +37,7 @@ def check_maps(
 
     Returns a line that says how many were looked at; None if the dataset has no maps.
     """
-    steps = enumerate(dataset.pipeline.transforms)
-    loaders = [(i, step) for i, step in steps if getattr(step, "with_seg", False)]
+    loaders = loading_steps(dataset, "with_seg")
     if not (num_classes and loaders and dataset.get_data_info(0).get("seg_map_path")):
         return None
     number, loader = loaders[0]
@@ -87,6 +87,13 @@ def check_maps(
         + f", {empty} maps have none" * (empty > 0)
         + ". These are few: are they maps of this dataset?" * rare
     )
+
+
+def loading_steps(dataset: BaseDataset, what: str) -> list[tuple[int, object]]:
+    """The steps of a pipeline that load `what`, such as "with_seg", with their numbers in the
+    config: without `SeedFromDraw`, which `fit_random_numbers` adds."""
+    steps = [one for one in dataset.pipeline.transforms if not isinstance(one, SeedFromDraw)]
+    return [(i, step) for i, step in enumerate(steps) if getattr(step, what, False)]
 
 
 def _reduces_zero(dataset: BaseDataset, entry: str, step: str, loader: object) -> bool:
