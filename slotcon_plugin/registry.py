@@ -52,6 +52,7 @@ from .runtime.amp import CpuAmpOptimWrapper
 from .runtime.atomic_files import AtomicLocalBackend
 from .runtime.config_files import register_configs
 from .runtime.run_loggers import MLflowLogger, WandbLogger
+from .transfer.listed_coco import LISTED, ListedCoco
 
 NAMES = {
     MODELS: (
@@ -100,4 +101,5 @@ for _registry, _classes in NAMES.items():
         _registry.register_module(module=_class)
 
 register_backend("atomic", AtomicLocalBackend)
+register_backend(LISTED, ListedCoco)
 register_configs()

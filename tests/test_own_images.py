@@ -219,6 +219,29 @@ def write_labeled(root: Path) -> Path:
     return root
 
 
+def write_listed(root: Path) -> list[str]:
+    """One COCO file of all images of `write_labeled`, and lists that select four and three of
+    them; one object has a run-length encoded mask. Returns the options for them."""
+    write_labeled(root)
+    whole = dict(images=[], annotations=[], info={})
+    for number, split in enumerate(("train", "val")):
+        content = json.loads((root / "labels" / f"{split}.json").read_text())
+        for row in content["images"]:
+            name = f"{split}/{row['file_name']}"
+            whole["images"].append(row | dict(id=10 * row["id"] + number, file_name=name))
+        for one in content["annotations"]:
+            changes = dict(id=10 * one["id"] + number, image_id=10 * one["image_id"] + number)
+            whole["annotations"].append(one | changes)
+    (last,) = [one for one in whole["annotations"] if one["id"] == 41]  # of val/1
+    x, y = last["bbox"][:2]
+    counts = [64 * x + y, *[32, 32] * 31, 32, 64 * (96 - x - 31) - y - 32]
+    last["segmentation"] = dict(size=[64, 96], counts=counts)
+    (root / "all.json").write_text(json.dumps(whole | dict(categories=content["categories"])))
+    (root / "few.txt").write_text("".join(f"train/{i}\n" for i in range(4)))
+    (root / "rest.txt").write_text("# with suffix, too\nval/0.png\n\nval/1\nval/5\n")
+    return [f"own_data.{key}" for key in ("labels=all.json", "train=few.txt", "val=rest")]
+
+
 SHORT = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "total_batch_size=2"]
 SHORT += ["train_dataloader.num_workers=0", "val_dataloader.num_workers=0"]
 FEW_BOXES = ["model.train_cfg.rcnn.sampler.num=16", "model.train_cfg.rpn_proposal.max_per_img=20"]
@@ -235,13 +258,20 @@ FEW_BOXES += ["model.test_cfg.rpn.max_per_img=10", "default_hooks.precise_bn.ite
 def test_own_labels(config, options, metric, run_tool, tmp_path):
     """Classes come from the data; tools/test.py takes the config that the work dir has."""
     pytest.importorskip(dict(seg="mmseg", det="mmdet")[config[:3]])
-    root, work = write_labeled(tmp_path / "own"), tmp_path / "work"
+    root, work = tmp_path / "own", tmp_path / "work"
+    if options:
+        options = options + write_listed(root)
+    else:
+        write_labeled(root)
     file = CONFIGS.parent / f"{config}.py"
     command = (file, "--data", os.path.relpath(root), "--backbone", "none", "--work-dir", work)
     status, out, err = run_tool("train", *command, "--cfg-options", *SHORT, *options)
     assert status == 0, err
-    words = "2 categories of labels/train.json" if options else "3 classes, the values 0 to 2"
-    assert f"data: 6 images to train, 6 to evaluate, {words}" in out
+    words = "6 images to train, 6 to evaluate, 3 classes, the values 0 to 2"
+    if options:
+        words = "4 images to train, 3 to evaluate, 2 categories of all.json"
+        assert "ResNet-18, poly2mask=True for run-length encoded masks, unless" in out
+    assert f"data: {words}" in out
     status, out, err = run_tool("test", work / file.name, work / "iter_2.pth")
     assert status == 0, err
     assert f"\n{metric}: " in out
@@ -293,6 +323,96 @@ def test_values_that_follow_from_labels(tmp_path):
     assert cfg.val_evaluator.ann_file == str(root / "labels" / "val.json")
     used = {key: cfg[key] for key in (*LOADERS, "model", "train_cfg", "param_scheduler")}
     assert "'auto'" not in str(used)
+
+
+def test_a_list_selects_images_of_a_coco_file(tmp_path):
+    """Dataset and metric read what a COCO file of these images alone would have."""
+    pytest.importorskip("mmdet")
+    from mmengine.registry import DATASETS, METRICS, init_default_scope
+
+    init_default_scope("mmdet")
+
+    root = tmp_path / "own"
+    options = write_listed(root)
+    cfg = own_config(root, "det/mask_rcnn_own", *options)
+    follow_data(cfg)
+    names = {"train": [f"train/{i}" for i in range(4)], "val": ["val/0", "val/1", "val/5"]}
+    whole = json.loads((root / "all.json").read_text())
+    for split, chosen in names.items():
+        images = [row for row in whole["images"] if row["file_name"][:-4] in chosen]
+        ids = {row["id"] for row in images}
+        objects = [one for one in whole["annotations"] if one["image_id"] in ids]
+        dataset = DATASETS.build(cfg[f"{split}_dataloader"].dataset)
+        paths = [dataset.get_data_info(i)["img_path"] for i in range(len(dataset))]
+        found = [os.path.relpath(path, root / "images")[:-4] for path in paths]
+        assert found == chosen
+        if split == "val":
+            api = METRICS.build(cfg.val_evaluator)._coco_api
+            assert [*api.imgs] == [row["id"] for row in images]
+            assert api.dataset == whole | dict(images=images, annotations=objects)
+    (line, *_) = check_annotations(cfg)
+    assert line.endswith("all.json: 8 objects of 2 classes, 4 images")
+    wrong = [
+        ("own_data.labels=labels", DataError, r"few\.txt is a list of images, .*own_data\.labels="),
+        (
+            "own_data.val=few",
+            DataError,
+            r"train=few\.txt \(all.json\) .*val=few .* 4 images in com",
+        ),
+        ("own_data.val=strange", DataError, r"1 of 2 names are .*all\.json: 9\. .*as train/0\.png"),
+        ("own_data.val=empty", DataError, r"empty\.txt cannot be read: the file is empty"),
+    ]
+    (root / "strange.txt").write_text("9\nval/0\n")
+    (root / "empty.txt").touch()
+    for option, error, message in wrong:
+        with pytest.raises(error, match=message):
+            follow_data(own_config(root, "det/mask_rcnn_own", *options, option))
+    cfg = own_config(root, "det/mask_rcnn_own", "own_data.train=train.json")
+    assert "6 images to train" in follow_data(cfg)[0]
+    assert not cfg.train_dataloader.dataset.pipeline[1].poly2mask
+    assert cfg.val_evaluator.backend_args is None
+
+
+def test_images_that_are_trained_on_are_not_evaluated(tmp_path):
+    root = write_labeled(tmp_path / "own")
+    for split in ("train", "val"):
+        shutil.copytree(root, tmp_path / split)
+    for folder in ("images", "labels"):
+        shutil.rmtree(tmp_path / "val" / folder / "val")
+        (tmp_path / "val" / folder / "val").symlink_to("train")
+    (tmp_path / "lists").mkdir()
+    for folder in ("images", "labels"):
+        shutil.copytree(root / folder / "train", tmp_path / "lists" / folder)
+    (tmp_path / "lists" / "train.txt").write_text("0\n1\n2\n")
+    (tmp_path / "lists" / "val.txt").write_text("2\n3\n")
+    for config, folder, options, message in (
+        (
+            "seg/fcn_own",
+            "lists",
+            [],
+            r"train=train \(train\.txt\) and .*val=val \(val\.txt\) have 1 ",
+        ),
+        (
+            "seg/fcn_own",
+            "val",
+            [],
+            r"\(folder\) .* 6 images in common, of 6 .* 6 .*images/train/0\.png",
+        ),
+        (
+            "seg/fcn_own",
+            "train",
+            ["own_data.val=train"],
+            "own_data.val=train .* 6 images in common",
+        ),
+        (
+            "det/mask_rcnn_own",
+            "train",
+            ["own_data.val=train"],
+            r"val=train \(labels/train\.json\) hav",
+        ),
+    ):
+        with pytest.raises(DataError, match=message):
+            follow_data(own_config(tmp_path / folder, config, *options))
 
 
 def test_labels_that_do_not_fit(tmp_path):

@@ -6,7 +6,9 @@ Command:  slotcon train mask_rcnn_own --data DIR --backbone FILE
           slotcon test work_dirs/mask_rcnn_own/mask_rcnn_own.py \
               work_dirs/mask_rcnn_own/iter_N.pth
 Data:     DIR/images/{train,val}/, or all in images/, and DIR/labels/{train,val}.json: COCO
-          instances (also in annotations/). DIR is --data or DATA_ROOT; own_data has the names.
+          instances (also in annotations/). Or one COCO file, own_data.labels=instances.json, and
+          the lists train.txt and val.txt of its images' names. DIR is --data or DATA_ROOT; own_data
+          has the names.
 Cost:     1,200 iterations for 20 images, 90,000 for COCO's 117,266.
 Expected: box AP and mask AP on DIR's val images; no published results.
 
@@ -30,9 +32,10 @@ model = dict(
     neck=dict(in_channels="auto"),
     roi_head=dict(bbox_head=dict(num_classes="auto"), mask_head=dict(num_classes="auto")),
 )
+load_labels = dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask="auto")
 train_pipeline = [
     _base_.load_image,
-    _base_.load_labels,
+    load_labels,
     dict(type="RandomChoiceResize", scales="auto", keep_ratio=True, backend="pillow"),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
@@ -40,18 +43,24 @@ train_pipeline = [
 test_pipeline = [
     _base_.load_image,
     dict(type="Resize", scale="auto", keep_ratio=True, backend="pillow"),
-    _base_.load_labels,
+    load_labels,
     dict(
         type="PackDetInputs",
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
     ),
 ]
-labeled = dict(data_root="auto", ann_file="auto", data_prefix="auto", metainfo="auto")
+labeled = dict(
+    data_root="auto",
+    ann_file="auto",
+    backend_args="auto",
+    data_prefix="auto",
+    metainfo="auto",
+)
 total_batch_size = "auto"
 train_dataloader = dict(batch_size="auto", dataset=dict(**labeled, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(**labeled, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file="auto")
+val_evaluator = dict(ann_file="auto", backend_args="auto")
 test_evaluator = val_evaluator
 
 train_cfg = dict(max_iters="auto", val_interval="auto")

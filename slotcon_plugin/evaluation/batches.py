@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from functools import cache
 from types import SimpleNamespace
@@ -67,17 +67,23 @@ def choose_device(name: str | None = None) -> str:
     return name or "cpu"
 
 
-def check_disjoint(train: Dataset, test: Dataset, advice: str) -> None:
-    """Check that no image is used both to learn from and to score; an error ends with `advice`.
+def in_both(one: Iterable[str], other: Iterable[str]) -> set[str]:
+    """The image files that are in both.
 
     Links to folders are resolved, links to single images are not: ImageNet has a million.
     """
     resolve = cache(os.path.realpath)
-    learned, scored = (
-        {os.path.join(resolve(os.path.dirname(p)), os.path.basename(p)) for p, _ in dataset.items}
-        for dataset in (train, test)
+    one, other = (
+        {os.path.join(resolve(os.path.dirname(path)), os.path.basename(path)) for path in paths}
+        for paths in (one, other)
     )
-    if shared := learned & scored:
+    return one & other
+
+
+def check_disjoint(train: Dataset, test: Dataset, advice: str) -> None:
+    """Check that no image is used both to learn from and to score; an error ends with `advice`."""
+    learned, scored = ([path for path, _ in dataset.items] for dataset in (train, test))
+    if shared := in_both(learned, scored):
         raise ConfigError(
             f"{len(shared)} of the {len(scored)} images to score are also among those to learn "
             f"from (first: {min(shared)}), where each would match itself. {advice}"

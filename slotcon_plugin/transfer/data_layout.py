@@ -56,7 +56,8 @@ suffix. Other names: --cfg-options own_data.labels=masks own_data.val=test""",
   DIR/
     images/train/, images/val/             images; or all in images/
     labels/train.json, labels/val.json     COCO instances (also in annotations/)
-Other names: --cfg-options own_data.train=train2017 own_data.val=val2017""",
+Or one COCO file of all images and the lists train.txt and val.txt of their names: --cfg-options
+own_data.labels=instances.json. Other names: own_data.train=train2017 own_data.val=val2017""",
 }
 
 

@@ -65,6 +65,13 @@ class MaskFaults:
                 )
 
 
+def has_run_lengths(content: dict) -> bool:
+    """Whether objects of a COCO file, crowds aside, have run-length encoded masks."""
+    objects = content.get("annotations")
+    rows = [one for one in objects if isinstance(one, dict)] if isinstance(objects, list) else []
+    return any(isinstance(one.get("segmentation"), dict) and not one.get("iscrowd") for one in rows)
+
+
 def _is_polygon(values: object) -> bool:
     """Whether it is a list of finite numbers, none of them far outside of any image."""
     try:

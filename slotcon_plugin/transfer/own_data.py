@@ -20,9 +20,12 @@ fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncb
   least 1, as for [small]'s 224: with more, most of what a convolution reads in a small crop is its
   padding (docs/results.md).
 - depth of the ResNet: that of the backbone's file; without a file 18.
+- poly2mask: True if an object of one's own COCO files, crowds aside, has a run-length encoded mask,
+  which mmdet leaves out otherwise; False, as in [coco], if all are polygons.
+
+No image may be in both splits.
 """
 
-import json
 import math
 import os
 from collections import Counter
@@ -37,11 +40,14 @@ from ..checkpoints.architecture import ResNetArchitecture
 from ..datasets.decode import UnreadableImage, read_unconverted
 from ..datasets.sources import IMAGE_SUFFIXES, walk_files
 from ..errors import ConfigError, DataError
+from ..evaluation.batches import in_both
 from ..evaluation.index_maps import read_index_map, sample, upright_size, values_in
 from ..runtime.recipe_rules import AUTO
 from ..runtime.regular_files import read_text_file
 from .data_layout import require_files, require_paths
 from .fill_backbone import NAMED, UNNAMED
+from .listed_coco import LISTED, read_coco
+from .object_masks import has_run_lengths
 from .segmentation_maps import IGNORED
 
 SECONDS = 60  # to look at label maps
@@ -70,6 +76,7 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
     is_det = "roi_head" in cfg.model
     own_data = {key: str(value) for key, value in cfg.own_data.items()}  # a folder can be 2017
     splits = {name: _split(own_data, own_data[name], is_det) for name in ("train", "val")}
+    _check_disjoint(splits, own_data)
     names, palette, words = (_categories if is_det else _classes)(splits, own_data)
     images = splits["train"]["images"]
     sides = sample(lambda i: upright_size(images[i]), len(images), SIZES, SECONDS)
@@ -104,21 +111,24 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
         crop_size=(crop, crop),
         scale=(5 * short // 3, short) if is_det else (4 * int(side), int(side)),
         scales=[(5 * short // 3, int(short * part)) for part in (0.8, 0.9, 1)],
+        poly2mask=any(has_run_lengths(split.get("content", {})) for split in splits.values()),
     )
     for name in ("train", "val", "test"):
         split = splits["train" if name == "train" else "val"]
-        keys = "ann_file", "data_prefix", "data_root", "img_suffix", "seg_map_suffix"
-        own = {key: split[key] for key in keys if key in split}
+        keys = "ann_file", "backend_args", "data_prefix", "data_root", "img_suffix"
+        own = {key: split[key] for key in (*keys, "seg_map_suffix") if key in split}
         _fill(cfg._cfg_dict.get(f"{name}_dataloader"), own)
         file = os.path.join(split["data_root"], split["ann_file"])  # of COCO, for mmdet's metric
-        _fill(cfg._cfg_dict.get(f"{name}_evaluator"), dict(ann_file=file))
+        own = dict(ann_file=file, backend_args=split.get("backend_args"))
+        _fill(cfg._cfg_dict.get(f"{name}_evaluator"), own)
     _fill(cfg._cfg_dict, values)
     cfg.pop("own_data")  # the config that the work dir gets has the values
     size = f"short side {short}" if is_det else f"crops of {crop}"
+    masks = ", poly2mask=True for run-length encoded masks" * values["poly2mask"]
     return [
         f"data: {len(images)} images to train, {len(splits['val']['images'])} to evaluate, {words}",
-        f"from them: batch {batch}, {iterations:,} iterations, {size}, ResNet-{depth}, unless the "
-        "config or an option says otherwise",
+        f"from them: batch {batch}, {iterations:,} iterations, {size}, ResNet-{depth}{masks}, "
+        "unless the config or an option says otherwise",
     ]
 
 
@@ -155,24 +165,33 @@ def _iterations(images: int, task: str) -> int:
 def _split(own: dict, name: str, is_det: bool) -> dict[str, Any]:
     """Where the images and labels of a split are: a folder in images/ and labels/, or a list."""
     root, layout = own["root"], "own_det" if is_det else "own_seg"
+    name = name.removesuffix(".json") if is_det else name
     require_paths([root, os.path.join(root, own["images"])], layout)
     folder = os.path.join(root, own["images"], name)
     part = name if os.path.isdir(folder) else ""
     found: dict[str, Any] = {"data_root": root, "ann_file": ""}
     images = os.path.join(own["images"], part)
+    lists = [f for f in (name, f"{name}.txt") if os.path.isfile(os.path.join(root, f))]
     if is_det:
         candidates = [f"{own['labels']}/{name}.json", f"annotations/{name}.json", f"{name}.json"]
         candidates += [f"annotations/instances_{name}.json", own["labels"]]
         files = [one for one in candidates if os.path.isfile(os.path.join(root, one))]
+        if not files and lists:
+            raise DataError(
+                f"{os.path.join(root, lists[0])} is a list of images, which selects from one COCO "
+                f"file, but own_data.labels={own['labels']} is none in {root}. Name the file, such "
+                "as own_data.labels=instances.json."
+            )
         if not files:
             require_paths([os.path.join(root, candidates[0])], layout)
-        content = _read_coco(os.path.join(root, files[0]))
+        selected = os.path.join(root, lists[0]) if lists and files[0] == own["labels"] else None
+        found["backend_args"] = selected and dict(backend=LISTED, names=selected)
+        content = read_coco(os.path.join(root, files[0]), selected)
         rows = [row["file_name"] for row in content["images"]]
         found |= dict(ann_file=files[0], data_prefix=dict(img=f"{images.rstrip('/')}/"))
         found |= dict(images=[os.path.join(root, images, row) for row in rows], content=content)
         return found
     labels = os.path.join(own["labels"], part)
-    lists = [f for f in (name, f"{name}.txt") if os.path.isfile(os.path.join(root, f))]
     if not part and not lists:
         require_paths([folder], layout)
     require_paths([os.path.join(root, labels)], layout)
@@ -183,7 +202,8 @@ def _split(own: dict, name: str, is_det: bool) -> dict[str, Any]:
         stems = [file.removesuffix(suffix) for file in files if file.endswith(suffix)]
     else:
         found["ann_file"] = lists[0]
-        stems = read_text_file(os.path.join(root, lists[0])).split()
+        lines = read_text_file(os.path.join(root, lists[0])).splitlines()
+        stems = [line.strip() for line in lines]  # as mmseg reads it
     found |= dict(data_prefix=dict(img_path=images, seg_map_path=labels))
     found |= dict(img_suffix=suffix, seg_map_suffix=seg_suffix)
     found["images"] = [os.path.join(root, images, stem + suffix) for stem in stems]
@@ -250,15 +270,16 @@ def _categories(splits: dict[str, dict], own: dict) -> tuple[list[str], None, st
     return names, None, f"{len(names)} categories of {split['ann_file']}"
 
 
-def _read_coco(path: str) -> dict:
-    """A COCO file's content; what it must be is checked when the dataset is built."""
-    try:
-        content = json.loads(read_text_file(path))
-        good = all(isinstance(row["file_name"], str) for row in content["images"])
-        good = good and all(isinstance(row["name"], str) for row in content["categories"])
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} is not a COCO file, with images and categories: {what}") from error
-    if not good or not content["images"] or not content["categories"]:
-        raise DataError(f"{path} has no images or no categories with names, expected both.")
-    return content
+def _check_disjoint(splits: dict[str, dict], own: dict) -> None:
+    """Check that no image is trained on and evaluated."""
+    train, val = (splits[name]["images"] for name in ("train", "val"))
+    if shared := in_both(train, val):
+        names = [
+            f"own_data.{name}={own[name]} ({splits[name]['ann_file'] or 'folder'})"
+            for name in splits
+        ]
+        raise DataError(
+            f"{' and '.join(names)} have {len(shared)} images in common, of {len(train)} to train "
+            f"and {len(val)} to evaluate (first: {min(shared)}): scores of images that were "
+            "trained on say nothing about new ones. Name other folders, lists or COCO files."
+        )
