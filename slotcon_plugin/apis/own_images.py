@@ -16,7 +16,17 @@ from ..functional.collectives import share_counts, world_size
 from ..runtime.config_leaves import leaves
 from ..runtime.config_options import type_name
 from ..runtime.config_rules import check_value, find_rule, whole
-from ..runtime.recipe_rules import AUTO, ENTRIES, PAPER, Budget, Recipe, Setup, auto_entries, derive
+from ..runtime.recipe_rules import (
+    AUTO,
+    ENTRIES,
+    PAPER,
+    PAPER_EPOCHS,
+    Budget,
+    Recipe,
+    Setup,
+    auto_entries,
+    derive,
+)
 from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
 from ..runtime.stand_ins import is_count
 from ..runtime.text_formats import describe_duration
@@ -139,9 +149,9 @@ def follow_rules(
     recipe, lines = derive(setup, **given)
 
     def trial() -> Config:
-        """The config with the values so far."""
+        """The config with the values so far, and a length with room for every schedule."""
         tried = copy.deepcopy(cfg)
-        _write(tried, recipe, auto)
+        _write(tried, recipe._replace(epochs=max(recipe.epochs, PAPER_EPOCHS)), auto)
         fit(tried)
         return tried
 
