@@ -1,5 +1,6 @@
 """Encoders of every library: a step, the checkpoint, evaluation, pictures, exports, filling."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -8,18 +9,24 @@ import pytest
 import torch
 import torchvision
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
+from tiny_model import random_views
 from tiny_weights import slotcon_config
 from torch import Tensor, nn
 
+from benchmarks.plain_model import random_geometry
 from benchmarks.processes import ROOT
 from slotcon_plugin.apis.export import export
 from slotcon_plugin.checkpoints import fill, read_encoder
 from slotcon_plugin.checkpoints.configured import MOST_PARTS
+from slotcon_plugin.checkpoints.fill import check_state_dict
 from slotcon_plugin.errors import CheckpointError, SlotConError
 from slotcon_plugin.evaluation.limits import find_limits, find_untrained, measure_encoder
 from slotcon_plugin.evaluation.networks import open_encoder, open_groups
+from slotcon_plugin.models.slotcon import SlotCon
+from slotcon_plugin.runtime.resume_state import load_training_state
 from slotcon_plugin.transfer.fill_backbone import check_source, fill_backbone
 
 timm = pytest.importorskip("timm")
@@ -43,11 +50,12 @@ ENCODERS = {
     ),
 }
 TARGETS = ("openmmlab", "torchvision", "timm", "detectron2", "published")
-# The table in the documentation: encoder -> its exports, and whether --stage selects a map.
+# The table in the documentation: encoder -> its exports, whether --stage selects a map, and whether
+# a resumed training takes the same step.
 TABLE = {
-    name: (exports.split(", "), stage == "yes")
-    for name, exports, stage in re.findall(
-        r"^\| (.+) \| ([a-z0-9, ]+) \| (yes|no) \|$",
+    name: (exports.split(", "), stage == "yes", resume == "yes")
+    for name, exports, stage, resume in re.findall(
+        r"^\| (.+) \| ([a-z0-9, ]+) \| (yes|no) \| (yes|no) \|$",
         (ROOT / "docs" / "encoders.md").read_text(),
         re.MULTILINE,
     )
@@ -124,7 +132,7 @@ def test_the_documentation_has_every_encoder():
 def test_exports_are_those_of_the_documentation(name, trained, tmp_path, capsys):
     """Every target is tried; a file that is written is read again with the same features. What is
     refused was said before the training."""
-    one, (expected, has_stages) = trained(name), TABLE[name]
+    one, (expected, has_stages, _) = trained(name), TABLE[name]
     text = " ".join(find_limits(one.model, one.cfg, one.measured))
     for target in TARGETS:
         out = tmp_path / f"{target}.pth"
@@ -143,6 +151,40 @@ def test_exports_are_those_of_the_documentation(name, trained, tmp_path, capsys)
     else:
         with pytest.raises(CheckpointError, match="--stage 1 is for ResNets"):
             open_encoder(str(one.path), stage=1)
+
+
+def take_step(model: SlotCon, optim: OptimWrapper, number: int) -> None:
+    """A whole step of SlotCon; stochastic depth draws the random numbers of that step."""
+    torch.manual_seed(number)
+    views, geometry = random_views(2, SIDE), random_geometry(2)
+    model.train()
+    model.update_teacher(number, 10)
+    losses = model([view.float() for view in views], geometry, mode="loss")
+    optim.update_params(sum(value for key, value in losses.items() if key.startswith("loss")))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_resumed_training_takes_the_same_step(name, trained, tmp_path):
+    """From the file, with the state of the optimizer, as without the interruption."""
+    one, path = trained(name), tmp_path / "iter_1.pth"
+    live = copy.deepcopy(one.model)
+    torch.manual_seed(5)
+    resumed = MODELS.build(one.cfg.model)
+    optims = [OptimWrapper(torch.optim.AdamW(m.parameters(), 0.01)) for m in (live, resumed)]
+    take_step(live, optims[0], 1)
+    state = dict(meta=dict(epoch=0, iter=1), state_dict=live.state_dict())
+    state["message_hub"] = MessageHub.get_instance("encoders").state_dict()
+    torch.save(state | dict(optimizer=optims[0].state_dict()), path)
+    state = load_training_state(path)
+    resumed.load_state_dict(check_state_dict(resumed, state, path))
+    optims[1].load_state_dict(state["optimizer"])
+    for model, optim in zip((live, resumed), optims, strict=True):
+        take_step(model, optim, 2)
+    found, expected = resumed.state_dict(), live.state_dict()
+    same = all(torch.equal(found[key], value) for key, value in expected.items())
+    assert same == TABLE[name][2]
+    key = next(key for key, p in live.backbone.named_parameters() if p.requires_grad)
+    assert not torch.equal(expected[f"backbone.{key}"], state["state_dict"][f"backbone.{key}"])
 
 
 def test_the_exported_file_gives_the_features_in_timm(trained, tmp_path, capsys):
