@@ -99,6 +99,9 @@ def test_sizes_that_are_no_multiple_of_the_patches_are_padded():
         (dict(name="resnet18", out_indices=(3, 1)), "expected increasing numbers"),
         (dict(name="resnet18", nonsense=1), "nonsense"),
         (dict(name="resnet18", pretrained=True), "--backbone FILE"),
+        (dict(name="resnet18", num_classes=10), "num_classes=10 cannot be set"),
+        (dict(name="resnet18", in_chans=1), "in_chans=1 cannot be set, since images are RGB"),
+        (dict(name="resnet18", features_only=True), "features_only=True cannot be set"),
     ],
 )
 def test_wrong_options_are_explained(options, message):

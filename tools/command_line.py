@@ -134,7 +134,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     text = (
         "weights of the backbone: a file of slotcon export, a checkpoint, a work dir or zoo:NAME; "
     )
-    text += "'supervised': torchvision's ImageNet weights; 'none': random (default: the config's)"
+    text += "'supervised': torchvision's ImageNet weights; 'timm': timm's own, of a TimmEncoder; "
+    text += "'none': random (default: the config's)"
     parser.add_argument("--backbone", metavar="FILE", help=text)
     text = "mixed precision (default: the config's on a GPU, float32 on a CPU); on a CPU, fp16 is "
     text += "refused, and bf16 is slow without AVX-512"

@@ -78,8 +78,8 @@ def train(
         work_dir: folder of checkpoints and logs, for one training at a time; None: the config's.
         resume: "auto": the last good checkpoint in the work dir, if there is one; or a path.
         backbone: weights of the backbone: an exported file, a checkpoint, a work dir (its last good
-            checkpoint) or "zoo:NAME"; "supervised": torchvision's ImageNet weights; "none": random;
-            None: the config's.
+            checkpoint) or "zoo:NAME"; "supervised": torchvision's ImageNet weights; "timm": timm's
+            own, of a `TimmEncoder`; "none": random; None: the config's.
         amp: mixed precision, "fp16", "bf16" or "off"; None: the config's on a GPU, else float32.
         auto_scale_lr: scale the learning rate with the global batch; None: as in the config.
         seed: of weights, order and views; None: the checkpoint's or the config's.

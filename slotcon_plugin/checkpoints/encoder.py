@@ -15,6 +15,8 @@ from .configured import SAME_NAMES, ConfiguredEncoder, read_configured
 from .containers import CHANGED, METADATA_KEY, digest, read_file
 from .decoder_weights import Decoder, decoder_of, take_decoder
 from .file_kinds import NETWORK, OTHER, TEACHER, find_half, find_prefix, find_tensors
+from .left_out import LeftOut
+from .timm_weights import adapt
 
 # Before a decoder's names in a checkpoint of this package.
 DECODERS = {"teacher": "teacher.decoder.", "student": "decoder."}
@@ -32,6 +34,7 @@ class Encoder(NamedTuple):
     old_names: dict[str, str]  # name in `state_dict` -> name in the file
     dropped: tuple[str, ...]  # names in the file that are on a drop list
     decoder: Decoder | None = None  # that was pretrained with it, if the file has one
+    remarks: tuple[str, ...] = ()  # how the weights of a file of other code were changed
 
 
 def read_encoder(
@@ -39,6 +42,7 @@ def read_encoder(
     part: str | None = None,
     like: ConfiguredEncoder | None = None,
     parts: str = ALL,
+    left_out: LeftOut | None = None,
 ) -> Encoder:
     """Read the encoder in a file, and its decoder if there is one.
 
@@ -49,14 +53,16 @@ def read_encoder(
         part: "teacher" or "student" of a full checkpoint of SlotCon or DINO; None means the
             teacher, or the part that an exported file contains.
         like: the encoder that is to be filled. It is needed for files of timm's and OpenMMLab's
-            weights, which do not state their architecture, apart from ResNets.
+            weights, which do not state their architecture, apart from ResNets. For timm's models
+            they may be those of other code, see `timm_weights.adapt`.
         parts: "all", or "encoder": without the decoder, which is not even checked.
+        left_out: the tensors of `like` that may be missing or left over; by default none.
 
     Raises:
         CheckpointError: the file cannot be read safely, has no complete known encoder or unknown
             names, or contains the other part, damaged metadata or changed weights.
     """
-    return encoder_of(read_file(path), Path(path), part, like, parts)
+    return encoder_of(read_file(path), Path(path), part, like, parts, left_out)
 
 
 def encoder_of(
@@ -65,6 +71,7 @@ def encoder_of(
     part: str | None = None,
     like: ConfiguredEncoder | None = None,
     parts: str = ALL,
+    left_out: LeftOut | None = None,
 ) -> Encoder:
     """The encoder in the content of a file; see `read_encoder`."""
     if parts not in PARTS:
@@ -74,12 +81,17 @@ def encoder_of(
         content = {**content, "state_dict": own}
     stated = _stated(content, str(path))
     tensors, kind = find_tensors(content, str(path), known=stated or like)
-    if stated is None and like is not None and not _is_resnet(tensors, kind):
+    remarks: tuple[str, ...] = ()
+    is_foreign = stated is None and like is not None and not _is_resnet(tensors, kind)
+    if is_foreign:
         stated = like
     if kind == "slotcon" and part == "student" and all(n.startswith("teacher.") for n in tensors):
         raise CheckpointError(f"{path} has no student, which --part student asks for.")
     if stated is not None:
-        named = _named_as(stated, tensors, kind, part or "teacher", str(path))
+        named = _renamed(tensors, kind, part or "teacher", str(path), SAME_NAMES)
+        if is_foreign and stated.is_timm:
+            named, remarks = _adapted(stated, named)
+        named = _complete(stated, named, str(path), left_out if is_foreign else None)
         architecture = stated
     else:
         if kind == "slotcon" and f"{TEACHER}conv1.weight" not in tensors:
@@ -111,7 +123,8 @@ def encoder_of(
     old_names, dropped = named.old_names, named.dropped
     if decoder:  # it is used, too
         dropped = tuple(n for n in dropped if not n.startswith(DECODERS[part or "teacher"]))
-    return Encoder(named.values, architecture, meta, path, kind, old_names, dropped, decoder)
+    found = (named.values, architecture, meta, path, kind, old_names, dropped, decoder, remarks)
+    return Encoder(*found)
 
 
 def _pretrained_decoder(
@@ -144,17 +157,26 @@ def _is_resnet(tensors: Mapping[str, Tensor], kind: str) -> bool:
     return True
 
 
-def _named_as(
-    known: ConfiguredEncoder, tensors: Mapping[str, Tensor], kind: str, part: str, source: str
+def _adapted(
+    known: ConfiguredEncoder, named: names.Renamed
+) -> tuple[names.Renamed, tuple[str, ...]]:
+    """The tensors of a file of other code under timm's names, and what was changed."""
+    values, remarks = adapt(known, named.values)
+    old_names = {name: named.old_names.get(name, name) for name in values}
+    left = (old for name, old in named.old_names.items() if name not in values)
+    return names.Renamed(values, old_names, (*named.dropped, *left)), remarks
+
+
+def _complete(
+    known: ConfiguredEncoder, named: names.Renamed, source: str, left_out: LeftOut | None
 ) -> names.Renamed:
     """The tensors of an encoder of known architecture, which must be complete."""
-    named = _renamed(tensors, kind, part, source, SAME_NAMES)
     shapes = known.shapes()
     left = [name for name in named.values if name not in shapes]
     unused = known.unused_names() if left else set()
     left = [name for name in left if name in unused]
     values, old_names = ({n: v for n, v in one.items() if n not in left} for one in named[:2])
-    if problems := names.differences(values, shapes):
+    if problems := (left_out or LeftOut()).compare(values, shapes, source):
         raise CheckpointError(f"{source} is not a complete {known}. Tensors: {problems}.")
     dropped = (*named.dropped, *(named.old_names[name] for name in left))
     return names.Renamed(values, old_names, dropped)

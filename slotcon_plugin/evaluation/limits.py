@@ -14,7 +14,7 @@ from ..checkpoints.export_formats import LIBRARIES, check_format
 from ..checkpoints.metadata import MEASURED, lookup
 from ..checkpoints.model_folder import folder_model
 from ..checkpoints.published import to_published
-from ..errors import CheckpointError, SlotConError
+from ..errors import CheckpointError, ConfigError, SlotConError
 from ..models.handed_on import handed_on
 from ..models.measure import SIDE, run_on_meta
 from ..models.slotcon import SlotCon
@@ -99,7 +99,8 @@ def _read_groupings(content: dict, source: str) -> None:
 def find_untrained(model: nn.Module, size: int | None) -> list[str]:
     """The encoder's layers that no loss reaches, since the maps in use do not depend on them.
 
-    A copy without data is run. The result is [] if it cannot be run so.
+    A copy without data is run. The result is [] if it cannot be run so. A TimmEncoder that does not
+    take images of this size is an error.
 
     Args:
         model: that of a pretraining, with a `backbone`.
@@ -109,6 +110,8 @@ def find_untrained(model: nn.Module, size: int | None) -> list[str]:
         twin, maps = run_on_meta(model.backbone, side=size or SIDE)
         used = maps if getattr(model, "decoder", None) is not None else maps[-1:]
         sum(one.sum() for one in used).backward()
+    except ConfigError:  # of a TimmEncoder, for images of another size
+        raise
     except Exception:  # of any module: it only means that this cannot be found out
         return []
     return [n for n, p in twin.named_parameters() if p.requires_grad and p.grad is None]

@@ -15,8 +15,9 @@ class BackboneHook(WeightsHook):
     recorded in `meta` of each checkpoint.
 
     The source is a file that slotcon export wrote, a pretraining checkpoint, 'supervised'
-    (torchvision's ImageNet weights) or 'none' (random); None is an error. A training that is
-    resumed, or has a `load_from`, keeps those weights, which `WeightsHook` compares with the model.
+    (torchvision's ImageNet weights), 'timm' (timm's own weights of a `TimmEncoder`) or 'none'
+    (random); None is an error. A training that is resumed, or has a `load_from`, keeps those
+    weights, which `WeightsHook` compares with the model.
     """
 
     priority = "VERY_HIGH"

@@ -16,6 +16,12 @@ from ..runtime.extras import import_extra
 
 # Options of timm's classes that let the position embeddings follow the size of the images.
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
+# Options that cannot be set to another value than this one.
+FIXED = {
+    "num_classes": (None, "the classifier is removed"),
+    "in_chans": (3, "images are RGB, gray ones too"),
+    "features_only": (False, "out_indices selects the maps"),
+}
 # Options of `timm.create_model` that read or download files.
 READING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
 
@@ -32,14 +38,15 @@ class TimmEncoder(nn.Module):
         out_indices: which of timm's feature maps are returned, from the finest on; negative ones
             count from the last.
         init_cfg: MMEngine's initialization config; by default the model's own initialization.
-        options: further arguments of `timm.create_model`, e.g. `drop_path_rate=0.1`; none that load
-            weights: --backbone does it.
+        options: further arguments of `timm.create_model`, e.g. `drop_path_rate=0.1` or, of models
+            for images of one size, `img_size=96`; none that load weights: --backbone does it.
 
     Attributes:
         channels, strides: of the returned maps, in pixels of the image.
 
     Raises:
-        ConfigError: timm is missing, or does not have this model, output or option.
+        ConfigError: timm is missing, or does not have this model, output or option; or, in
+            `forward`, the model does not take images of this size.
     """
 
     def __init__(
@@ -51,6 +58,13 @@ class TimmEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.init_cfg = init_cfg
+        for option, (value, reason) in FIXED.items():
+            if options.get(option, value) != value:
+                raise ConfigError(
+                    f"TimmEncoder: {option}={options[option]!r} cannot be set, since {reason}. "
+                    f"Remove `{option}` from the config."
+                )
+        self.options = dict(options, name=name)
         net = create(name, num_classes=0, **options)
         count = len(net.feature_info)
         outputs = [index % count for index in out_indices if -count <= index < count]
@@ -92,8 +106,44 @@ class TimmEncoder(nn.Module):
         bottom, right = -height % self.patch_size[0], -width % self.patch_size[1]
         if bottom or right or torch.compiler.is_exporting():  # where sizes are not known
             images_b3hw = F.pad(images_b3hw, (0, right, 0, bottom))
+        if torch.compiler.is_compiling():
+            return self._maps(images_b3hw)
+        try:
+            return self._maps(images_b3hw)
+        except (AssertionError, RuntimeError) as error:
+            self._check_size(height, width, error)
+            raise
+
+    def _maps(self, images_b3hw: Tensor) -> tuple[Tensor, ...]:
         options = dict(indices=self.outputs, output_fmt="NCHW", intermediates_only=True)
         return tuple(self.net.forward_intermediates(images_b3hw, norm=True, **options))
+
+    @torch.no_grad()
+    def _check_size(self, height: int, width: int, error: Exception) -> None:
+        """Raise ConfigError if the model takes other sizes of images than this one."""
+
+        def takes(height: int, width: int, **options: Any) -> bool:
+            with torch.device("meta"):
+                try:
+                    net = create(num_classes=0, **{**self.options, **options})
+                    net.forward_intermediates(torch.empty(2, 3, height, width), norm=True)
+                except Exception:  # of any model
+                    return False
+            return True
+
+        own = self.options.get("img_size") or self.net.pretrained_cfg["input_size"][1:]
+        own = tuple(own) if isinstance(own, list | tuple) else (own, own)
+        if (height, width) == own or takes(height, width) or not takes(*own):
+            return
+        size = height if height == width else (height, width)
+        other = f", or set img_size={size} in the backbone's config"
+        raise ConfigError(
+            f"timm's {self.options['name']} does not take images of {height} x {width} pixels "
+            f"({error}). Give it images of {own[0]} x {own[1]} pixels, in a pretraining "
+            f"`train_dataloader.dataset.views.size={own[0]}`"
+            + other * takes(height, width, img_size=size)
+            + "."
+        ) from error
 
 
 def create(name: str, **options: Any) -> nn.Module:
@@ -102,7 +152,7 @@ def create(name: str, **options: Any) -> nn.Module:
     if reading := [option for option in READING if options.get(option)]:
         raise ConfigError(
             f"TimmEncoder does not load weights by itself: remove `{reading[0]}` from the config "
-            "and give --backbone FILE with timm's weights."
+            "and give --backbone timm, or --backbone FILE with weights of this model."
         )
     if not isinstance(name, str) or not timm.is_model(name):  # it may name an address
         close = did_you_mean(str(name), timm.list_models())

@@ -8,16 +8,17 @@ from torch import nn
 from ..checkpoints import Encoder, fill, read_encoder
 from ..checkpoints.architecture import stages_of
 from ..checkpoints.configured import ConfiguredEncoder, read_configured
-from ..checkpoints.encoder import ALL
+from ..checkpoints.encoder import ALL, encoder_of
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.left_out import LeftOut, initial_files
 from ..checkpoints.named_networks import in_zoo
+from ..checkpoints.timm_weights import check_own_weights, read_own_weights
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import did_you_mean, hooks_of, type_name
 from .fill_decoder import match_decoder
 
-NAMED = RANDOM, SUPERVISED = "none", "supervised"
+NAMED = RANDOM, SUPERVISED, TIMM = "none", "supervised", "timm"
 UNNAMED = "unnamed"  # a config's default; MMEngine drops an empty one
 
 
@@ -44,7 +45,9 @@ def name_backbone(cfg: Config, source: str | None, parts: str | None = None) -> 
         hook["parts"] = parts
     if cfg.get("resume") or cfg.get("load_from"):
         return ["backbone: from the checkpoint, as all weights"]
-    check_source(hook.get("source"), _configured(cfg.get("model")), hook.get("parts", ALL))
+    left_out = LeftOut(cfg.get("allow_missing"))
+    like, parts = _configured(cfg.get("model")), hook.get("parts", ALL)
+    check_source(hook.get("source"), like, parts, left_out)
     return [f"backbone: {'random weights' if hook['source'] == RANDOM else hook['source']}"]
 
 
@@ -57,44 +60,75 @@ def backbone_hook(cfg: Config) -> dict | None:
 
 
 def check_source(
-    source: str | None, like: ConfiguredEncoder | None = None, parts: str = ALL
+    source: str | None,
+    like: ConfiguredEncoder | None = None,
+    parts: str = ALL,
+    left_out: LeftOut | None = None,
 ) -> None:
     """Check the source of a backbone's weights before anything long begins.
 
     Args:
         source: an exported file, a checkpoint, 'zoo:NAME' (a network of the package), 'supervised'
-            (torchvision's ImageNet weights) or 'none' (random weights).
-        like, parts: see `read_encoder`.
+            (torchvision's ImageNet weights), 'timm' (timm's own weights of the TimmEncoder's model)
+            or 'none' (random weights).
+        like, parts, left_out: see `read_encoder`.
 
     Raises:
-        ConfigError: no source is named.
+        ConfigError: no source is named, or one for other encoders.
         CheckpointError: the file cannot be used.
     """
     if source in (None, "", UNNAMED):
         raise ConfigError(
             "No backbone is named, and the result of random weights is rarely wanted. Give "
             "--backbone FILE (an exported file, a checkpoint or zoo:NAME), --backbone "
-            "supervised (torchvision's ImageNet weights) or --backbone none (random). Outside "
-            "slotcon train set the environment's SLOTCON_BACKBONE, or `source` of the config's "
-            "BackboneHook."
+            "supervised (torchvision's ImageNet weights), --backbone timm (timm's own, of a "
+            "TimmEncoder) or --backbone none (random). Outside slotcon train set the "
+            "environment's SLOTCON_BACKBONE, or `source` of the config's BackboneHook."
         )
-    if source in (RANDOM, SUPERVISED):
+    _check_kind(source, like)
+    if source == TIMM:
+        check_own_weights(like)
+    if source in NAMED:
         return
     if os.path.basename(source) == source and not (in_zoo(source) or os.path.exists(source)):
         raise ConfigError(
             f"--backbone {source}: there is no such file.{did_you_mean(source, NAMED)} Expected a "
-            "file, 'zoo:NAME' (slotcon list), 'supervised' (torchvision's ImageNet weights) or "
-            "'none' (random weights)."
+            "file, 'zoo:NAME' (slotcon list), 'supervised' (torchvision's ImageNet weights), "
+            "'timm' (timm's own, of a TimmEncoder) or 'none' (random weights)."
         )
-    read_encoder(source, like=like, parts=parts)
+    read_encoder(source, like=like, parts=parts, left_out=left_out)
+
+
+def _check_kind(source: str, like: ConfiguredEncoder | None) -> None:
+    """Raise ConfigError for weights that only encoders of another kind have."""
+    is_timm = like is not None and like.is_timm
+    if source == TIMM and not is_timm:
+        raise ConfigError(
+            "--backbone timm is for a TimmEncoder, which the network's backbone is not. Give "
+            "--backbone supervised for a ResNet (torchvision's ImageNet weights), or a file."
+        )
+    if source == SUPERVISED and like is not None:
+        other = "timm (timm's own weights)" if is_timm else "FILE"
+        raise ConfigError(
+            "--backbone supervised is for ResNets, which torchvision has, but the network's "
+            f"backbone is {like}. Give --backbone {other}."
+        )
 
 
 def read_source(
-    source: str, depth: int | None, like: ConfiguredEncoder | None = None, parts: str = ALL
+    source: str,
+    depth: int | None,
+    like: ConfiguredEncoder | None = None,
+    parts: str = ALL,
+    left_out: LeftOut | None = None,
 ) -> Encoder:
-    """The encoder of a file or, for 'supervised', torchvision's ResNet of this depth."""
+    """The encoder of a file; for 'supervised' torchvision's ResNet of this depth, for 'timm' timm's
+    own weights."""
+    if source == TIMM:
+        content, path, remarks = read_own_weights(like)
+        return encoder_of(content, path, like=like)._replace(remarks=remarks)
     path = supervised_file(depth) if source == SUPERVISED else source
-    return read_encoder(path, like=like, parts=parts)
+    return read_encoder(path, like=like, parts=parts, left_out=left_out)
 
 
 def fill_backbone(
@@ -123,8 +157,10 @@ def fill_backbone(
     name = "d2_model.backbone.bottom_up" if is_wrapper else "backbone"
     if name not in dict(model.named_modules()):
         raise ConfigError(f"{type(model).__name__} has no `{name}` that --backbone could fill.")
+    like = _configured(model_cfg)
+    _check_kind(source, like)
     depth = depth_of(model_cfg) if source == SUPERVISED else None
-    encoder = read_source(source, depth, _configured(model_cfg), parts)
+    encoder = read_source(source, depth, like, parts, left_out)
     report = fill_network(model.d2_model if is_wrapper else model, encoder, left_out)
     if isinstance(model, SlotCon):
         model.teacher.start_equal(*model.student)
@@ -155,6 +191,7 @@ def _describe(backbone: nn.Module, encoder: Encoder, left_out: LeftOut) -> str:
         f"{encoder.meta['digest'][:19]}"
         + f"; here with strides {used[0]}, dilations {used[1]}, contract_dilation {used[2]}"
         * (not is_same)
+        + "".join(f"; {remark}" for remark in encoder.remarks)
     )
 
 
