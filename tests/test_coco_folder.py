@@ -41,6 +41,16 @@ def test_a_folder_in_the_layout_of_coco_mini_is_used_directly(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_missing_lists_of_label_maps_are_named(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "train.txt").touch()
+    (tmp_path / "train20_1.txt").touch()
+    message = r"small\.yaml, but without test\.txt, train20_0\.txt, train20_2\.txt: lists of images"
+    with pytest.raises(DataError, match=message):
+        as_mini(tmp_path, tmp_path / "out")
+
+
 def test_another_folder_is_copied(tmp_path):
     mini, root = foreign(tmp_path, ["person", "spoon-bill", "car"])
     out = as_mini(root, tmp_path / "out")

@@ -183,7 +183,12 @@ def write_maps(folder, count, values):
         # A value that the format does not have
         ([*range(151)], "voc", r"values \[21, 22.* All values fit coco-stuff and ade20k\. Select"),
         ([*range(21), 255], "ade20k", r"values \[255\], which ade20k .* fit coco-stuff and voc"),
-        ([0, 5], "index:5", r"values \[5\], which index:5 does not have.* fit coco-stuff and voc"),
+        (
+            [0, 5, 255],
+            "index:5",
+            r"values \[5\], which index:5 does not have\. Values up to 5 are 6 classes\. Select "
+            r"index:6 .*labels_format .* SLOTCON_CLASSES",
+        ),
         ([255], "voc", r"only values, \[255\], stand for pixels without a class"),
         ([0], "ade20k", r"only values, \[0\], stand for pixels without a class"),
         ([0, 190, 200], "coco-stuff", r"values \[190, 200\].* No format has them"),

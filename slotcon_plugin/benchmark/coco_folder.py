@@ -21,6 +21,7 @@ from ..runtime.regular_files import printable, read_text_file
 
 READY = ("images", "instances.json", "voc21", "train2017.txt")
 LABEL_MAPS = ("images", "labels", "train.txt", "test.txt")  # of configs/benchmark/small.yaml
+LISTS = ("train.txt", "test.txt", "train20_0.txt", "train20_1.txt", "train20_2.txt")
 COUNT = 40  # images that are taken
 FEWEST = 24  # the mini configs choose among the first 21
 # VOC's classes by COCO's names, in VOC's order from 1.
@@ -79,6 +80,14 @@ def _read_annotations(source: Path) -> tuple[Path, dict]:
         except (DataError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             # another kind of JSON
             continue
+    if all((source / name).is_dir() for name in LABEL_MAPS[:2]):
+        missing = [name for name in LISTS if not (source / name).is_file()]
+        raise DataError(
+            f"{source} has images/ and labels/, as for configs/benchmark/small.yaml, but without "
+            f"{', '.join(missing)}: lists of images, a name without folder and suffix a line. "
+            "train.txt and test.txt divide the images; train20_N.txt are 20 of train.txt, whose "
+            "labels FCN learns from with seed N."
+        )
     raise DataError(
         f"{source} is neither laid out as coco_mini ({', '.join(READY)}) nor in COCO's format: it "
         "and annotations/ have no JSON file with images, annotations (with bbox and segmentation) "

@@ -53,7 +53,10 @@ FORMATS = {
 }
 INDEX_FORMATS = [name for name, one in FORMATS.items() if one.table is not None]
 INDEX = "index:"  # in front of the classes of a dataset of one's own
-SELECT = "Select {} by --labels-format (kind of UnsupervisedSegHook)."
+SELECT = (
+    "Select {} by --labels-format (labels_format in Python and in a benchmark, whose number of "
+    "classes is SLOTCON_CLASSES in configs/benchmark/small.yaml; kind of UnsupervisedSegHook)."
+)
 
 
 @cache
@@ -103,7 +106,8 @@ class LabelMap(NamedTuple):
             advice = "which the JSON file does not list. Do the files belong together?"
         else:
             classes = label_format(self.kind).table[np.where(values > 255, _UNKNOWN, values)]
-            advice = f"which {self.kind} does not have. {_fitting(values_in(values))}"
+            advice = f"which {self.kind} does not have. "
+            advice += _fitting(values_in(values), self.kind)
         if (unknown := classes == _UNKNOWN).any():
             found = np.unique(values[unknown])[:10].tolist()
             message = f"The labels {self.path} contain the values {found}, {advice}"
@@ -116,8 +120,12 @@ def _known(kind: str) -> set[int]:
     return set(np.flatnonzero(label_format(kind).table != _UNKNOWN).tolist())
 
 
-def _fitting(values: set[int]) -> str:
-    """Advice for values that the chosen format does not have."""
+def _fitting(values: set[int], kind: str) -> str:
+    """Advice for values that the chosen format, `kind`, does not have."""
+    classes = max(values - {IGNORED}, default=0) + 1
+    if kind.startswith(INDEX) and classes <= _UNKNOWN:
+        select = SELECT.format(f"{INDEX}{classes}")
+        return f"Values up to {classes - 1} are {classes} classes. {select}"
     fitting = [name for name in INDEX_FORMATS if values <= _known(name)]
     if not fitting:
         own = f"{INDEX}N or {INDEX}FILE takes classes of one's own, numbered from 0"
@@ -140,7 +148,7 @@ def check_format(maps: list[LabelMap]) -> None:
     smaller = [name for name in fitting if len(_known(name)) < len(_known(kind))]
     if unknown := values - _known(kind):
         problem = f"They contain the values {sorted(unknown)[:10]}, which {kind} does not have. "
-        problem += _fitting(values)
+        problem += _fitting(values, kind)
     elif not {*label_format(kind).table[list(values)].tolist()} - {IGNORED}:
         problem = f"Their only values, {sorted(values)}, stand for pixels without a class in the "
         problem += f"format {kind}."

@@ -193,7 +193,7 @@ def _split(own: dict, name: str, is_det: bool) -> dict[str, Any]:
         return found
     labels = os.path.join(own["labels"], part)
     if not part and not lists:
-        require_paths([folder], layout)
+        require_paths([f"{folder}/, or the list {os.path.join(root, name)}.txt"], layout)
     require_paths([os.path.join(root, labels)], layout)
     suffix = _suffix(os.path.join(root, images), "img_suffix")
     seg_suffix = _suffix(os.path.join(root, labels), "seg_map_suffix")
