@@ -27,6 +27,7 @@ from benchmarks.processes import ROOT
 from slotcon_plugin.datasets.given_images import read_given
 from slotcon_plugin.errors import CheckpointError, ConfigError, DataError, SlotConError
 from slotcon_plugin.evaluation.kinds import OPTIONS
+from slotcon_plugin.visualization.contact_sheet import LABEL
 from slotcon_plugin.visualization.painting import overlay
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -228,7 +229,9 @@ def test_what_load_takes(checkpoint, tmp_path, capsys):
 def test_plot_groups(model, tmp_path):
     images = [np.zeros((60, 90, 3), np.uint8), photographs(64)[0], np.zeros((90, 30), np.uint8)]
     sheet = slotcon_plugin.plot_groups(images, model, tmp_path / "sheet.png", size=64)
-    assert sheet.size == (300 + 200 + 67 + 2 * 8, 2 * 200 + 8)
+    assert sheet.size == (LABEL + 300 + 200 + 67 + 2 * 8, 2 * 200 + 8)
+    labels = np.asarray(sheet)[:, :LABEL]
+    assert (labels[:200] < 128).any() and (labels[208:] < 128).any() and labels[200:208].min() > 250
     assert np.array_equal(Image.open(tmp_path / "sheet.png"), sheet)
     assert slotcon_plugin.plot_groups(images * 4, model, size=64).width <= 1400
     with pytest.raises(ConfigError, match=r"\.png"):

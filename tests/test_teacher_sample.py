@@ -21,6 +21,7 @@ from slotcon_plugin.hooks.group_images_hook import draw_sample
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.fit_machine import fit_to_machine
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
+from slotcon_plugin.visualization.contact_sheet import LABEL
 from slotcon_plugin.visualization.painting import overlay
 
 OFF = ["default_hooks.group_images=None", "default_hooks.feature_rank=None"]
@@ -94,10 +95,12 @@ def test_a_pretraining_is_drawn_and_measured_and_stays_the_same(tmp_path):
     assert not (tmp_path / "without" / "groups").exists()
     (hook,) = [one for one in looked_at.hooks if type(one).__name__ == "GroupImagesHook"]
     looked_at.model.teacher.eval()
-    sheet = np.asarray(draw_sample(looked_at.model, hook.sample))
+    sheet = np.asarray(draw_sample(looked_at.model, hook.sample, "epoch 2"))
     last = np.asarray(Image.open(tmp_path / "with" / "groups" / "epoch_2.png"))
-    assert np.array_equal(last, sheet) and sheet.shape == (324, 980, 3)
-    assert np.array_equal(sheet[164:, :160], painted(looked_at.model, hook.sample[0]))
+    assert np.array_equal(last, sheet) and sheet.shape == (324, 980 + LABEL, 3)
+    assert np.array_equal(
+        sheet[164:, LABEL : LABEL + 160], painted(looked_at.model, hook.sample[0])
+    )
 
     board = EventAccumulator(
         str(next((tmp_path / "with").glob("*/vis_data/events*"))), size_guidance=dict(images=0)
@@ -176,7 +179,7 @@ def test_a_decoder_is_drawn_on_its_largest_map(tmp_path):
     pixels = model.data_preprocessor(dict(inputs=hook.sample[:1]))["inputs"]
     sizes = [view.scores.shape[2] for view in model.teacher(pixels)]
     assert sizes[1] == max(sizes) > sizes[0]
-    assert np.array_equal(sheet[164:, :160], painted(model, hook.sample[0], level=1))
+    assert np.array_equal(sheet[164:, LABEL : LABEL + 160], painted(model, hook.sample[0], level=1))
 
 
 def test_the_figures_of_a_checkpoint(tmp_path, run_tool):

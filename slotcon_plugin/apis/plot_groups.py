@@ -37,7 +37,7 @@ def plot_groups(
     found = found if isinstance(found, list) else [found]
     if not found:
         raise DataError("No image is given to draw.")
-    sheet = draw_sheet([(one.image, one.assignment) for one in found])
+    sheet = draw_sheet({"groups": [(one.image, one.assignment) for one in found]})
     if out is not None:
         write_atomically(png_bytes(sheet), out)
     return sheet

@@ -59,7 +59,7 @@ class GroupImagesHook(TeacherSampleHook):
 
     def _draw(self, runner, done: int) -> None:
         def draw(model: SlotCon, images_n3hw: Tensor) -> None:
-            sheet = draw_sample(model, images_n3hw)
+            sheet = draw_sample(model, images_n3hw, f"{self.unit} {done}")
             path = Path(runner.work_dir, GROUPS, f"{self.unit}_{done}.png")
             write_atomically(png_bytes(sheet), path)
             step = runner.iter if self.unit == "epoch" else done
@@ -70,8 +70,11 @@ class GroupImagesHook(TeacherSampleHook):
         self.look(runner, draw)
 
 
-def draw_sample(model: SlotCon, images_n3hw: Tensor) -> Image.Image:
-    """Images, uint8 (n, 3, s, s), and below each its groups on the level with the largest map."""
+def draw_sample(model: SlotCon, images_n3hw: Tensor, name: str) -> Image.Image:
+    """Images, uint8 (n, 3, s, s), and below each its groups on the level with the largest map.
+
+    `name` is written beside the groups.
+    """
     margin = min(MARGIN, images_n3hw.shape[3] - 1)
     whole = round(SIDE * (1 + 2 * margin / images_n3hw.shape[3]))
     inside = slice((whole - SIDE) // 2, (whole - SIDE) // 2 + SIDE)
@@ -85,4 +88,4 @@ def draw_sample(model: SlotCon, images_n3hw: Tensor) -> Image.Image:
     assignments = in_batches(model, images_n3hw, best).cpu().numpy()
     small = F.interpolate(images_n3hw, (SIDE, SIDE), mode="bilinear", antialias=True)
     images = small.permute(0, 2, 3, 1).numpy()
-    return draw_sheet(zip(images, assignments, strict=True), SIDE, gap=4)
+    return draw_sheet({name: list(zip(images, assignments, strict=True))}, SIDE, gap=4)
