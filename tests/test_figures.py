@@ -70,6 +70,16 @@ def test_the_numbers_of_a_map_do_not_overlap(count):
     assert not any(a.overlaps(b) for i, a in enumerate(extents) for b in extents[:i])
 
 
+def test_a_map_connects_used_prototypes_and_has_the_unused_below():
+    usage, other = np.array([0.6, 0.4, 0, 0]), np.array([1, 2, 0, 2])
+    axis = figures.draw_map(np.random.default_rng(0).random((4, 2)), usage, other, "PCA").axes[0]
+    assert len(axis.lines) == 1  # of 0 to 1; 2 and 3 have no pixels
+    used, unused = axis.collections
+    assert (len(used.get_offsets()), len(unused.get_offsets())) == (2, 2)
+    assert unused.get_zorder() < axis.lines[0].get_zorder() < used.get_zorder()
+    assert {text.get_text() for text in axis.texts} <= {"0", "1"}
+
+
 @pytest.mark.parametrize(
     ("largest", "ticks"),
     [(3, "1 2 3"), (9, "2 4 6 8"), (30, "5 10 15 20 25 30"), (40, "10 20 30 40 or more")],

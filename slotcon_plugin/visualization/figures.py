@@ -84,29 +84,31 @@ def draw_map(
 ) -> Figure:
     """Prototypes in the plane, at positions in [0, 1] that `method` computed.
 
-    Areas show the share of the pixels (`usage_k`), unused ones are hollow, and a line connects each
-    with the most similar one (`other_k`). The most used ones have numbers, as many as there is room
-    for.
+    Areas show the share of the pixels (`usage_k`). Unused ones are hollow and lie below. A line
+    connects each used one with the most similar one (`other_k`), if that is used too. The most used
+    ones have numbers, as many as there is room for.
     """
     side, range_ = 8, 1.12  # inches, and the part of the plane that they show
     figure = Figure(figsize=(side, side + 0.4))
     axis = add_box(figure, 0, 0.4, side, side)
     axis.set(xlim=(-0.06, 1.06), ylim=(-0.06, 1.06))
-    for start, end in zip(points_k2, points_k2[other_k], strict=True):
-        axis.plot(*zip(start, end), color="#bbbbbb", linewidth=0.8, zorder=1)
     order = np.argsort(-usage_k, kind="stable")
     order, unused = order[usage_k[order] > 0], usage_k == 0
+    for k in order:
+        if usage_k[other_k[k]] > 0:
+            ends = points_k2[[k, other_k[k]]]
+            axis.plot(*ends.T, color="#bbbbbb", linewidth=0.8, zorder=1)
     colors = prototype_colors(len(usage_k))
     area = 15 + 40_000 * usage_k[order]  # square points: all together are an eighth of the plane
     axis.scatter(*points_k2[order].T, area, colors[order] / 255, edgecolors="white", zorder=2)
-    axis.scatter(*points_k2[unused].T, 18, "none", edgecolors="#999999", zorder=2)
+    axis.scatter(*points_k2[unused].T, 18, "none", edgecolors="#cccccc", zorder=0)
     for k, at, size in _numbers(order, points_k2, np.sqrt(area / np.pi), range_ / 72 / side):
         centered = dict(ha="center", va="center", zorder=3)
         axis.text(*at, str(k), fontsize=size, path_effects=HALO, **centered)
     title = (
         f"{len(order)} of {len(usage_k)} prototypes are used; {method} of their cosine distances\n"
     )
-    title += "area: share of the pixels; line: the most similar one; numbers where there is room"
+    title += "area: share of the pixels; line: the most similar one, of used ones; hollow: unused"
     figure.text(0.5, 0.985, title, ha="center", va="top", fontsize=10.5, color=INK)
     return figure
 
