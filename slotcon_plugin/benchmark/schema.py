@@ -211,11 +211,9 @@ class Transfer(Source):
 
     def with_seed(self, seed: int) -> "Transfer":
         """Itself with the seed in its overrides."""
+        texts = {key: value for key, value in self.overrides.items() if isinstance(value, str)}
         return self.with_overrides(
-            {
-                key: value.replace("{seed}", str(seed)) if isinstance(value, str) else value
-                for key, value in self.overrides.items()
-            }
+            {key: text.replace("{seed}", str(seed)) for key, text in texts.items()}
         )
 
     def with_overrides(self, values: dict[str, Any]) -> "Transfer":
