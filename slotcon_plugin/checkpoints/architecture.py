@@ -15,7 +15,7 @@ from .names import DEEP_STEM, DETECTRON2, TORCHVISION, Pairs, differences
 # How the users of each library load the file of a ResNet.
 USAGES = {
     "openmmlab": "backbone=dict(type='ResNet', depth={depth}, {stages}"
-    "init_cfg=dict(type='Pretrained', checkpoint='{file}')), in mmdet and mmseg",
+    "init_cfg=dict(type='Pretrained', checkpoint='{file}')), in {libraries}",
     "torchvision": "net = torchvision.models.resnet{depth}(); net.fc = torch.nn.Identity(); "
     "net.load_state_dict({load})",
     "timm": "timm.create_model('resnet{depth}', num_classes=0, checkpoint_path='{file}')",
@@ -147,6 +147,7 @@ class ResNetArchitecture(NamedTuple):
         return USAGES[library].format(
             depth=depth,
             stages=fewer if count < 4 else stages * (not self.is_plain),
+            libraries="mmseg" if contract else "mmdet and mmseg",
             file=file,
             load=load,
             mean=pixels["mean_0_255"],

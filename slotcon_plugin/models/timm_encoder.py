@@ -139,8 +139,8 @@ class TimmEncoder(nn.Module):
         other = f", or set img_size={size} in the backbone's config"
         raise ConfigError(
             f"timm's {self.options['name']} does not take images of {height} x {width} pixels "
-            f"({error}). Give it images of {own[0]} x {own[1]} pixels, in a pretraining "
-            f"`train_dataloader.dataset.views.size={own[0]}`"
+            f"({str(error).rstrip('.')}). Give it images of {own[0]} x {own[1]} pixels, in a "
+            f"pretraining `train_dataloader.dataset.views.size={own[0]}`"
             + other * takes(height, width, img_size=size)
             + "."
         ) from error
