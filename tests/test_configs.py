@@ -283,7 +283,7 @@ def test_recipes_with_adamw(name, tmp_path):
 
 
 def test_the_continual_recipe_of_decon(tmp_path):
-    """From timm's weights: the decoder's heads alone at first, no encoder head; one step."""
+    """From timm's weights: the decoder's heads alone at first, no encoder head; two steps."""
     timm = pytest.importorskip("timm")
     pytest.importorskip("mmdet")
     torch.save(timm.create_model("convnext_atto").state_dict(), tmp_path / "atto.pth")
@@ -307,8 +307,10 @@ def test_the_continual_recipe_of_decon(tmp_path):
         "train_dataloader.batch_size": 4,
         "train_dataloader.num_workers": 0,
         "train_dataloader.persistent_workers": False,
-        "train_cfg.max_epochs": 1,
+        "train_cfg.max_epochs": 2,
         "param_scheduler.0.warmup": 0,
+        "default_hooks.freeze.epochs": 1,
+        "default_hooks.checkpoint.interval": 1,
         "default_hooks.group_images": None,
         "default_hooks.feature_rank": None,
     }
@@ -321,8 +323,10 @@ def test_the_continual_recipe_of_decon(tmp_path):
     state = load_checkpoint_safely(path / "epoch_1.pth")
     weights = state["state_dict"]
     start = torch.load(tmp_path / "atto.pth", weights_only=True)
+    trained = load_checkpoint_safely(path / "epoch_2.pth")["state_dict"]
     for name in ("stem.0.weight", "stages.3.blocks.0.mlp.fc1.weight"):
         assert torch.equal(weights[f"backbone.{name}"], start[name])
+        assert not torch.equal(trained[f"backbone.{name}"], start[name])
     assert "convnext_atto" in state["meta"]["backbone"]
     heads = {int(name.split(".")[1]) for name in weights if name.startswith("decoder_heads.")}
     assert heads == {0, 1, 2, 3} and not any(name.startswith("head.") for name in weights)

@@ -280,7 +280,7 @@ def test_public_weights_that_do_not_fit_are_refused(tmp_path):
     for changed, message in (
         ({n: v for n, v in state.items() if n != "norm.bias"}, "1 missing: norm.bias"),
         (state | {"blocks.9.a": torch.zeros(1)}, "1 unexpected: blocks.9.a"),
-        (state | {"pos_embed": torch.zeros(1, 5, 192)}, r"pos_embed \(1, 5, 192\) instead of"),
+        (state | {"pos_embed": torch.zeros(1, 5, 96)}, r"pos_embed \(1, 5, 96\) instead of"),
         (state | {"norm.bias": torch.full((192,), torch.nan)}, "norm.bias"),
         (timm.create_model("convnext_atto").state_dict(), "not a complete TimmEncoder"),
     ):
