@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .painting import overlay
 
-WIDTH = 1400  # of the sheet, pixels
+WIDTH = 1400  # of the photographs in a line, pixels
 LABEL, LARGEST_FONT = 24, 15  # of the rows' names at the left: their room and size, pixels
 
 Grouped = tuple[np.ndarray, np.ndarray]  # uint8 RGB (h, w, 3), and each pixel's prototype (h, w)
@@ -17,7 +17,7 @@ Grouped = tuple[np.ndarray, np.ndarray]  # uint8 RGB (h, w, 3), and each pixel's
 def draw_sheet(
     rows: Mapping[str, Sequence[Grouped]], height: int = 200, gap: int = 8
 ) -> Image.Image:
-    """Each photograph above its groups, in lines of at most WIDTH pixels, with the rows' names.
+    """Each photograph above its groups, in lines of at most WIDTH pixels beside the rows' names.
 
     Args:
         rows: the same one or more photographs with their groups in each row, by the row's name.
@@ -28,7 +28,7 @@ def draw_sheet(
     lines, left = [[]], LABEL
     for column in columns:
         width = column[0].width
-        if lines[-1] and left + width > WIDTH:
+        if lines[-1] and left + width > LABEL + WIDTH:
             lines.append([])
             left = LABEL
         lines[-1].append((left, column))
@@ -51,7 +51,7 @@ def draw_sheet(
 def _column(grouped: Sequence[Grouped], height: int) -> list[Image.Image]:
     """A photograph, and its groups of each row."""
     photograph = Image.fromarray(grouped[0][0])
-    scale = min(height / photograph.height, (WIDTH - LABEL) / photograph.width)
+    scale = min(height / photograph.height, WIDTH / photograph.width)
     size = [max(round(side * scale), 1) for side in photograph.size]
     photograph = photograph.resize(size, Image.Resampling.BILINEAR)
     column = [photograph]
