@@ -21,7 +21,7 @@ from ..runtime.regular_files import printable, read_text_file
 
 READY = ("images", "instances.json", "voc21", "train2017.txt")
 LABEL_MAPS = ("images", "labels", "train.txt", "test.txt")  # of configs/benchmark/small.yaml
-LISTS = ("train.txt", "test.txt", "train20_0.txt", "train20_1.txt", "train20_2.txt")
+LISTS = (*LABEL_MAPS[2:], "train20_0.txt", "train20_1.txt", "train20_2.txt")
 COUNT = 40  # images that are taken
 FEWEST = 24  # the mini configs choose among the first 21
 # VOC's classes by COCO's names, in VOC's order from 1.

@@ -23,14 +23,16 @@ HEADS = ("mask_token", "masked_embed", "head.", "fc.", "dino_head.", "ibot_head.
 HALF = (torch.float16, torch.bfloat16)
 
 
-def check_own_weights(known: ConfiguredEncoder) -> None:
-    """Raise CheckpointError if timm has no weights of a model; nothing is downloaded."""
+def find_own_weights(known: ConfiguredEncoder) -> dict[str, Any]:
+    """What timm states of its weights of a model, its `pretrained_cfg`; nothing is downloaded.
+    CheckpointError if it has none."""
     cfg = _whole_model(known).pretrained_cfg
     if not any(cfg.get(key) for key in ("url", "file", "hf_hub_id")):
         raise CheckpointError(
             f"--backbone timm: timm has no weights of {known.config['name']}. "
             "timm.list_pretrained() lists the names that have; or give --backbone FILE."
         )
+    return cfg
 
 
 def read_own_weights(known: ConfiguredEncoder) -> tuple[dict, Path, tuple[str, ...]]:
@@ -39,9 +41,8 @@ def read_own_weights(known: ConfiguredEncoder) -> tuple[dict, Path, tuple[str, .
     Raises:
         CheckpointError: there are none, or they could not be downloaded or loaded.
     """
-    check_own_weights(known)
+    cfg = find_own_weights(known)
     timm = import_extra("timm", "timm", "--backbone timm")
-    cfg = _whole_model(known).pretrained_cfg
     name = ".".join(filter(None, (cfg.get("architecture"), cfg.get("tag"))))
     options = _options(known)
     model = options.pop("name")

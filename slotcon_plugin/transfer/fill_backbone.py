@@ -12,7 +12,7 @@ from ..checkpoints.encoder import ALL, encoder_of
 from ..checkpoints.fill import supervised_file
 from ..checkpoints.left_out import LeftOut, initial_files
 from ..checkpoints.named_networks import in_zoo
-from ..checkpoints.timm_weights import check_own_weights, read_own_weights
+from ..checkpoints.timm_weights import find_own_weights, read_own_weights
 from ..errors import ConfigError
 from ..models.slotcon import SlotCon
 from ..runtime.config_options import did_you_mean, hooks_of, type_name
@@ -87,7 +87,7 @@ def check_source(
         )
     _check_kind(source, like)
     if source == TIMM:
-        check_own_weights(like)
+        find_own_weights(like)
     if source in NAMED:
         return
     if os.path.basename(source) == source and not (in_zoo(source) or os.path.exists(source)):
