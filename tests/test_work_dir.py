@@ -158,6 +158,24 @@ def test_only_folders_with_files_stay(tmp_path):
     assert contents(work).keys() == {Path("log")}
 
 
+def test_trainings_that_begin_in_one_second_have_their_own_logs(start, tmp_path, monkeypatch):
+    """MMEngine names the folder of a log by the second."""
+    strftime, digits = time.strftime, itertools.chain("000", itertools.repeat("1"))
+
+    def stay_in_a_second(form, *arguments):
+        name = strftime(form, *arguments)
+        asked_by_runner = sys._getframe(1).f_code.co_name == "setup_env"
+        return f"{name[:-7]}_00000{next(digits)}" if asked_by_runner else name
+
+    monkeypatch.setattr(time, "strftime", stay_in_a_second)
+    for options in ({}, {"overwrite": True}):
+        status, output = start(**options)
+        assert status == 0, output
+    for folder, second in (("work/replaced_1", 0), ("work", 1)):
+        (log,) = tmp_path.glob(f"{folder}/*/vis_data/scalars.json")
+        assert log.parts[-3].endswith(f"_00000{second}")
+
+
 def test_checkpoints_are_replaced_only_on_request(start, tmp_path):
     work = tmp_path / "work"
     assert start()[0] == 0
@@ -175,7 +193,8 @@ def test_checkpoints_are_replaced_only_on_request(start, tmp_path):
     moved = contents(work / "replaced_1")
     assert {str(path) for path in moved} == {"epoch_2.pth", "last_checkpoint"}
     status, output = start(overwrite=True, seed=3)
-    assert status == 0 and "epoch_1.pth, epoch_2.pth" in output
+    assert status == 0, output
+    assert "epoch_1.pth, epoch_2.pth" in output
     assert {path.name for path in (work / "replaced_2").iterdir()} >= {"epoch_1.pth", "epoch_2.pth"}
     assert contents(work / "replaced_1") == moved
     assert len([*work.glob("*/vis_data")]) == 1  # logs, too: curves are of one training

@@ -5,8 +5,10 @@ One process, such as a notebook's, can so train several times, and load and eval
 
 import logging
 import multiprocessing
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
@@ -14,7 +16,17 @@ from mmengine.runner import Runner
 from mmengine.utils import ManagerMixin
 
 
-class QuietRunner(Runner):
+class _LoggedRunner(Runner):
+    """A Runner whose log has a folder of its own: MMEngine names it by the second."""
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """MMEngine's, in a second that names no folder of the work dir."""
+        while (Path(self._work_dir) / time.strftime("%Y%m%d_%H%M%S")).exists():
+            time.sleep(0.05)
+        super().setup_env(env_cfg)
+
+
+class QuietRunner(_LoggedRunner):
     """A Runner that prints only warnings; all else is in its log file."""
 
     def build_logger(self, *args, **options) -> MMLogger:
@@ -27,7 +39,7 @@ class QuietRunner(Runner):
         return logger
 
 
-class CheckedRunner(Runner):
+class CheckedRunner(_LoggedRunner):
     """A Runner that prints its environment, config and hooks when `show_log` is called.
 
     An error in what is checked before then stands alone, not behind hundreds of lines. Warnings are
