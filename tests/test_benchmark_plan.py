@@ -416,12 +416,14 @@ def test_a_paired_transfer_has_the_seed_of_its_pretraining(content, tmp_path):
         assert job.recipe["config"][entry] == f"lists/train_{name[-1]}.txt"
 
 
-def test_random_weights_have_the_depth_of_their_network(content, tmp_path):
-    """Where the transfer's follows from the backbone, a ResNet-18 would be trained otherwise."""
-    recipe = dict(config="configs/pretrain/slotcon_r50_own.py")
+@pytest.mark.parametrize(("depth", "contracted"), [(50, True), (18, False)])
+def test_random_weights_have_the_entries_of_their_network(content, tmp_path, depth, contracted):
+    """What follows from a backbone's file follows here from the config of the random network."""
+    recipe = dict(config=f"configs/pretrain/slotcon_r{depth}_own.py")
     content["pretrainings"] = dict(random=dict(recipe, weights="random"))
     content["transfers"] = dict(fcn=dict(config="configs/seg/fcn_own.py", column="seg"))
     content["transfers"]["fcn"]["overrides"] = {"train_cfg.max_iters": 10}
     (job,) = jobs_of(content, tmp_path).values()
-    assert "model.backbone.depth=50" in job.steps[0].command
-    assert job.recipe["config"]["model.backbone.depth"] == 50
+    for name, value in dict(depth=depth, contract_dilation=contracted).items():
+        assert f"model.backbone.{name}={value}" in job.steps[0].command
+        assert job.recipe["config"][f"model.backbone.{name}"] == value

@@ -9,19 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from tiny_training import write_images
 
 from benchmarks.processes import CONFIGS
+from slotcon_plugin.apis.export import export
 from slotcon_plugin.apis.own_images import choose_images, choose_length, follow_rules
+from slotcon_plugin.checkpoints.metadata import MEASURED
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.runtime.config_options import read_config
 from slotcon_plugin.runtime.config_rules import LOADERS
+from slotcon_plugin.runtime.fit_batch import fit_batch_norm
 from slotcon_plugin.runtime.fit_machine import fit_to_machine
 from slotcon_plugin.runtime.recipe_rules import Budget, Setup, derive, fill_auto
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.transfer.annotations import check_annotations
-from slotcon_plugin.transfer.own_data import follow_data
+from slotcon_plugin.transfer.fill_backbone import fill_backbone
+from slotcon_plugin.transfer.own_data import ResNetFacts, follow_data, resnet_facts
 
 SMALL = {
     "model.neck.hidden_channels": 32,
@@ -316,13 +322,48 @@ def test_values_that_follow_from_labels(tmp_path):
     assert "3 images to train, 1 to evaluate" in follow_data(cfg)[0]
     assert cfg.val_dataloader.dataset.ann_file == "val.txt"
     cfg = own_config(root, "det/mask_rcnn_own")
-    follow_data(cfg, depth=50)
+    follow_data(cfg, facts=ResNetFacts(depth=50))
     assert cfg.model.roi_head.mask_head.num_classes == 2
     assert cfg.model.neck.in_channels == [256, 512, 1024, 2048]
     assert cfg.val_dataloader.dataset.ann_file == "labels/val.json"
     assert cfg.val_evaluator.ann_file == str(root / "labels" / "val.json")
     used = {key: cfg[key] for key in (*LOADERS, "model", "train_cfg", "param_scheduler")}
     assert "'auto'" not in str(used)
+
+
+@pytest.mark.parametrize("contracted", [False, True])
+def test_the_network_of_labels_computes_the_features_of_its_file(tmp_path, contracted):
+    """A dilated encoder's first block in a dilated stage is that of its pretraining."""
+    pytest.importorskip("mmseg")
+    torch.manual_seed(0)
+    options = dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=contracted)
+    config = dict(type="TorchvisionResNet", depth=18, **options)
+    encoder = MODELS.build(config).eval()
+    weights = {f"backbone.{name}": value for name, value in encoder.state_dict().items()}
+    torch.save(dict(meta={MEASURED: options}, state_dict=weights), tmp_path / "epoch_1.pth")
+    export(tmp_path / "epoch_1.pth", tmp_path / "encoder.pth", "openmmlab")
+    root = write_labeled(tmp_path / "own")
+    init_default_scope("mmseg")
+    for file in ("epoch_1.pth", "encoder.pth"):
+        cfg = own_config(root)
+        follow_data(cfg, str(tmp_path / file))
+        fit_batch_norm(cfg)
+        net = MODELS.build(cfg.model).eval()
+        fill_backbone(net, cfg.model, str(tmp_path / file))
+        images = torch.randn(1, 3, 64, 96)
+        with torch.no_grad():
+            torch.testing.assert_close(net.backbone(images)[-1], encoder(images)[-1])
+    kept = own_config(root, "seg/fcn_own", f"model.backbone.contract_dilation={not contracted}")
+    follow_data(kept, str(tmp_path / "encoder.pth"))
+    assert kept.model.backbone.contract_dilation is not contracted
+
+
+def test_what_a_resnet_brings_along():
+    assert resnet_facts(None) == resnet_facts({}) == ResNetFacts(18, True)
+    assert resnet_facts(dict(depth=50, dilations=(1, 1, 1, 1))) == ResNetFacts(50, True)
+    assert resnet_facts(dict(depth=50, dilations=[1, 1, 1, 2])) == ResNetFacts(50, False)
+    for dilations in ("damaged", 2, [1, [2]]):  # of a config in a file
+        resnet_facts(dict(dilations=dilations))
 
 
 def test_a_list_selects_images_of_a_coco_file(tmp_path):

@@ -33,7 +33,7 @@ own_data = dict(
 )
 model = dict(
     data_preprocessor=dict(size="auto"),
-    backbone=dict(depth="auto"),
+    backbone=dict(depth="auto", contract_dilation="auto"),
     decode_head=dict(in_channels="auto", num_classes="auto", dilation="auto"),
 )
 labeled = dict(
@@ -67,4 +67,8 @@ train_cfg = dict(max_iters="auto", val_interval="auto")
 optim_wrapper = dict(optimizer=dict(lr="auto"))
 auto_scale_lr = dict(base_batch_size="auto")
 param_scheduler = dict(type="MultiStepLR", milestones="auto", gamma=0.1, by_epoch=False)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval="auto"))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval="auto"),
+    precise_bn=dict(type="PreciseBNHook", iterations="auto"),
+)

@@ -31,7 +31,7 @@ from ..runtime.resume_state import find_last_good_checkpoint, load_training_stat
 from ..runtime.stand_ins import is_count
 from ..runtime.text_formats import describe_duration
 from ..transfer.fit_transfer import is_transfer
-from ..transfer.own_data import is_own
+from ..transfer.own_data import ResNetFacts, is_own, resnet_facts
 from .first_step import batch_cost
 from .step_times import time_steps
 from .training_plan import rehearsal
@@ -69,14 +69,14 @@ def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable |
     dataset.preset = None
 
 
-def resumed_depth(cfg: Config, resume: str | Path | None) -> int | None:
-    """The depth of the ResNet in the checkpoint that is resumed; None if there is none."""
+def resumed_facts(cfg: Config, resume: str | Path | None) -> ResNetFacts:
+    """Those of the ResNet in the checkpoint that is resumed, if there is one."""
     found = None
     if resume == "auto":
         _, found = find_last_good_checkpoint(cfg.work_dir, lambda line: None) or (None, None)
     elif resume is not None:
         found = load_training_state(resume)
-    return found and lookup(read_config(found), "model.backbone.depth")
+    return resnet_facts(found and lookup(read_config(found), "model.backbone"))
 
 
 def choose_length(

@@ -20,7 +20,7 @@ from ..runtime.work_dir import check_writable
 from ..transfer.annotations import check_annotations
 from ..transfer.data_layout import check_layout
 from ..transfer.fit_transfer import keep_only_test
-from ..transfer.own_data import follow_data
+from ..transfer.own_data import follow_data, resnet_facts
 from .own_images import choose_images
 from .train import default_work_dir
 
@@ -59,7 +59,8 @@ def test(
     weights = load_checkpoint_safely(checkpoint)
     cfg = read_config(config, cfg_options)
     choose_images(cfg, config, data)
-    for line in follow_data(cfg, depth=lookup(read_literals_of(weights), "model.backbone.depth")):
+    facts = resnet_facts(lookup(read_literals_of(weights), "model.backbone"))
+    for line in follow_data(cfg, facts=facts):
         announce(line, launcher)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.load_from, cfg.resume = str(checkpoint), False

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..checkpoints import read_encoder
+from ..checkpoints.architecture import ResNetArchitecture
 from ..checkpoints.containers import pth_bytes
 from ..checkpoints.export_formats import encoder_file
 from ..datasets.decode import UnreadableImage, read_pixels
@@ -32,11 +33,11 @@ from ..runtime.config_files import find_config
 from ..runtime.config_options import hooks_of, read_config
 from ..runtime.explain_errors import describe, explained_errors
 from ..runtime.fit_machine import fit_to_machine
-from ..runtime.recipe_rules import auto_entries, fill_auto
+from ..runtime.recipe_rules import AUTO, auto_entries, fill_auto
 from ..transfer.annotations import check_annotations
 from ..transfer.fill_backbone import SUPERVISED, depth_of, fill_backbone
 from ..transfer.fit_transfer import fit_transfer, is_transfer
-from ..transfer.own_data import follow_data, is_own
+from ..transfer.own_data import ResNetFacts, follow_data, is_own, resnet_facts
 from .jobs import Job
 from .recipe import option_words
 from .schema import PATHS, Benchmark, Pretraining, Transfer
@@ -90,8 +91,8 @@ class _Check:
     def once(self, function: Callable, one: Pretraining | Transfer, *rest: object) -> object:
         """A function's result for an entry of the file; None if it failed: then it is a problem."""
         names = [other.name for other in rest if isinstance(other, Pretraining)]
-        depths = [depth for depth in rest if isinstance(depth, int)]
-        key = (function.__name__, type(one), one.name, str(one.overrides), *names, *depths)
+        facts = [fact for fact in rest if isinstance(fact, ResNetFacts)]
+        key = (function.__name__, type(one), one.name, str(one.overrides), *names, *facts)
         if key not in self.results:
             self.results[key] = None
             try:
@@ -121,11 +122,11 @@ class _Check:
         elif job.about["kind"] == "detectron2":
             self.once(self.detectron2, other)
         else:
-            depth = self.once(self.depth, one) if self.once(self.is_own, other) else None
-            if self.once(self.network, other, depth) and one.weights != "random":
+            facts = self.once(self.facts, one) if self.once(self.is_own, other) else None
+            if self.once(self.network, other, facts) and one.weights != "random":
                 exported = one.weights or self.once(self.exported, one)
                 if exported:
-                    self.once(self.fits, other, one, exported, depth)
+                    self.once(self.fits, other, one, exported, facts)
 
     def machine(self, one: Pretraining | Transfer, asked: int, present: int) -> None:
         raise ConfigError(
@@ -138,7 +139,7 @@ class _Check:
         cfg = read_config(one.config, option_words(one.overrides), "overrides")
         init_default_scope(cfg.get("default_scope") or "mmengine")
         for hook in hooks_of(cfg).values():
-            if isinstance(hook, dict):
+            if isinstance(hook, dict) and AUTO not in hook.values():
                 HOOKS.build(hook)  # hooks check their arguments
         return cfg
 
@@ -206,17 +207,19 @@ class _Check:
         """Whether a transfer's entries follow from a folder of labels."""
         return is_own(self.config(one))
 
-    def depth(self, one: Pretraining) -> int | None:
-        """That of an entry's ResNet; None: it names none."""
+    def facts(self, one: Pretraining) -> ResNetFacts:
+        """Those of an entry's ResNet."""
         if one.weights:
-            return one.config and self.config(one).model.backbone.get("depth")
+            return resnet_facts(self.config(one).model.backbone if one.config else None)
         exported = self.once(self.exported, one)
-        return exported and getattr(read_encoder(exported).architecture, "depth", None)
+        architecture = exported and read_encoder(exported).architecture
+        is_resnet = isinstance(architecture, ResNetArchitecture)
+        return resnet_facts(architecture._asdict() if is_resnet else None)
 
-    def network(self, one: Transfer, depth: int | None) -> tuple[nn.Module, Config]:
-        """The model and the config of a transfer; `depth` is for entries that follow from it."""
+    def network(self, one: Transfer, facts: ResNetFacts | None) -> tuple[nn.Module, Config]:
+        """The model and the config of a transfer; `facts` are for entries that follow from them."""
         cfg = self.config(one)
-        follow_data(cfg, depth=depth)
+        follow_data(cfg, facts=facts)
         with explained_errors(cfg):
             model = MODELS.build(cfg.model)
         self.once(self.transfer, one, cfg, model)
@@ -238,9 +241,13 @@ class _Check:
             _compute_losses(model, loaders["train_dataloader"])
 
     def fits(
-        self, one: Transfer, pretraining: Pretraining, exported: Path | str, depth: int | None
+        self,
+        one: Transfer,
+        pretraining: Pretraining,
+        exported: Path | str,
+        facts: ResNetFacts | None,
     ) -> None:
-        model, cfg = self.once(self.network, one, depth)
+        model, cfg = self.once(self.network, one, facts)
         if exported == SUPERVISED:  # its names and shapes, without a download
             net = TorchvisionResNet(depth_of(cfg.model))
             exported = self.write("supervised.pth", pth_bytes(dict(net.state_dict())))

@@ -13,6 +13,7 @@ from ..checkpoints.named_networks import FOLDER_WEIGHTS, in_zoo, zoo_folder
 from ..errors import ConfigError, SlotConError
 from ..runtime.config_files import find_config
 from ..runtime.recipe_rules import AUTO
+from ..transfer.own_data import resnet_facts
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
 from .recipe import (
@@ -28,7 +29,7 @@ from .schema import PATHS, Benchmark, Pretraining, Source, Transfer
 FORMAT = 3  # counts up when results of older versions can no longer be used
 MAX_LENGTH = 10**9  # of a training, in epochs or iterations
 MAX_JOBS = 10_000
-DEPTH = "model.backbone.depth"
+BACKBONE = "model.backbone."
 # Read by the configs; a job gets the values of its plan.
 ENVIRONMENT = ["ADE_ROOT", "CITYSCAPES_ROOT", "COCO_ROOT", "DATA_ROOT", "IMAGENET_ROOT"]
 ENVIRONMENT += ["SLOTCON_DATA", "VOC_ROOT"]
@@ -198,9 +199,10 @@ class Planner:
         detectron2 = transfer.kind == "detectron2"
         entry = "SOLVER.MAX_ITER" if detectron2 else "train_cfg.max_iters"
         config, content, length, deviations = self._resolve(transfer, entry)
-        if weights == "random" and content.get(DEPTH) == AUTO and encoder.pretraining.config:
-            depth = self._resolve(encoder.pretraining, None)[1].get(DEPTH)
-            transfer = transfer.with_overrides({DEPTH: depth})  # otherwise that of the file
+        if weights == "random" and encoder.pretraining.config:
+            follow = self._facts_of_random(encoder.pretraining).items()
+            follow = {key: value for key, value in follow if content.get(key) == AUTO}
+            transfer = transfer.with_overrides(follow)
             config, content, length, deviations = self._resolve(transfer, entry)
         needs, origin, backbone = [], weights, "none" if weights == "random" else weights
         if weights is None:
@@ -216,6 +218,12 @@ class Planner:
         steps = (_detectron2_steps if detectron2 else _openmmlab_steps)(transfer, values)
         rest = dict(gpus=transfer.gpus, length=length, about=about, deviations=deviations)
         self._add("transfer", name, recipe, steps, needs=needs, **rest)
+
+    def _facts_of_random(self, one: Pretraining) -> dict[str, object]:
+        """What transfers otherwise read in the file of the weights, as overrides."""
+        entries = self._resolve(one, None)[1].items()
+        backbone = {key[len(BACKBONE) :]: v for key, v in entries if key.startswith(BACKBONE)}
+        return {BACKBONE + name: v for name, v in resnet_facts(backbone)._asdict().items()}
 
     def _evaluation(self, name: str, encoder: Encoder, transfer: Transfer, about: dict) -> None:
         source, recipe, needs = self._source(encoder)

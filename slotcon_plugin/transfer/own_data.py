@@ -20,6 +20,11 @@ fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncb
   least 1, as for [small]'s 224: with more, most of what a convolution reads in a small crop is its
   padding (docs/results.md).
 - depth of the ResNet: that of the backbone's file; without a file 18.
+- contract_dilation, the dilation of a dilated stage's first block: that of the backbone's file, so
+  that the network computes the same features; if the file's ResNet is not dilated, and without a
+  file, that of [voc], True.
+- precise_bn: batch-norm statistics are measured over T / 10 batches, at most 200, before each
+  evaluation. The running ones of small batches follow the last ten or so (docs/results.md).
 - poly2mask: True if an object of one's own COCO files, crowds aside, has a run-length encoded mask,
   which mmdet leaves out otherwise; False, as in [coco], if all are polygons.
 
@@ -29,9 +34,9 @@ No image may be in both splits.
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
@@ -56,18 +61,38 @@ CHANNELS = {18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048)}
 PUBLISHED = dict(seg=(30_000, 10_582), det=(90_000, 117_266))  # T and N
 
 
+class ResNetFacts(NamedTuple):
+    """What the weights of a ResNet bring along for a config's entries "auto"; here without any."""
+
+    depth: int = 18
+    contract_dilation: bool = True
+
+
+def resnet_facts(backbone: Mapping[str, Any] | None) -> ResNetFacts:
+    """Those of a ResNet with this config, or of none."""
+    backbone = backbone or {}
+    dilations = backbone.get("dilations")
+    is_dilated = isinstance(dilations, list | tuple) and any(n != 1 for n in dilations)
+    return ResNetFacts(
+        depth=backbone.get("depth") or ResNetFacts().depth,
+        contract_dilation=not is_dilated or bool(backbone.get("contract_dilation")),
+    )
+
+
 def is_own(cfg: Config) -> bool:
     """Whether a config's data are given as a folder, `own_data`."""
     return isinstance(cfg.get("own_data"), dict)
 
 
-def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = None) -> list[str]:
+def follow_data(
+    cfg: Config, backbone: str | None = None, facts: ResNetFacts | None = None
+) -> list[str]:
     """Replace the entries "auto" of a config with `own_data` by what follows from the data.
 
     Args:
         cfg: is changed.
         backbone: the source of the backbone's weights.
-        depth: of the ResNet, if `backbone` is not a file.
+        facts: of the ResNet, if `backbone` is not a file.
 
     Returns lines that say what was derived. A DataError says what is missing in the folder.
     """
@@ -81,7 +106,8 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
     images = splits["train"]["images"]
     sides = sample(lambda i: upright_size(images[i]), len(images), SIZES, SECONDS)
     side = median(min(size) for size in sides if size) if any(sides) else 512
-    depth = _depth(cfg.model.backbone, backbone, depth)
+    facts = _facts(cfg.model.backbone, backbone, facts)
+    depth = cfg.model.backbone.depth if cfg.model.backbone.depth != AUTO else facts.depth
     batch = cfg.get("total_batch_size", AUTO)
     batch = _batch(len(images)) if batch == AUTO else batch
     iterations = _iterations(len(images), "det" if is_det else "seg")
@@ -94,6 +120,7 @@ def follow_data(cfg: Config, backbone: str | None = None, depth: int | None = No
     values = dict(
         num_classes=len(names),
         depth=depth,
+        contract_dilation=facts.contract_dilation,
         in_channels=list(channels) if is_det else channels[-1],
         metainfo=dict(classes=tuple(names)) | (dict(palette=palette) if palette else {}),
         total_batch_size=batch,
@@ -142,15 +169,14 @@ def _fill(node: Any, values: dict[str, Any]) -> None:
         _fill(part, values)
 
 
-def _depth(configured: dict, backbone: str | None, depth: int | None) -> int:
-    if configured.depth != AUTO:
-        return configured.depth
-    if backbone not in (None, "", UNNAMED, *NAMED):
+def _facts(configured: dict, backbone: str | None, facts: ResNetFacts | None) -> ResNetFacts:
+    is_file = backbone not in (None, "", UNNAMED, *NAMED)
+    if is_file and AUTO in (configured.depth, configured.get("contract_dilation")):
         architecture = read_encoder(backbone).architecture
         if not isinstance(architecture, ResNetArchitecture):
             raise ConfigError(f"{backbone} is no ResNet: see docs/encoders.md for other encoders.")
-        return architecture.depth
-    return depth or 18
+        return resnet_facts(architecture._asdict())
+    return facts or ResNetFacts()
 
 
 def _batch(images: int) -> int:
