@@ -5,8 +5,8 @@ Command:  slotcon train slotcon_r18_own --data /my/images --budget 45min
 Data:     any images, from one on, named by --data or DATA_ROOT.
 Cost:     the budget, an hour by default: a time, or a number of epochs (--budget 200epochs).
 Expected: an encoder with all four stages. mmdet and mmseg compute the same with these strides and
-          dilations, as do --to onnx and --to zoo; with a ResNet's usual strides (Mask R-CNN,
-          detectron2) or fcn_own's contracted dilation, the weights fit and the features differ.
+          dilations (fcn_own has them), as do --to onnx and --to zoo; with a ResNet's usual strides
+          (Mask R-CNN, detectron2), the weights fit and the features differ.
 
 Entries "auto" follow from the number of images, the processes and the budget by rules, which the
 module slotcon_plugin.runtime.recipe_rules lists, and are printed at the start. A number instead of

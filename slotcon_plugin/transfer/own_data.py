@@ -23,8 +23,8 @@ fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncb
 - contract_dilation, the dilation of a dilated stage's first block: that of the backbone's file, so
   that the network computes the same features; if the file's ResNet is not dilated, and without a
   file, that of [voc], True.
-- precise_bn: batch-norm statistics are measured over T / 10 batches, at most 200, before each
-  evaluation. The running ones of small batches follow the last ten or so (docs/results.md).
+- precise_bn: statistics of batch norm are measured before each evaluation, over as many batches as
+  a quarter of the training's iterations, at most 200; running ones follow the last ten or so.
 - poly2mask: True if an object of one's own COCO files, crowds aside, has a run-length encoded mask,
   which mmdet leaves out otherwise; False, as in [coco], if all are polygons.
 
@@ -132,7 +132,7 @@ def follow_data(
         interval=max(1, iterations // 5),
         milestones=[int(0.7 * iterations), int(0.9 * iterations)],
         end=min(1000, iterations // 10),
-        iterations=min(200, max(1, iterations // 10)),
+        iterations=min(200, max(1, length // 4)),
         dilation=max(1, round(6 * (crop / 513) ** 2)),
         size=(crop, crop),
         crop_size=(crop, crop),
