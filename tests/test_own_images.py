@@ -311,7 +311,7 @@ def test_values_that_follow_from_labels(tmp_path):
     assert (cfg.model.decode_head.num_classes, cfg.train_cfg.max_iters) == (3, 7)
     assert (cfg.model.backbone.depth, cfg.model.decode_head.in_channels) == (50, 2048)
     assert cfg.train_dataloader.dataset.pipeline[3].crop_size == (64, 64)
-    assert (cfg.total_batch_size, cfg.optim_wrapper.optimizer.lr) == (4, pytest.approx(0.04))
+    assert (cfg.total_batch_size, cfg.optim_wrapper.optimizer.lr) == (4, pytest.approx(0.08))
     assert cfg.train_cfg.val_interval == 142  # of 714 iterations
     lists = tmp_path / "lists"
     for folder in ("images", "labels"):

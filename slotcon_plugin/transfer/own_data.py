@@ -11,8 +11,8 @@ fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncb
 - T: segmentation 30,000 sqrt(N / 10,582), detection 90,000 sqrt(N / 117,266), in [200, 90,000]; the
   learning rate falls to a tenth after 0.7 T and 0.9 T; five evaluations and checkpoints.
 - learning rate: in proportion to B. For 16 images: detection 0.02, with a warm-up of a tenth of T,
-  at most 1,000; segmentation 0.16 min(1, sqrt(300 / T)), from a search on CamVid, [small] (N = 20,
-  B = 4, T = 300: docs/results.md), which is 0.016 for [voc]'s T, where 0.003 was published.
+  at most 1,000; segmentation 0.32 min(1, 300 / T), from a search on CamVid, [small] (N = 20, B = 4,
+  T = 300: docs/results.md), which is 0.0032 for [voc]'s T, where 0.003 was published.
 - size: segmentation: crops of the median short side, a multiple of 32 in [64, 512], of images that
   are resized by 0.5 to 2. Detection: a short side of 1.6 times the median, in [128, 800], as COCO's
   480 become 800, and down to 0.8 of that in training.
@@ -113,7 +113,7 @@ def follow_data(
     iterations = _iterations(len(images), "det" if is_det else "seg")
     length = cfg.train_cfg.get("max_iters", AUTO)
     length = iterations if length == AUTO else length
-    rate = 0.02 if is_det else 0.16 * min(1, math.sqrt(300 / length))
+    rate = 0.02 if is_det else 0.32 * min(1, 300 / length)
     channels = CHANNELS[18 if depth < 50 else 50]
     crop = min(max(int(side) // 32 * 32, 64), 512)
     short = min(max(round(1.6 * side / 32) * 32, 128), 800)
