@@ -427,3 +427,12 @@ def test_random_weights_have_the_entries_of_their_network(content, tmp_path, dep
     for name, value in dict(depth=depth, contract_dilation=contracted).items():
         assert f"model.backbone.{name}={value}" in job.steps[0].command
         assert job.recipe["config"][f"model.backbone.{name}"] == value
+
+
+def test_random_weights_of_another_encoder_are_no_resnets(content, tmp_path):
+    recipe = dict(config="configs/pretrain/slotcon_vit_small_coco.py")
+    content["pretrainings"] = dict(random=dict(recipe, weights="random"))
+    content["transfers"] = dict(fcn=dict(config="configs/seg/fcn_own.py", column="seg"))
+    content["transfers"]["fcn"]["overrides"] = {"train_cfg.max_iters": 10}
+    with pytest.raises(ConfigError, match=r"pretrainings\.random: .*vit_small.* is no ResNet: "):
+        jobs_of(content, tmp_path)

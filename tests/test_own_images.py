@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from tiny_training import write_images
+from torch import nn
 
 from benchmarks.processes import CONFIGS
 from slotcon_plugin.apis.export import export
 from slotcon_plugin.apis.own_images import choose_images, choose_length, follow_rules
+from slotcon_plugin.apis.test import test as run_test
+from slotcon_plugin.apis.train import train
 from slotcon_plugin.checkpoints.metadata import MEASURED
 from slotcon_plugin.errors import ConfigError, DataError
 from slotcon_plugin.runtime.config_options import read_config
@@ -27,7 +31,8 @@ from slotcon_plugin.runtime.recipe_rules import Budget, Setup, derive, fill_auto
 from slotcon_plugin.runtime.safe_loading import load_checkpoint_safely
 from slotcon_plugin.transfer.annotations import check_annotations
 from slotcon_plugin.transfer.fill_backbone import fill_backbone
-from slotcon_plugin.transfer.own_data import ResNetFacts, follow_data, resnet_facts
+from slotcon_plugin.transfer.own_data import follow_data
+from slotcon_plugin.transfer.resnet_facts import ResNetFacts, facts_of_config
 
 SMALL = {
     "model.neck.hidden_channels": 32,
@@ -322,7 +327,7 @@ def test_values_that_follow_from_labels(tmp_path):
     assert "3 images to train, 1 to evaluate" in follow_data(cfg)[0]
     assert cfg.val_dataloader.dataset.ann_file == "val.txt"
     cfg = own_config(root, "det/mask_rcnn_own")
-    follow_data(cfg, facts=ResNetFacts(depth=50))
+    follow_data(cfg, known=ResNetFacts(depth=50))
     assert cfg.model.roi_head.mask_head.num_classes == 2
     assert cfg.model.neck.in_channels == [256, 512, 1024, 2048]
     assert cfg.val_dataloader.dataset.ann_file == "labels/val.json"
@@ -331,39 +336,80 @@ def test_values_that_follow_from_labels(tmp_path):
     assert "'auto'" not in str(used)
 
 
-@pytest.mark.parametrize("contracted", [False, True])
-def test_the_network_of_labels_computes_the_features_of_its_file(tmp_path, contracted):
-    """A dilated encoder's first block in a dilated stage is that of its pretraining."""
-    pytest.importorskip("mmseg")
+def write_dilated(folder, contracted):
+    """An encoder with a dilated stage, its checkpoint and its exported file."""
     torch.manual_seed(0)
     options = dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2), contract_dilation=contracted)
-    config = dict(type="TorchvisionResNet", depth=18, **options)
-    encoder = MODELS.build(config).eval()
+    encoder = MODELS.build(dict(type="TorchvisionResNet", depth=18, **options)).eval()
+    for p in encoder.parameters():
+        nn.init.uniform_(p, 0.5, 1.5) if p.ndim == 1 else None  # a norm that is 0 hides its block
     weights = {f"backbone.{name}": value for name, value in encoder.state_dict().items()}
-    torch.save(dict(meta={MEASURED: options}, state_dict=weights), tmp_path / "epoch_1.pth")
-    export(tmp_path / "epoch_1.pth", tmp_path / "encoder.pth", "openmmlab")
+    weights["head.weight"] = torch.zeros(2)
+    files = folder / "epoch_1.pth", folder / "encoder.pth"
+    torch.save(dict(meta={MEASURED: options}, state_dict=weights), files[0])
+    export(*files, "openmmlab")
+    return encoder, files
+
+
+@pytest.mark.parametrize("contracted", [False, True])
+def test_the_network_of_labels_computes_the_features_of_its_file(tmp_path, contracted):
+    """A dilated stage's first block has the dilation that it had in the pretraining."""
+    pytest.importorskip("mmseg")
+    encoder, files = write_dilated(tmp_path, contracted)
     root = write_labeled(tmp_path / "own")
     init_default_scope("mmseg")
-    for file in ("epoch_1.pth", "encoder.pth"):
-        cfg = own_config(root)
-        follow_data(cfg, str(tmp_path / file))
-        fit_batch_norm(cfg)
-        net = MODELS.build(cfg.model).eval()
-        fill_backbone(net, cfg.model, str(tmp_path / file))
-        images = torch.randn(1, 3, 64, 96)
+    images = torch.randn(1, 3, 64, 96)
+    for file in map(str, files):
+        found = {}
+        for options in ([], [f"model.backbone.contract_dilation={not contracted}"]):
+            cfg = own_config(root, "seg/fcn_own", *options)
+            follow_data(cfg, file)
+            fit_batch_norm(cfg)
+            net = MODELS.build(cfg.model).eval()
+            fill_backbone(net, cfg.model, file)
+            with torch.no_grad():
+                found[cfg.model.backbone.contract_dilation] = net.backbone(images)[-1]
         with torch.no_grad():
-            torch.testing.assert_close(net.backbone(images)[-1], encoder(images)[-1])
-    kept = own_config(root, "seg/fcn_own", f"model.backbone.contract_dilation={not contracted}")
-    follow_data(kept, str(tmp_path / "encoder.pth"))
-    assert kept.model.backbone.contract_dilation is not contracted
+            expected = encoder(images)[-1]
+        torch.testing.assert_close(found[contracted], expected)
+        assert (found[not contracted] - expected).abs().max() > 0.1  # as the option has it
 
 
-def test_what_a_resnet_brings_along():
-    assert resnet_facts(None) == resnet_facts({}) == ResNetFacts(18, True)
-    assert resnet_facts(dict(depth=50, dilations=(1, 1, 1, 1))) == ResNetFacts(50, True)
-    assert resnet_facts(dict(depth=50, dilations=[1, 1, 1, 2])) == ResNetFacts(50, False)
-    for dilations in ("damaged", 2, [1, [2]]):  # of a config in a file
-        resnet_facts(dict(dilations=dilations))
+def test_what_follows_from_a_file_is_known_later(tmp_path, capsys):
+    """Where a training resumes, by any way, or loads, and in slotcon test, without the file."""
+    pytest.importorskip("mmseg")
+    root = write_labeled(tmp_path / "own")
+    few = ["train_cfg.max_iters=2", "train_cfg.val_interval=2", "optim_wrapper.optimizer.lr=0.01"]
+    few += ["default_hooks.checkpoint.interval=1", f"own_data.root={root}"]
+    config, work = CONFIGS.parent / "seg" / "fcn_own.py", tmp_path / "work"
+    _, (_, encoder) = write_dilated(tmp_path, contracted=False)
+
+    def trained(name, *options, **rest):
+        train(config, work_dir=tmp_path / name, cfg_options=[*few, *options], **rest)
+        cfg = Config.fromfile(tmp_path / name / "fcn_own.py")
+        return cfg.model.backbone.contract_dilation
+
+    assert trained("work", backbone=encoder) is False
+    first = work / "iter_1.pth"
+    assert trained("loaded", f"load_from={first}", backbone="none") is False
+    assert trained("resumed", resume=first, backbone="none") is False
+    assert trained("named", f"load_from={first}", "resume=True", backbone="none") is False
+    (work / "iter_2.pth").unlink()
+    assert trained("work", "resume=True", backbone="none") is False
+    capsys.readouterr()
+    run_test(config, work / "iter_2.pth", work_dir=tmp_path / "test", data=root)
+    assert "contract_dilation=False," in capsys.readouterr().out
+
+
+def test_what_the_config_of_a_resnet_says():
+    assert ResNetFacts() == (18, True)
+    for dilations in ([1, 1, 1, 1], "damaged", 2, None):
+        assert facts_of_config(dict(depth=50, dilations=dilations), "a.pth") == (50, True)
+    for dilations in ((1, 1, 1, 2), [1, [2]]):
+        assert facts_of_config(dict(depth=50, dilations=dilations), "a.pth") == (50, False)
+    for backbone in ("damaged", [1], {}, dict(depth=17), dict(depth=[18]), dict(depth="x")):
+        with pytest.raises(ConfigError, match=r"a\.pth is no ResNet: .*expected one of 18, 34, 50"):
+            facts_of_config(backbone, "a.pth")
 
 
 def test_a_list_selects_images_of_a_coco_file(tmp_path):

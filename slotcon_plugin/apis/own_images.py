@@ -27,11 +27,13 @@ from ..runtime.recipe_rules import (
     auto_entries,
     derive,
 )
-from ..runtime.resume_state import find_last_good_checkpoint, load_training_state
+from ..runtime.resume_state import find_last_good_checkpoint
+from ..runtime.safe_loading import load_checkpoint_safely
 from ..runtime.stand_ins import is_count
 from ..runtime.text_formats import describe_duration
 from ..transfer.fit_transfer import is_transfer
-from ..transfer.own_data import ResNetFacts, is_own, resnet_facts
+from ..transfer.own_data import is_own
+from ..transfer.resnet_facts import ResNetFacts, facts_of_config
 from .first_step import batch_cost
 from .step_times import time_steps
 from .training_plan import rehearsal
@@ -69,14 +71,20 @@ def choose_images(cfg: Config, config: str | Path, data: str | Path | Iterable |
     dataset.preset = None
 
 
-def resumed_facts(cfg: Config, resume: str | Path | None) -> ResNetFacts:
-    """Those of the ResNet in the checkpoint that is resumed, if there is one."""
-    found = None
-    if resume == "auto":
-        _, found = find_last_good_checkpoint(cfg.work_dir, lambda line: None) or (None, None)
-    elif resume is not None:
-        found = load_training_state(resume)
-    return resnet_facts(found and lookup(read_config(found), "model.backbone"))
+def known_facts(cfg: Config, resume: str | Path | None) -> ResNetFacts | None:
+    """Those of the ResNet in the checkpoint that is resumed or loaded; None if there is none.
+
+    `resume` and the config's entries are read as by `apis.train.choose_start`.
+    """
+    path, found = cfg.get("load_from"), None
+    if resume is not None or cfg.get("resume"):
+        path = resume or path or "auto"
+    if path == "auto":
+        path, found = find_last_good_checkpoint(cfg.work_dir, lambda line: None) or (None, None)
+    elif path:
+        found = load_checkpoint_safely(path)
+    backbone = found and lookup(read_config(found), "model.backbone")
+    return None if backbone is None else facts_of_config(backbone, path)
 
 
 def choose_length(

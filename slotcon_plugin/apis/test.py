@@ -20,7 +20,8 @@ from ..runtime.work_dir import check_writable
 from ..transfer.annotations import check_annotations
 from ..transfer.data_layout import check_layout
 from ..transfer.fit_transfer import keep_only_test
-from ..transfer.own_data import follow_data, resnet_facts
+from ..transfer.own_data import follow_data, is_own
+from ..transfer.resnet_facts import facts_of_config
 from .own_images import choose_images
 from .train import default_work_dir
 
@@ -59,9 +60,11 @@ def test(
     weights = load_checkpoint_safely(checkpoint)
     cfg = read_config(config, cfg_options)
     choose_images(cfg, config, data)
-    facts = resnet_facts(lookup(read_literals_of(weights), "model.backbone"))
-    for line in follow_data(cfg, facts=facts):
-        announce(line, launcher)
+    if is_own(cfg):
+        backbone = lookup(read_literals_of(weights), "model.backbone")
+        known = None if backbone is None else facts_of_config(backbone, checkpoint)
+        for line in follow_data(cfg, known=known):
+            announce(line, launcher)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.load_from, cfg.resume = str(checkpoint), False
     cfg.allow_missing = allow_missing or cfg.get("allow_missing") or []

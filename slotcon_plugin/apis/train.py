@@ -31,7 +31,7 @@ from ..runtime.wrapping import unwrapped
 from ..transfer.fill_backbone import backbone_hook, name_backbone
 from ..transfer.fit_transfer import fit_transfer, is_slotcon
 from ..transfer.own_data import follow_data, is_own
-from .own_images import choose_images, choose_length, follow_rules, resumed_facts
+from .own_images import choose_images, choose_length, follow_rules, known_facts
 from .training_plan import check_start, rehearse
 
 # Entries without which no training can be planned.
@@ -130,7 +130,7 @@ def train(
         backbone = last_of_work_dir(backbone, say)
     source = backbone or (backbone_hook(cfg) or {}).get("source")
     if is_own(cfg):
-        lines += follow_data(cfg, source, resumed_facts(cfg, resume))
+        lines += follow_data(cfg, source, known_facts(cfg, resume))
     lines += fit_transfer(cfg, planned, amp, auto_scale_lr)
     for line in (*lines, *fit_to_processes(cfg, launcher)):
         say(line)

@@ -20,7 +20,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..checkpoints import read_encoder
-from ..checkpoints.architecture import ResNetArchitecture
 from ..checkpoints.containers import pth_bytes
 from ..checkpoints.export_formats import encoder_file
 from ..datasets.decode import UnreadableImage, read_pixels
@@ -33,11 +32,12 @@ from ..runtime.config_files import find_config
 from ..runtime.config_options import hooks_of, read_config
 from ..runtime.explain_errors import describe, explained_errors
 from ..runtime.fit_machine import fit_to_machine
-from ..runtime.recipe_rules import AUTO, auto_entries, fill_auto
+from ..runtime.recipe_rules import auto_entries, fill_auto
 from ..transfer.annotations import check_annotations
 from ..transfer.fill_backbone import SUPERVISED, depth_of, fill_backbone
 from ..transfer.fit_transfer import fit_transfer, is_transfer
-from ..transfer.own_data import ResNetFacts, follow_data, is_own, resnet_facts
+from ..transfer.own_data import follow_data, is_own
+from ..transfer.resnet_facts import ResNetFacts, facts_of_config, facts_of_file
 from .jobs import Job
 from .recipe import option_words
 from .schema import PATHS, Benchmark, Pretraining, Transfer
@@ -126,7 +126,7 @@ class _Check:
             if self.once(self.network, other, facts) and one.weights != "random":
                 exported = one.weights or self.once(self.exported, one)
                 if exported:
-                    self.once(self.fits, other, one, exported, facts)
+                    self.once(self.fits, other, one, str(exported), facts)
 
     def machine(self, one: Pretraining | Transfer, asked: int, present: int) -> None:
         raise ConfigError(
@@ -138,9 +138,8 @@ class _Check:
         """The config of an entry as its job reads it."""
         cfg = read_config(one.config, option_words(one.overrides), "overrides")
         init_default_scope(cfg.get("default_scope") or "mmengine")
-        for hook in hooks_of(cfg).values():
-            if isinstance(hook, dict) and AUTO not in hook.values():
-                HOOKS.build(hook)  # hooks check their arguments
+        if not is_own(cfg):
+            _build_hooks(cfg)
         return cfg
 
     def pretraining(self, one: Pretraining) -> None:
@@ -207,19 +206,19 @@ class _Check:
         """Whether a transfer's entries follow from a folder of labels."""
         return is_own(self.config(one))
 
-    def facts(self, one: Pretraining) -> ResNetFacts:
-        """Those of an entry's ResNet."""
+    def facts(self, one: Pretraining) -> ResNetFacts | None:
+        """Those of an entry's ResNet; None: it names none."""
         if one.weights:
-            return resnet_facts(self.config(one).model.backbone if one.config else None)
+            backbone = one.config and self.config(one).model.backbone
+            return backbone and facts_of_config(backbone, one.config)
         exported = self.once(self.exported, one)
-        architecture = exported and read_encoder(exported).architecture
-        is_resnet = isinstance(architecture, ResNetArchitecture)
-        return resnet_facts(architecture._asdict() if is_resnet else None)
+        return exported and facts_of_file(exported)
 
     def network(self, one: Transfer, facts: ResNetFacts | None) -> tuple[nn.Module, Config]:
         """The model and the config of a transfer; `facts` are for entries that follow from them."""
         cfg = self.config(one)
-        follow_data(cfg, facts=facts)
+        follow_data(cfg, known=facts)
+        _build_hooks(cfg)
         with explained_errors(cfg):
             model = MODELS.build(cfg.model)
         self.once(self.transfer, one, cfg, model)
@@ -241,17 +240,13 @@ class _Check:
             _compute_losses(model, loaders["train_dataloader"])
 
     def fits(
-        self,
-        one: Transfer,
-        pretraining: Pretraining,
-        exported: Path | str,
-        facts: ResNetFacts | None,
+        self, one: Transfer, pretraining: Pretraining, exported: str, facts: ResNetFacts | None
     ) -> None:
         model, cfg = self.once(self.network, one, facts)
         if exported == SUPERVISED:  # its names and shapes, without a download
             net = TorchvisionResNet(depth_of(cfg.model))
-            exported = self.write("supervised.pth", pth_bytes(dict(net.state_dict())))
-        fill_backbone(model, cfg.model, str(exported))
+            exported = str(self.write("supervised.pth", pth_bytes(dict(net.state_dict()))))
+        fill_backbone(model, cfg.model, exported)
 
     def evaluated_images(self, one: Transfer) -> None:
         for dataset in filter(None, open_images(one.evaluate, *self.evaluation_options(one))):
@@ -269,6 +264,12 @@ class _Check:
         cfg = route.read_yaml(one.config, words)
         route.check_batch(cfg, one.gpus)
         route.register_data(cfg)
+
+
+def _build_hooks(cfg: Config) -> None:
+    for hook in hooks_of(cfg).values():
+        if isinstance(hook, dict):
+            HOOKS.build(hook)  # hooks check their arguments
 
 
 def _read_some(read: Callable[[object], object], items: list | range) -> None:

@@ -13,7 +13,7 @@ from ..checkpoints.named_networks import FOLDER_WEIGHTS, in_zoo, zoo_folder
 from ..errors import ConfigError, SlotConError
 from ..runtime.config_files import find_config
 from ..runtime.recipe_rules import AUTO
-from ..transfer.own_data import resnet_facts
+from ..transfer.resnet_facts import ResNetFacts, facts_of_config
 from .jobs import Job, Plan, Step
 from .protocols import Protocols
 from .recipe import (
@@ -200,10 +200,12 @@ class Planner:
         entry = "SOLVER.MAX_ITER" if detectron2 else "train_cfg.max_iters"
         config, content, length, deviations = self._resolve(transfer, entry)
         if weights == "random" and encoder.pretraining.config:
-            follow = self._facts_of_random(encoder.pretraining).items()
-            follow = {key: value for key, value in follow if content.get(key) == AUTO}
-            transfer = transfer.with_overrides(follow)
-            config, content, length, deviations = self._resolve(transfer, entry)
+            names = [n for n in ResNetFacts._fields if content.get(BACKBONE + n) == AUTO]
+            if names:  # otherwise read in the file of the weights
+                facts = self._facts_of_random(encoder.pretraining)
+                follow = {BACKBONE + name: getattr(facts, name) for name in names}
+                transfer = transfer.with_overrides(follow)
+                config, content, length, deviations = self._resolve(transfer, entry)
         needs, origin, backbone = [], weights, "none" if weights == "random" else weights
         if weights is None:
             export = self._export(encoder)
@@ -219,11 +221,11 @@ class Planner:
         rest = dict(gpus=transfer.gpus, length=length, about=about, deviations=deviations)
         self._add("transfer", name, recipe, steps, needs=needs, **rest)
 
-    def _facts_of_random(self, one: Pretraining) -> dict[str, object]:
-        """What transfers otherwise read in the file of the weights, as overrides."""
+    def _facts_of_random(self, one: Pretraining) -> ResNetFacts:
         entries = self._resolve(one, None)[1].items()
         backbone = {key[len(BACKBONE) :]: v for key, v in entries if key.startswith(BACKBONE)}
-        return {BACKBONE + name: v for name, v in resnet_facts(backbone)._asdict().items()}
+        where = f"{self.benchmark.path}: pretrainings.{one.name}: {one.config}"
+        return facts_of_config(backbone, where)
 
     def _evaluation(self, name: str, encoder: Encoder, transfer: Transfer, about: dict) -> None:
         source, recipe, needs = self._source(encoder)

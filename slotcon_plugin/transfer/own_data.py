@@ -20,11 +20,11 @@ fcn_r50_voc12aug.py (N = 10,582, T = 30,000, B = 16) and mask_rcnn_r50_fpn_syncb
   least 1, as for [small]'s 224: with more, most of what a convolution reads in a small crop is its
   padding (docs/results.md).
 - depth of the ResNet: that of the backbone's file; without a file 18.
-- contract_dilation, the dilation of a dilated stage's first block: that of the backbone's file, so
-  that the network computes the same features; if the file's ResNet is not dilated, and without a
-  file, that of [voc], True.
-- precise_bn: statistics of batch norm are measured before each evaluation, over as many batches as
-  a quarter of the training's iterations, at most 200; running ones follow the last ten or so.
+- contract_dilation: whether a dilated stage's first block has the dilation of the stage before.
+  That of the backbone's file, so that its features are computed if its strides and dilations are
+  these, too; True, as in [voc], if nothing is dilated in the file, and without one.
+- precise_bn: before each evaluation the statistics of batch norm are measured over a quarter as
+  many batches as iterations were since the last one, at most 200: about a tenth of the time.
 - poly2mask: True if an object of one's own COCO files, crowds aside, has a run-length encoded mask,
   which mmdet leaves out otherwise; False, as in [coco], if all are polygons.
 
@@ -34,14 +34,12 @@ No image may be in both splits.
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.config import Config
 
-from ..checkpoints import read_encoder
-from ..checkpoints.architecture import ResNetArchitecture
 from ..datasets.decode import UnreadableImage, read_unconverted
 from ..datasets.sources import IMAGE_SUFFIXES, walk_files
 from ..errors import ConfigError, DataError
@@ -53,30 +51,14 @@ from .data_layout import require_files, require_paths
 from .fill_backbone import NAMED, UNNAMED
 from .listed_coco import LISTED, read_coco
 from .object_masks import has_run_lengths
+from .resnet_facts import ResNetFacts, facts_of_file
 from .segmentation_maps import IGNORED
 
 SECONDS = 60  # to look at label maps
 SIZES = 200  # images whose sizes are looked at
 CHANNELS = {18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048)}
+CONTRACT = "contract_dilation"
 PUBLISHED = dict(seg=(30_000, 10_582), det=(90_000, 117_266))  # T and N
-
-
-class ResNetFacts(NamedTuple):
-    """What the weights of a ResNet bring along for a config's entries "auto"; here without any."""
-
-    depth: int = 18
-    contract_dilation: bool = True
-
-
-def resnet_facts(backbone: Mapping[str, Any] | None) -> ResNetFacts:
-    """Those of a ResNet with this config, or of none."""
-    backbone = backbone or {}
-    dilations = backbone.get("dilations")
-    is_dilated = isinstance(dilations, list | tuple) and any(n != 1 for n in dilations)
-    return ResNetFacts(
-        depth=backbone.get("depth") or ResNetFacts().depth,
-        contract_dilation=not is_dilated or bool(backbone.get("contract_dilation")),
-    )
 
 
 def is_own(cfg: Config) -> bool:
@@ -85,14 +67,14 @@ def is_own(cfg: Config) -> bool:
 
 
 def follow_data(
-    cfg: Config, backbone: str | None = None, facts: ResNetFacts | None = None
+    cfg: Config, backbone: str | None = None, known: ResNetFacts | None = None
 ) -> list[str]:
     """Replace the entries "auto" of a config with `own_data` by what follows from the data.
 
     Args:
         cfg: is changed.
         backbone: the source of the backbone's weights.
-        facts: of the ResNet, if `backbone` is not a file.
+        known: of the weights that the training resumes or loads; they go before `backbone`.
 
     Returns lines that say what was derived. A DataError says what is missing in the folder.
     """
@@ -106,21 +88,21 @@ def follow_data(
     images = splits["train"]["images"]
     sides = sample(lambda i: upright_size(images[i]), len(images), SIZES, SECONDS)
     side = median(min(size) for size in sides if size) if any(sides) else 512
-    facts = _facts(cfg.model.backbone, backbone, facts)
-    depth = cfg.model.backbone.depth if cfg.model.backbone.depth != AUTO else facts.depth
+    facts = _facts(cfg.model.backbone, backbone, known)
     batch = cfg.get("total_batch_size", AUTO)
     batch = _batch(len(images)) if batch == AUTO else batch
     iterations = _iterations(len(images), "det" if is_det else "seg")
     length = cfg.train_cfg.get("max_iters", AUTO)
     length = iterations if length == AUTO else length
+    every = cfg.train_cfg.get("val_interval", AUTO)
+    every = max(1, iterations // 5) if every == AUTO else every
     rate = 0.02 if is_det else 0.32 * min(1, 300 / length)
-    channels = CHANNELS[18 if depth < 50 else 50]
+    channels = CHANNELS[18 if facts.depth < 50 else 50]
     crop = min(max(int(side) // 32 * 32, 64), 512)
     short = min(max(round(1.6 * side / 32) * 32, 128), 800)
     values = dict(
         num_classes=len(names),
-        depth=depth,
-        contract_dilation=facts.contract_dilation,
+        **facts._asdict(),
         in_channels=list(channels) if is_det else channels[-1],
         metainfo=dict(classes=tuple(names)) | (dict(palette=palette) if palette else {}),
         total_batch_size=batch,
@@ -128,11 +110,11 @@ def follow_data(
         base_batch_size=batch,
         lr=rate * batch / 16,
         max_iters=iterations,
-        val_interval=max(1, iterations // 5),
+        val_interval=every,
         interval=max(1, iterations // 5),
         milestones=[int(0.7 * iterations), int(0.9 * iterations)],
         end=min(1000, iterations // 10),
-        iterations=min(200, max(1, length // 4)),
+        iterations=min(200, max(1, min(every, length) // 4)),
         dilation=max(1, round(6 * (crop / 513) ** 2)),
         size=(crop, crop),
         crop_size=(crop, crop),
@@ -154,8 +136,8 @@ def follow_data(
     masks = ", poly2mask=True for run-length encoded masks" * values["poly2mask"]
     return [
         f"data: {len(images)} images to train, {len(splits['val']['images'])} to evaluate, {words}",
-        f"from them: batch {batch}, {iterations:,} iterations, {size}, ResNet-{depth}{masks}, "
-        "unless the config or an option says otherwise",
+        f"from them: batch {batch}, {iterations:,} iterations, {size}, ResNet-{facts.depth}"
+        f"{masks}, unless the config or an option says otherwise",
     ]
 
 
@@ -169,14 +151,18 @@ def _fill(node: Any, values: dict[str, Any]) -> None:
         _fill(part, values)
 
 
-def _facts(configured: dict, backbone: str | None, facts: ResNetFacts | None) -> ResNetFacts:
+def _facts(configured: dict, backbone: str | None, known: ResNetFacts | None) -> ResNetFacts:
+    """Those that are known, else those of the backbone's file; with the config's own depth."""
+    if "depth" not in configured:
+        raise ConfigError(
+            "own_data: entries 'auto' follow from a ResNet, but model.backbone has no depth. Write "
+            "a config without own_data for another encoder: docs/encoders.md."
+        )
     is_file = backbone not in (None, "", UNNAMED, *NAMED)
-    if is_file and AUTO in (configured.depth, configured.get("contract_dilation")):
-        architecture = read_encoder(backbone).architecture
-        if not isinstance(architecture, ResNetArchitecture):
-            raise ConfigError(f"{backbone} is no ResNet: see docs/encoders.md for other encoders.")
-        return resnet_facts(architecture._asdict())
-    return facts or ResNetFacts()
+    if known is None and is_file and AUTO in (configured.depth, configured.get(CONTRACT)):
+        known = facts_of_file(backbone)
+    known = known or ResNetFacts()
+    return known if configured.depth == AUTO else known._replace(depth=configured.depth)
 
 
 def _batch(images: int) -> int:
