@@ -192,7 +192,12 @@ def test_the_small_benchmark_of_the_repository_would_run(tmp_path, monkeypatch):
     jobs = [one for one in planner.plan().jobs if one.about["seed"] == 0]
     jobs = [one for one in jobs if "fcn-all" not in one.name]
     assert check_plan(benchmark, jobs, planner.find, 0) == []
-    (tmp_path / "train20_0.txt").unlink()
     jobs = [one for one in jobs if "fcn20" in one.name]
+    right, wrong = benchmark.transfers["fcn20"], {"default_hooks.precise_bn.iterations": -3}
+    benchmark.transfers["fcn20"] = right.with_overrides(wrong)
+    (problem,) = check_plan(benchmark, jobs, planner.find, 0)
+    assert problem.startswith("transfers.fcn20: ") and "iterations is -3" in problem
+    benchmark.transfers["fcn20"] = right
+    (tmp_path / "train20_0.txt").unlink()
     (problem,) = check_plan(benchmark, jobs, planner.find, 0)
     assert problem.startswith("transfers.fcn20: ") and "train20_0" in problem
