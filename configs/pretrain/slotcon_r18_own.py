@@ -6,7 +6,8 @@ Data:     any images, from one on, named by --data or DATA_ROOT.
 Cost:     the budget, an hour by default: a time, or a number of epochs (--budget 200epochs).
 Expected: an encoder with all four stages. mmdet and mmseg compute the same with these strides and
           dilations (fcn_own has them), as do --to onnx and --to zoo; with a ResNet's usual strides
-          (Mask R-CNN, detectron2), the weights fit and the features differ.
+          (Mask R-CNN, detectron2) or the paper's contract_dilation (fcn_r50_voc12aug), the weights
+          fit and the features differ.
 
 Entries "auto" follow from the number of images, the processes and the budget by rules, which the
 module slotcon_plugin.runtime.recipe_rules lists, and are printed at the start. A number instead of
