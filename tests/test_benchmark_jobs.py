@@ -280,6 +280,19 @@ run_job(job, Path("."), {})
 """
 
 
+@pytest.fixture
+def no_signal_ignored():
+    """Programs ignore what their parent ignores: SIGHUP below nohup, SIGINT behind a script's &."""
+    numbers = signal.SIGHUP, signal.SIGINT, signal.SIGTERM
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.mark.usefixtures("no_signal_ignored")
 @pytest.mark.parametrize(
     ("number", "job_text"),
     [

@@ -248,13 +248,13 @@ def test_reading_has_a_time_limit(image, tmp_path, monkeypatch):
 def test_the_threads_that_read_end_with_the_threads_that_ask(image, tmp_path):
     image.save(tmp_path / "a.png")
     read_image(tmp_path / "a.png")  # the thread of this one stays
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read_image, [tmp_path / "a.png"] * 40))
     end = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < end:
+    while (more := set(threading.enumerate()) - before) and time.monotonic() < end:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert not more
 
 
 # Rows of the table in docs/images.md: how such a file is written, and the pixels that are read,
