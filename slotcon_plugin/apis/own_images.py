@@ -33,7 +33,7 @@ from ..runtime.stand_ins import is_count
 from ..runtime.text_formats import describe_duration
 from ..transfer.fit_transfer import is_transfer
 from ..transfer.own_data import is_own
-from ..transfer.resnet_facts import ResNetFacts, facts_of_config
+from ..transfer.resnet_facts import ResNetFacts, facts_of_checkpoint
 from .first_step import batch_cost
 from .step_times import time_steps
 from .training_plan import rehearsal
@@ -83,8 +83,7 @@ def known_facts(cfg: Config, resume: str | Path | None) -> ResNetFacts | None:
         path, found = find_last_good_checkpoint(cfg.work_dir, lambda line: None) or (None, None)
     elif path:
         found = load_checkpoint_safely(path)
-    backbone = found and lookup(read_config(found), "model.backbone")
-    return None if backbone is None else facts_of_config(backbone, path)
+    return found and facts_of_checkpoint(found, path)
 
 
 def choose_length(

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from ..checkpoints.fill import check_state_dict
 from ..checkpoints.left_out import LeftOut
-from ..checkpoints.metadata import lookup
-from ..checkpoints.metadata import read_config as read_literals_of
 from ..checkpoints.named_networks import last_of_work_dir
 from ..runtime.config_options import read_config
 from ..runtime.explain_errors import explained_errors
@@ -21,7 +19,7 @@ from ..transfer.annotations import check_annotations
 from ..transfer.data_layout import check_layout
 from ..transfer.fit_transfer import keep_only_test
 from ..transfer.own_data import follow_data, is_own
-from ..transfer.resnet_facts import facts_of_config
+from ..transfer.resnet_facts import facts_of_checkpoint
 from .own_images import choose_images
 from .train import default_work_dir
 
@@ -61,9 +59,7 @@ def test(
     cfg = read_config(config, cfg_options)
     choose_images(cfg, config, data)
     if is_own(cfg):
-        backbone = lookup(read_literals_of(weights), "model.backbone")
-        known = None if backbone is None else facts_of_config(backbone, checkpoint)
-        for line in follow_data(cfg, known=known):
+        for line in follow_data(cfg, known=facts_of_checkpoint(weights, checkpoint)):
             announce(line, launcher)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(config))
     cfg.load_from, cfg.resume = str(checkpoint), False

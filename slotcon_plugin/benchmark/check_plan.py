@@ -138,8 +138,6 @@ class _Check:
         """The config of an entry as its job reads it."""
         cfg = read_config(one.config, option_words(one.overrides), "overrides")
         init_default_scope(cfg.get("default_scope") or "mmengine")
-        if not is_own(cfg):
-            _build_hooks(cfg)
         return cfg
 
     def pretraining(self, one: Pretraining) -> None:
@@ -159,6 +157,7 @@ class _Check:
         """The config and the model of a pretraining."""
         one = self.benchmark.pretrainings[name]
         cfg = self.config(one)
+        _build_hooks(cfg)
         if is_transfer(cfg):
             raise ConfigError(
                 f"{one.config} trains {cfg.model.type} on images with labels, expected a "

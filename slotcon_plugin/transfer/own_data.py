@@ -57,7 +57,6 @@ from .segmentation_maps import IGNORED
 SECONDS = 60  # to look at label maps
 SIZES = 200  # images whose sizes are looked at
 CHANNELS = {18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048)}
-CONTRACT = "contract_dilation"
 PUBLISHED = dict(seg=(30_000, 10_582), det=(90_000, 117_266))  # T and N
 
 
@@ -159,7 +158,7 @@ def _facts(configured: dict, backbone: str | None, known: ResNetFacts | None) ->
             "a config without own_data for another encoder: docs/encoders.md."
         )
     is_file = backbone not in (None, "", UNNAMED, *NAMED)
-    if known is None and is_file and AUTO in (configured.depth, configured.get(CONTRACT)):
+    if known is None and is_file and AUTO in map(configured.get, ResNetFacts._fields):
         known = facts_of_file(backbone)
     known = known or ResNetFacts()
     return known if configured.depth == AUTO else known._replace(depth=configured.depth)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ..checkpoints import read_encoder
 from ..checkpoints.architecture import ResNetArchitecture
-from ..checkpoints.metadata import lookup
+from ..checkpoints.metadata import lookup, read_config
 from ..errors import ConfigError
 from ..models.backbones import DEPTHS
 
@@ -39,6 +39,10 @@ def facts_of_file(path: str | Path) -> ResNetFacts:
     architecture = read_encoder(path).architecture
     if not isinstance(architecture, ResNetArchitecture):
         raise ConfigError(f"{path} is no ResNet: see docs/encoders.md for other encoders.")
-    return ResNetFacts(
-        architecture.depth, architecture.contract_dilation or set(architecture.dilations) == {1}
-    )
+    return facts_of_config(architecture._asdict(), path)
+
+
+def facts_of_checkpoint(content: dict, path: str | Path) -> ResNetFacts | None:
+    """Read them from the config in a checkpoint of this package; None if it has none."""
+    backbone = lookup(read_config(content), "model.backbone")
+    return None if backbone is None else facts_of_config(backbone, path)
