@@ -7,6 +7,7 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from tiny_training import write_images
@@ -37,13 +38,25 @@ class Processes:
         """Their exit statuses; None for those that go on, which are killed."""
         end = time.monotonic() + seconds
         ended = [p.join(max(0, end - time.monotonic())) or p.exitcode for p in self.all]
+        self.kill()
+        return ended
+
+    def kill(self) -> None:
         for process in self.all:
             process.kill()
             process.join()
-        return ended
 
     def errors(self) -> str:
         return "".join(path.read_text() for path in sorted(self.folder.glob("error*")))
+
+
+@pytest.fixture
+def start_processes():
+    """`Processes`, which end with the test: pytest would wait for those that a failure leaves."""
+    started = []
+    yield lambda *arguments: started.append(Processes(*arguments)) or started[-1]
+    for processes in started:
+        processes.kill()
 
 
 def _run(rank, port, count, folder, function, arguments) -> None:
@@ -66,6 +79,8 @@ def _steps(rank: int, count: int, folder: Path, trouble: str) -> None:
             watch.begin("loading a batch", 2 * step)
             if trouble == "sleeps" and step == 3 and rank == count - 1:
                 time.sleep(1000)
+            if trouble == "sleeps, the first ends" and step == 3 and rank != 1:
+                time.sleep(1000) if rank else os._exit(1)
             watch.begin("in a step", 2 * step + 1)
             dist.all_reduce(torch.ones(1))
             (folder / f"step{step}").touch()
@@ -77,13 +92,13 @@ def _steps(rank: int, count: int, folder: Path, trouble: str) -> None:
                     sum(range(10000))
 
 
-def test_a_process_that_hangs_is_named_and_the_others_end(tmp_path):
+def test_a_process_that_hangs_is_named_and_the_others_end(tmp_path, start_processes):
     cases = {
-        "sleeps": (Processes(_steps, 3, tmp_path / "sleeps", "sleeps"), 2),
-        "stopped": (Processes(_steps, 2, tmp_path / "stopped", ""), 1),
-        "stopped with the store": (Processes(_steps, 3, tmp_path / "store", ""), 0),
+        "sleeps": (start_processes(_steps, 3, tmp_path / "sleeps", "sleeps"), 2),
+        "stopped": (start_processes(_steps, 2, tmp_path / "stopped", ""), 1),
+        "stopped with the store": (start_processes(_steps, 3, tmp_path / "store", ""), 0),
     }
-    works = Processes(_steps, 2, tmp_path / "works", "works")
+    works = start_processes(_steps, 2, tmp_path / "works", "works")
     for name, (processes, rank) in cases.items():
         while name != "sleeps" and not (processes.folder / "step3").exists():
             time.sleep(0.05)
@@ -104,8 +119,8 @@ def test_a_process_that_hangs_is_named_and_the_others_end(tmp_path):
     assert works.wait() == [0, 0], works.errors()  # an evaluation by one process may take long
 
 
-def test_a_process_that_is_killed_ends_the_others(tmp_path):
-    processes = Processes(_steps, 3, tmp_path / "killed", "")
+def test_a_process_that_is_killed_ends_the_others(tmp_path, start_processes):
+    processes = start_processes(_steps, 3, tmp_path / "killed", "")
     while not (processes.folder / "step3").exists():
         time.sleep(0.05)
     processes.all[1].kill()
@@ -115,6 +130,12 @@ def test_a_process_that_is_killed_ends_the_others(tmp_path):
     errors = processes.errors()
     assert errors.count("error: Another process of the training ended") == 2
     assert "Traceback" not in errors
+
+
+def test_processes_that_wait_for_one_that_sleeps_end_with_the_store(tmp_path, start_processes):
+    processes = start_processes(_steps, 3, tmp_path / "first", "sleeps, the first ends")
+    assert processes.wait() == [1, 1, 1], processes.errors()
+    assert processes.errors().count("error: Another process of the training ended") == 2
 
 
 def test_who_hangs():
@@ -174,8 +195,8 @@ def _agree(rank: int, count: int, folder: Path) -> None:
     connect_store("test").wait([f"done{r}" for r in range(count)])
 
 
-def test_processes_that_differ_find_it_out(tmp_path):
-    processes = Processes(_agree, 3, tmp_path / "agree")
+def test_processes_that_differ_find_it_out(tmp_path, start_processes):
+    processes = start_processes(_agree, 3, tmp_path / "agree")
     assert processes.wait() == [0, 0, 0], processes.errors()
     expected = "images: 40 on rank 1 (host {0}); 96 on ranks 0, 2 (host {0})\n"
     assert processes.errors().count(expected.format(os.uname().nodename)) == 3

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch.distributed as dist
 
+from .explain_errors import LOST
 from .launch import connect_store, store_is_up
 from .process_activity import Activity, place_of_main_thread
 
@@ -156,14 +157,20 @@ class ProcessWatch:
         activity, last, idle = Activity(), time.monotonic(), 0.0
         silent, beats = [0.0] * self.world_size, [0] * self.world_size
         exchanges, stuck, lag = 0, 0.0, {}
-        # The other thread ends if the store, and so rank 0, is gone: then collectives fail.
-        while not self.stopping.wait(self.pause) and self.threads[0].is_alive():
+        while not self.stopping.wait(self.pause):
             now, phase = time.monotonic(), self.phase
             passed, last = min(now - last, 2 * self.pause), now
             goes_on = phase is not self.judged[0] or (phase.open_ended and activity.goes_on(passed))
             idle = 0.0 if goes_on else idle + passed
             limit = self.limit if phase.open_ended else max(self.limit, PATIENCE * self.longest)
             self.judged = phase, idle, limit, place_of_main_thread()
+            if not self.threads[0].is_alive():
+                # The store, and so rank 0, is gone. A collective fails then, unless it waits for
+                # a third process.
+                if idle > limit:
+                    print(f"\nerror: {LOST}", file=sys.stderr, flush=True)
+                    self.end(1)
+                continue
             reports = self.reports
             stuck = 0.0 if self.exchanges != exchanges else stuck + passed
             exchanges = self.exchanges
@@ -186,7 +193,7 @@ class ProcessWatch:
         if self.rank == min(others or found):
             print(f"\nerror: {self._message(found, reports, silent)}", file=sys.stderr, flush=True)
         else:
-            time.sleep(2 * self.pause)  # the launcher ends all after the first one
+            time.sleep(6 * self.pause)  # the launcher ends all after the first one
         self.end(1)
 
     def _message(self, found: list[int], reports: list[Report], silent: list[float]) -> str:
