@@ -46,6 +46,51 @@ def test_strides_and_channels(depth, num_stages, channels, stride):
     assert maps.shape == (2, channels, 224 // stride, 160 // stride)
 
 
+@pytest.mark.parametrize(
+    ("depth", "options", "output_stride"),
+    [
+        (18, dict(), 4),
+        (18, dict(num_stages=3), 8),
+        (18, dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)), 8),
+        (50, dict(), 16),
+        (50, dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4), contract_dilation=True), 4),
+        (18, dict(num_stages=3, strides=(1, 3, 2)), 12),
+        (18, dict(num_stages=3, strides=(1, 3, 2)), 8),
+    ],
+)
+@pytest.mark.parametrize("size", [(64, 64), (70, 95)])
+def test_a_finer_map_has_all_values_of_the_coarser(depth, options, output_stride, size):
+    torch.manual_seed(0)
+    net = TorchvisionResNet(depth, **options).double().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+    images, step = torch.randn(1, 3, *size, dtype=torch.float64), net.output_stride // output_stride
+    (expected,) = net(images)
+    assert -(-size[1] // net.output_stride) == expected.shape[3]
+    net.set_output_stride(net.output_stride)
+    torch.testing.assert_close(net(images)[0], expected, rtol=0, atol=0)
+    net.set_output_stride(output_stride)
+    assert net.output_stride == output_stride
+    (maps,) = net(images)
+    assert maps.shape[3] == -(-size[1] // output_stride)
+    torch.testing.assert_close(maps[:, :, ::step, ::step], expected, rtol=1e-11, atol=1e-11)
+    with pytest.raises(ValueError, match=r"expected one of 4"):
+        net.set_output_stride(64)
+
+
+def test_the_values_between_are_those_of_a_shifted_image():
+    torch.manual_seed(0)
+    net = TorchvisionResNet(18, num_stages=2).double().eval()
+    images = torch.randn(1, 3, 256, 256, dtype=torch.float64)
+    (expected,) = net(images.roll((-4, -4), dims=(2, 3)))  # by half the stride
+    net.set_output_stride(4)
+    (between,) = (maps[:, :, 1::2, 1::2] for maps in net(images))
+    inner = (..., slice(8, -8), slice(8, -8))  # away from the border
+    torch.testing.assert_close(between[inner], expected[inner], rtol=1e-11, atol=1e-11)
+    assert not torch.equal(between, expected)
+
+
 @pytest.mark.parametrize(("depth", "last"), [(18, "bn2"), (50, "bn3")])
 def test_it_starts_as_the_method_says(depth, last):
     torch.manual_seed(0)

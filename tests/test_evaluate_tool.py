@@ -291,6 +291,39 @@ def test_projected_needs_a_full_checkpoint(evaluate):
     assert "--part" not in str(caught.value)
 
 
+def test_a_finer_output_stride(evaluate, checkpoint, data, image):
+    options = dict(cells=10**6, size=64, device="cpu", quiet=True)
+    own, finer = (
+        api.evaluate("rank", checkpoint, data / "images", output_stride=stride, **options)
+        for stride in (None, 4)
+    )
+    assert finer["results"]["cells"] == 16 * own["results"]["cells"]
+    assert finer["network"] == own["network"] + ", output stride 4"
+    found = kinds.open_network(
+        "rank", str(checkpoint), kinds.OPTIONS["rank"] | {"output_stride": 8}
+    )
+    torch.testing.assert_close(found(image)[..., ::2, ::2], open_encoder(str(checkpoint))(image))
+    projected = dict(train_list=data / "train.txt", memory=100, neighbors=5, projected=True)
+    assert evaluate("retrieval", checkpoint, output_stride=8, **projected)[0]["results"]["miou"]
+
+
+@pytest.mark.parametrize(
+    ("network", "stride", "message"),
+    [
+        (
+            "random:resnet18",
+            64,
+            "--output-stride 64: expected one of 4, 8, 16, 32; random:resnet18",
+        ),
+        ("random:slotcon_r18_small", 32, "--output-stride 32: expected one of 4, 8, 16; random:"),
+        ("random:slotcon_vit_small_coco", 8, "--output-stride is for the encoders of ResNets; thi"),
+    ],
+)
+def test_an_output_stride_that_the_encoder_cannot_have(evaluate, data, network, stride, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate("probe", network, output_stride=stride, train_list=data / "train.txt")
+
+
 def test_labels_of_another_format_are_noted(evaluate, checkpoint):
     written, shown = evaluate("unsupervised", checkpoint, labels_format="coco-stuff")
     assert "the labels have only 2 of the 27 classes: is --labels-format right?" in shown

@@ -154,6 +154,8 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", choices=PARTS, help="of a full checkpoint (teacher)")
     text = "1-4: the stage whose map is used (default: the last)"
     parser.add_argument("--stage", type=positive, help=text)
+    text = "of a ResNet: strides become dilations, so that maps are finer (default: its own)"
+    parser.add_argument("--output-stride", type=positive, metavar="N", help=text)
     add_level(parser, "encoder")
     text = "the projector's features, of a full checkpoint"
     parser.add_argument("--projected", action="store_true", help=text)

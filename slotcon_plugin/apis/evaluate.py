@@ -50,7 +50,8 @@ def evaluate(
         options: those of the kind; `evaluation.kinds.OPTIONS` has the defaults.
             All but knn and rank: `labels` (required), `labels_format`, `list` (a file with the
             names of the images to score), `size` (side of the square, pixels).
-            All but unsupervised: `part`, `stage`, `projected`, which select the features; `seed`.
+            All but unsupervised: `part`, `stage`, `projected`, which select the features, and
+            `output_stride`, which makes a ResNet's map finer; `seed`.
             unsupervised, overcluster: `matching`, names of `MATCHINGS`.
             overcluster: `clusters`, their numbers; `directions`, the most features to cluster.
             overcluster, retrieval, probe: `train_list`, `train_images`, `train_labels`, the images

@@ -173,6 +173,7 @@ class Transfer(Source):
     train_list: File | None = None
     size: Annotated[int, Field(ge=32, le=2**14)] | None = None
     stage: Positive | None = None
+    output_stride: Positive | None = None
     level: Literal["encoder"] | Annotated[int, Field(ge=0, le=99)] | None = None
     clusters: Positive | None = None
     memory: Annotated[int, Field(ge=1, lt=2**32)] | None = None
@@ -212,9 +213,8 @@ class Transfer(Source):
     def with_seed(self, seed: int) -> "Transfer":
         """Itself with the seed in its overrides."""
         texts = {key: value for key, value in self.overrides.items() if isinstance(value, str)}
-        return self.with_overrides(
-            {key: text.replace("{seed}", str(seed)) for key, text in texts.items()}
-        )
+        seeded = {key: text.replace("{seed}", str(seed)) for key, text in texts.items()}
+        return self.with_overrides(seeded)
 
     def with_overrides(self, values: dict[str, Any]) -> "Transfer":
         """Itself with more or other overrides."""

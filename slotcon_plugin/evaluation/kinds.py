@@ -13,7 +13,7 @@ from .batches import check_disjoint
 from .knn import ClassFolders, classify
 from .label_free import PlainImages, rank_features
 from .labeled_images import LabeledImages
-from .networks import open_encoder, open_groups
+from .networks import DenseFeatures, open_encoder, open_groups
 from .probe import probe
 from .retrieval import retrieve
 from .unsupervised_segmentation import overcluster, unsupervised
@@ -34,7 +34,7 @@ def own_options(kind: str) -> dict:
     return {p.name: p.default for p in parameters if p.kind is not p.KEYWORD_ONLY}
 
 
-_ENCODER = dict(part=None, stage=None, level=None, projected=False, seed=0)
+_ENCODER = dict(part=None, stage=None, level=None, projected=False, output_stride=None, seed=0)
 _COCO_STUFF = dict(labels=None, labels_format="coco-stuff", list=None, size=320)
 _VOC = _COCO_STUFF | dict(labels_format="voc", size=512)
 _TRAIN = dict(train_list=None, train_images=None, train_labels=None)
@@ -70,9 +70,16 @@ def complete_options(kind: str, options: dict) -> dict:
 
 def open_network(kind: str, source: str, options: dict) -> nn.Module:
     """What a kind of evaluation scores: prototypes, or features; see `networks`."""
-    part, level, seed = options["part"], options["level"], options["seed"]
     if kind == "unsupervised":
-        return open_groups(source, part, level, seed)
+        return open_groups(source, options["part"], options["level"], options["seed"])
+    features = _open_features(source, options)
+    if options["output_stride"] is not None:
+        features.set_output_stride(options["output_stride"])
+    return features
+
+
+def _open_features(source: str, options: dict) -> DenseFeatures:
+    part, level, seed = options["part"], options["level"], options["seed"]
     if not options["projected"]:
         return open_encoder(source, part, options["stage"], seed, level)
     if options["stage"] is not None:

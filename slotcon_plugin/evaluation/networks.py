@@ -73,6 +73,18 @@ class DenseFeatures(nn.Module):
         self.preprocessor = TwoViewPreprocessor(pixels["mean_0_1"], pixels["std_0_1"])
         self.origin = origin
 
+    def set_output_stride(self, output_stride: int) -> None:
+        """Replace strides of a ResNet by dilations; see `TorchvisionResNet.set_output_stride`."""
+        if not isinstance(self.encoder, TorchvisionResNet):
+            raise ConfigError(
+                f"--output-stride is for the encoders of ResNets; this is {self.origin}."
+            )
+        try:
+            self.encoder.set_output_stride(output_stride)
+        except ValueError as error:
+            raise ConfigError(f"--output-stride {output_stride}: {error}; {self.origin}.") from None
+        self.origin += f", output stride {output_stride}"
+
     @torch.no_grad()
     def encode(self, images_b3hw: Tensor, decoded: bool = True) -> Tensor:
         """The encoder's last map (b, c, h, w) of uint8 RGB images, or a decoder's map."""

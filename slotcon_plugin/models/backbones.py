@@ -1,12 +1,14 @@
 """The default encoder: torchvision's ResNets, with torchvision's parameter names."""
 
+import math
 from collections.abc import Sequence
 
 import torchvision
 from torch import Tensor, nn
 
 DEPTHS = (18, 34, 50, 101, 152)
-STRIDES = (1, 2, 2, 2)  # of the four stages; the stem has stride 4
+STEM_STRIDE = 4
+STRIDES = (1, 2, 2, 2)  # of the four stages
 
 
 def spatial_conv(block: nn.Module) -> nn.Conv2d:
@@ -82,6 +84,37 @@ class TorchvisionResNet(nn.Module):
             before = dilation
             if stage[0].downsample is not None:
                 stage[0].downsample[0].stride = (stride, stride)
+
+    @property
+    def output_stride(self) -> int:
+        """How many pixels of an image the positions of the last map are apart."""
+        strides = [spatial_conv(getattr(self, name)[0]).stride[0] for name in self.stages]
+        return STEM_STRIDE * math.prod(strides)
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Replace strides by dilations, the last ones first, for a last map of this stride.
+
+        All values of the coarser map are in the finer one, and those between are what a shifted
+        image would have ("à trous": Chen et al., ICLR 2015, arXiv 1412.7062). ValueError if no
+        strides multiply to it.
+        """
+        factor = self.output_stride // STEM_STRIDE
+        possible = [STEM_STRIDE * n for n in range(1, factor + 1) if factor % n == 0]
+        if output_stride not in possible:
+            raise ValueError(f"expected one of {', '.join(map(str, possible))}")
+        remaining, density = output_stride // STEM_STRIDE, 1  # how much finer the maps are here
+        for block in (block for name in self.stages for block in getattr(self, name)):
+            spatial = spatial_conv(block)
+            stride = spatial.stride[0]
+            kept = math.gcd(stride, remaining)
+            remaining //= kept
+            for conv in block.children():
+                if isinstance(conv, nn.Conv2d) and conv.kernel_size != (1, 1):
+                    conv.dilation = conv.padding = (density * conv.dilation[0],) * 2
+                if conv is spatial:
+                    conv.stride, density = (kept, kept), density * stride // kept
+            if block.downsample is not None:
+                block.downsample[0].stride = (kept, kept)
 
     def forward(self, images_b3hw: Tensor) -> tuple[Tensor, ...]:
         """Encode normalized images: the maps of `out_indices`, (b, c, h / s, w / s) each."""
