@@ -209,3 +209,14 @@ def test_checkpoints_are_replaced_only_on_request(start, tmp_path):
     status, output = start(resume="auto")  # what cannot be used is kept, too
     assert status == 0 and "epoch_2.pth is skipped" in output
     assert (work / "replaced_3" / "epoch_2.pth").read_bytes() == b"cut"
+
+
+def test_a_start_that_is_refused_leaves_the_config(start, tmp_path):
+    work = tmp_path / "work"
+    assert start()[0] == 0
+    before = {path: data for path, data in contents(work).items() if len(path.parts) == 1}
+    assert [path for path in before if path.suffix == ".py"]
+    status, output = start("train_dataloader.batch_size=999", overwrite=True)
+    assert status == 1 and "fewer than one batch of 999" in output
+    after = contents(work)
+    assert all(after[path] == data for path, data in before.items())

@@ -14,16 +14,34 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.utils import ManagerMixin
+from torch import nn
 
 
 class _LoggedRunner(Runner):
-    """A Runner whose log has a folder of its own: MMEngine names it by the second."""
+    """A Runner whose log has a folder of its own, and whose config is written where it starts.
+
+    MMEngine names the folder by the second, and writes the config when a Runner is built: over
+    that of the run before, though the start may be refused.
+    """
 
     def setup_env(self, env_cfg: dict) -> None:
         """MMEngine's, in a second that names no folder of the work dir."""
         while (Path(self._work_dir) / time.strftime("%Y%m%d_%H%M%S")).exists():
             time.sleep(0.05)
         super().setup_env(env_cfg)
+
+    def dump_config(self) -> None:
+        """Wait for the start."""
+
+    def train(self) -> nn.Module:
+        """MMEngine's."""
+        super().dump_config()
+        return super().train()
+
+    def test(self) -> dict:
+        """MMEngine's."""
+        super().dump_config()
+        return super().test()
 
 
 class QuietRunner(_LoggedRunner):
