@@ -56,5 +56,7 @@ def test_a_level_that_is_not_there(files):
         open_network("probe", str(files("single")), options)
     with pytest.raises(ConfigError, match="--stage selects an encoder's map, --level a decoder's"):
         open_network("probe", str(files("single")), options | dict(stage=2))
+    with pytest.raises(ConfigError, match="--output-stride is for an encoder's map, --level N for"):
+        open_network("probe", str(files("single")), options | dict(level=0, output_stride=4))
     with pytest.raises(ConfigError, match="random:resnet18 has no decoder"):
         open_network("probe", "random:resnet18", options)

@@ -299,12 +299,11 @@ def test_a_finer_output_stride(evaluate, checkpoint, data, image):
     )
     assert finer["results"]["cells"] == 16 * own["results"]["cells"]
     assert finer["network"] == own["network"] + ", output stride 4"
-    found = kinds.open_network(
-        "rank", str(checkpoint), kinds.OPTIONS["rank"] | {"output_stride": 8}
-    )
-    torch.testing.assert_close(found(image)[..., ::2, ::2], open_encoder(str(checkpoint))(image))
-    projected = dict(train_list=data / "train.txt", memory=100, neighbors=5, projected=True)
-    assert evaluate("retrieval", checkpoint, output_stride=8, **projected)[0]["results"]["miou"]
+    for projected in (False, True):
+        options = kinds.OPTIONS["rank"] | dict(projected=projected)
+        network = kinds.open_network("rank", str(checkpoint), options)
+        found = kinds.open_network("rank", str(checkpoint), options | dict(output_stride=8))
+        torch.testing.assert_close(found(image)[..., ::2, ::2], network(image))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +315,12 @@ def test_a_finer_output_stride(evaluate, checkpoint, data, image):
             "--output-stride 64: expected one of 4, 8, 16, 32; random:resnet18",
         ),
         ("random:slotcon_r18_small", 32, "--output-stride 32: expected one of 4, 8, 16; random:"),
-        ("random:slotcon_vit_small_coco", 8, "--output-stride is for the encoders of ResNets; thi"),
+        (
+            "random:slotcon_r18_small",
+            8.0,
+            "--output-stride is 8.0, expected a whole number from 1 on",
+        ),
+        ("random:slotcon_vit_small_coco", 8, "--output-stride is for torchvision's ResNets, and"),
     ],
 )
 def test_an_output_stride_that_the_encoder_cannot_have(evaluate, data, network, stride, message):

@@ -16,7 +16,7 @@ from benchmarks.processes import DEMO, _free_port, environment, start
 from benchmarks.small_benchmark import pretraining_options
 from slotcon_plugin.runtime.launch import connect_store, join_processes, leave_processes
 from slotcon_plugin.runtime.process_agreement import check_agreement, differences
-from slotcon_plugin.runtime.process_watch import ProcessWatch, Report, hanging
+from slotcon_plugin.runtime.process_watch import ProcessWatch, Report, hanging, lag_after
 from slotcon_plugin.runtime.run_command import run_command
 
 LIMIT = 1  # seconds
@@ -117,6 +117,37 @@ def test_a_process_that_hangs_is_named_and_the_others_end(tmp_path, start_proces
         assert f"\n  rank {rank} of {len(ended)} (host " in errors
         assert errors.count("\n  rank ") == 1
     assert works.wait() == [0, 0], works.errors()  # an evaluation by one process may take long
+
+
+def _leaves_last(rank: int, count: int, folder: Path) -> None:
+    with ProcessWatch(rank, count, 4 * LIMIT) as watch:
+        watch.begin("saving", open_ended=True)
+        end = time.monotonic() + 6 * LIMIT
+        while rank == 0 and time.monotonic() < end:
+            sum(range(10000))
+        dist.barrier()
+        if rank:
+            time.sleep(2 * LIMIT)  # while rank 0, and the store, are gone
+
+
+def test_a_process_that_has_waited_may_end_last(tmp_path, start_processes):
+    processes = start_processes(_leaves_last, 2, tmp_path / "last")
+    assert processes.wait() == [0, 0], processes.errors()
+
+
+def test_a_process_that_has_waited_for_another_does_not_hang():
+    waiting = Report("a", 1, 6, "evaluating", idle=99, limit=10)
+    goes_on, ahead = waiting._replace(idle=0), waiting._replace(position=7, idle=0)
+    lag = {}
+    for _ in range(20):
+        lag = lag_after(1, [goes_on, waiting], lag)
+    assert max(lag.values()) > 10
+    seconds = []
+    for _ in range(20):  # rank 0 has gone on; rank 1 has not reported that it has, too
+        lag = lag_after(1, [ahead, waiting], lag)
+        found = {key[0]: value for key, value in lag.items()}
+        seconds.append(hanging([ahead, waiting], [0, 0], found, 10))
+    assert seconds == [[]] * 11 + [[1]] * 9
 
 
 def test_a_process_that_is_killed_ends_the_others(tmp_path, start_processes):

@@ -211,12 +211,19 @@ def test_checkpoints_are_replaced_only_on_request(start, tmp_path):
     assert (work / "replaced_3" / "epoch_2.pth").read_bytes() == b"cut"
 
 
-def test_a_start_that_is_refused_leaves_the_config(start, tmp_path):
+def test_a_start_that_is_refused_changes_nothing(start, tmp_path):
     work = tmp_path / "work"
     assert start()[0] == 0
-    before = {path: data for path, data in contents(work).items() if len(path.parts) == 1}
+    before = contents(work)
     assert [path for path in before if path.suffix == ".py"]
-    status, output = start("train_dataloader.batch_size=999", overwrite=True)
-    assert status == 1 and "fewer than one batch of 999" in output
-    after = contents(work)
-    assert all(after[path] == data for path, data in before.items())
+    refused = [
+        (dict(overwrite=True), "train_dataloader.batch_size=999", "fewer than one batch of 999"),
+        (dict(overwrite=True), "+optim_wrapper.optimizer.bogus=1", "bogus"),
+        (dict(resume="auto"), "optim_wrapper.optimizer.lr=0.123", "lr"),
+    ]
+    for options, entry, words in refused:
+        status, output = start(entry, **options)
+        assert status == 1 and words in output
+        after = contents(work)
+        assert all(after.get(path) == data for path, data in before.items()), entry
+    assert start(resume="auto")[0] == 0

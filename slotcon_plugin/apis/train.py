@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from ..checkpoints.metadata import lookup
 from ..checkpoints.named_networks import last_of_work_dir
@@ -169,14 +170,19 @@ def train(
             runner.show_log()
         report_progress(runner, watch)
         if rank == 0:
-            move_aside(replaced, cfg.work_dir, say)
-            note_images(cfg.work_dir, trained=len(runner.train_dataloader.dataset))
+            runner.at_start = partial(_begin, runner, replaced, say)
         with ended_runs(runner.visualizer), progress_shown(runner) if progress else nullcontext():
             runner.train()
     # Not after an error: the other processes may be waiting, and must see that this one ended.
     leave_processes()
     say(f"done; results are in {cfg.work_dir}")
     return Path(cfg.work_dir)
+
+
+def _begin(runner: Runner, replaced: list[Path], say: Callable[[str], None]) -> None:
+    """What changes the work dir, once the start has been checked."""
+    move_aside(replaced, runner.work_dir, say)
+    note_images(runner.work_dir, trained=len(runner.train_dataloader.dataset))
 
 
 def check_complete(cfg: Config, config: str | Path) -> None:

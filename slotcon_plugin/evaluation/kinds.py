@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from ..errors import ConfigError
 from ..models.levels import ENCODER
-from ..runtime.config_rules import check_value, whole
+from ..runtime.config_rules import check_value, or_none, whole
 from .batches import check_disjoint
 from .knn import ClassFolders, classify
 from .label_free import PlainImages, rank_features
@@ -65,6 +65,7 @@ def complete_options(kind: str, options: dict) -> dict:
         raise ConfigError(f"{kind} needs the option {required!r}.")
     # A smaller image has no cell at stride 32; a square of the largest has 268 megapixels.
     check_value("--size", options["size"], whole(32, 2**14))
+    check_value("--output-stride", options.get("output_stride"), or_none(whole(1)))
     return options
 
 

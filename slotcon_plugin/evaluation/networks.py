@@ -75,9 +75,12 @@ class DenseFeatures(nn.Module):
 
     def set_output_stride(self, output_stride: int) -> None:
         """Replace strides of a ResNet by dilations; see `TorchvisionResNet.set_output_stride`."""
+        if isinstance(self.encoder, DecodedMap):
+            raise ConfigError("--output-stride is for an encoder's map, --level N for a decoder's.")
         if not isinstance(self.encoder, TorchvisionResNet):
             raise ConfigError(
-                f"--output-stride is for the encoders of ResNets; this is {self.origin}."
+                "--output-stride is for torchvision's ResNets, and those that have its layers; "
+                f"this is {self.origin}."
             )
         try:
             self.encoder.set_output_stride(output_stride)

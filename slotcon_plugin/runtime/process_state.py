@@ -6,7 +6,7 @@ One process, such as a notebook's, can so train several times, and load and eval
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,15 +14,16 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.utils import ManagerMixin
-from torch import nn
 
 
 class _LoggedRunner(Runner):
     """A Runner whose log has a folder of its own, and whose config is written where it starts.
 
     MMEngine names the folder by the second, and writes the config when a Runner is built: over
-    that of the run before, though the start may be refused.
+    that of the run before, though the start may be refused, and over a training's for a test.
     """
+
+    at_start: Callable[[], object] | None = None  # called where a training has passed all checks
 
     def setup_env(self, env_cfg: dict) -> None:
         """MMEngine's, in a second that names no folder of the work dir."""
@@ -31,17 +32,15 @@ class _LoggedRunner(Runner):
         super().setup_env(env_cfg)
 
     def dump_config(self) -> None:
-        """Wait for the start."""
+        """Wait for the start of a training."""
 
-    def train(self) -> nn.Module:
-        """MMEngine's."""
-        super().dump_config()
-        return super().train()
-
-    def test(self) -> dict:
-        """MMEngine's."""
-        super().dump_config()
-        return super().test()
+    def call_hook(self, fn_name: str, **kwargs: object) -> None:
+        """MMEngine's. Hooks check the start, too."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == "before_train":
+            if self.at_start is not None:
+                self.at_start()
+            super().dump_config()
 
 
 class QuietRunner(_LoggedRunner):

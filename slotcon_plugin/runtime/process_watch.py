@@ -61,6 +61,17 @@ def behind(reports: list[Report]) -> list[int]:
     return [i for i, r in enumerate(reports) if not r.left and r.position == least]
 
 
+def lag_after(passed: float, reports: list[Report], lag: dict[tuple, float]) -> dict[tuple, float]:
+    """Seconds for which just these ranks have been behind; the keys begin with the rank.
+
+    Others that were behind with them may have been those that they waited for: then it counts from
+    when these have gone on. A rank's own idleness begins before, and its report may be old.
+    """
+    last = behind(reports)
+    keys = {(rank, reports[rank].position, reports[rank].doing, *last) for rank in last}
+    return {key: lag.get(key, -passed) + passed for key in keys}
+
+
 def hanging(
     reports: list[Report], silent: list[float], lag: dict[int, float], limit: float
 ) -> list[int]:
@@ -156,7 +167,7 @@ class ProcessWatch:
         """Measure how long each process has been silent or idle, and end this one if need be."""
         activity, last, idle = Activity(), time.monotonic(), 0.0
         silent, beats = [0.0] * self.world_size, [0] * self.world_size
-        exchanges, stuck, lag = 0, 0.0, {}
+        exchanges, stuck, alone, lag = 0, 0.0, 0.0, {}
         while not self.stopping.wait(self.pause):
             now, phase = time.monotonic(), self.phase
             passed, last = min(now - last, 2 * self.pause), now
@@ -167,7 +178,8 @@ class ProcessWatch:
             if not self.threads[0].is_alive():
                 # The store, and so rank 0, is gone. A collective fails then, unless it waits for
                 # a third process.
-                if idle > limit:
+                alone += passed
+                if min(alone, idle) > limit:
                     print(f"\nerror: {LOST}", file=sys.stderr, flush=True)
                     self.end(1)
                 continue
@@ -181,9 +193,7 @@ class ProcessWatch:
             for rank, report in enumerate(reports):
                 silent[rank] = 0.0 if report.beat != beats[rank] else silent[rank] + passed
                 beats[rank] = report.beat
-            # Idleness counts from when a process is behind: before, it may have waited for another.
-            keys = {(r, reports[r].position, reports[r].doing) for r in behind(reports)}
-            lag = {key: lag.get(key, -passed) + passed for key in keys}
+            lag = lag_after(passed, reports, lag)
             idle_behind = {key[0]: seconds for key, seconds in lag.items()}
             if found := hanging(reports, silent, idle_behind, self.limit):
                 self._stop(found, reports, silent)
